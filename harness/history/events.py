@@ -1,0 +1,314 @@
+"""What happened, as data: names and numbers, never live objects, each with the time it is told by its caller.
+
+`at` is in seconds since the epoch, on the clock of the machine that ran. Events (seldom) and samples
+(every second) are the same kind of thing; they only go to different files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan:
+    """A run was started. `runtime` and `engine` say on what, `reason` why these."""
+
+    at: float
+    run: str
+    scenario: str
+    runtime: str
+    engine: str
+    reason: str
+    seed: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStarted:
+    """A service's process was started; it is not ready yet."""
+
+    at: float
+    service: str
+    pid: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceReady:
+    """A service said it is ready, so many seconds after its start."""
+
+    at: float
+    service: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceExited:
+    """A service's process ended although nobody had asked it to."""
+
+    at: float
+    service: str
+    how: str
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SystemReady:
+    """Every service, proxy and the load are there."""
+
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBegan:
+    """The first request is due now; all planned times count from here."""
+
+    at: float
+    rate: float | None
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadEnded:
+    """The load is off. `finished` is what Locust's own stream said at its end; without it `detail` tells what is known."""
+
+    at: float
+    finished: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseBegan:
+    """A phase began."""
+
+    at: float
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEnded:
+    """A phase ended."""
+
+    at: float
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaultBegan:
+    """A fault is on, on one proxy: `at` is when the engine's answer came, `asked_at` when the call was made.
+
+    `asked` and `found` are the state asked for and the state read back, as plain data.
+    """
+
+    at: float
+    asked_at: float
+    fault: str
+    kind: str
+    proxy: str
+    asked: dict[str, Any]
+    found: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultEnded:
+    """A fault is off, on one proxy; the fields are those of `FaultBegan`."""
+
+    at: float
+    asked_at: float
+    fault: str
+    kind: str
+    proxy: str
+    asked: dict[str, Any]
+    found: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRefused:
+    """The engine did not take a fault, or its healing."""
+
+    at: float
+    fault: str
+    proxy: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeProbed:
+    """The harness looked through a proxy. `moment` is before, during or after the fault.
+
+    `outcome`: answered, refused, reset, closed, silent (connected, and no answer in time) or failed.
+    """
+
+    at: float
+    fault: str
+    proxy: str
+    moment: str
+    outcome: str
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSeen:
+    """What the engine counted on one proxy since it was made. Probes of the harness are not counted.
+
+    `refused` are attempts that the fault turned away, None where they cannot be seen (`cannot` says why);
+    `cut` are open connections that the fault closed. `requests`, `answers` (by status, "0" where the
+    connection ended without one), and `attempts` (the most requests of one trace seen so far, and how
+    many traces) are None where what is spoken is not HTTP/1.1.
+    """
+
+    at: float
+    proxy: str
+    accepted: int
+    refused: int | None
+    cut: int
+    open: int
+    bytes_up: int
+    bytes_down: int
+    requests: int | None = None
+    answers: dict[str, int] | None = None
+    traces: int | None = None
+    most_attempts: int | None = None
+    cannot: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CounterRead:
+    """A counter of a service; None where it could not be read, or is not there (yet)."""
+
+    at: float
+    fallback: str
+    service: str
+    value: float | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InvariantAsked:
+    """The database's answer: `value` violations among `over` rows; None where it gave none."""
+
+    at: float
+    invariant: str
+    value: float | None
+    over: int | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSeen:
+    """Shares of one core used since the sample before: by the harness, the proxies, the load, the system, all others."""
+
+    at: float
+    harness: float
+    proxies: float
+    load: float
+    system: float
+    others: float
+    load_average: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunHalted:
+    """The run was ended early by a judgement; nothing more was injected."""
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunInterrupted:
+    """A signal asked the run to end."""
+
+    at: float
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """The run could not go on; `defect` where the harness itself is to blame."""
+
+    at: float
+    reason: str
+    defect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UndoDone:
+    """One undo was carried out, by the harness or by the guardian."""
+
+    at: float
+    undo: str
+    by: str = "harness"
+
+
+@dataclass(frozen=True, slots=True)
+class UndoFailed:
+    """One undo could not be carried out: something is left behind."""
+
+    at: float
+    undo: str
+    reason: str
+    by: str = "harness"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardianActed:
+    """The guardian found the harness gone and did what was left to undo."""
+
+    at: float
+    undone: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Everything is down again."""
+
+    at: float
+
+
+Sample: TypeAlias = EdgeSeen | CounterRead | InvariantAsked | MachineSeen
+Event: TypeAlias = (
+    RunBegan
+    | ServiceStarted
+    | ServiceReady
+    | ServiceExited
+    | SystemReady
+    | LoadBegan
+    | LoadEnded
+    | PhaseBegan
+    | PhaseEnded
+    | FaultBegan
+    | FaultEnded
+    | FaultRefused
+    | EdgeProbed
+    | RunHalted
+    | RunInterrupted
+    | RunFailed
+    | UndoDone
+    | UndoFailed
+    | GuardianActed
+    | RunEnded
+    | Sample
+)
+
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
+
+
+def event_to_data(event: Event) -> dict[str, Any]:
+    """The event as plain data, its kind under `event`."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def event_from_data(data: dict[str, Any]) -> Event | None:
+    """The event from plain data; None for a kind that this version does not know."""
+    kind = KINDS.get(str(data.get("event")))
+    if kind is None:
+        return None
+    known = {part.name for part in fields(kind)}
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known}
+    event: Event = kind(**given)
+    return event

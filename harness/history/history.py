@@ -1,0 +1,91 @@
+"""The history of one run, and the questions one asks of it: windows, intervals, requests, samples."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.history.events import Event, FaultBegan, FaultEnded, LoadBegan, PhaseBegan, PhaseEnded
+from harness.history.requests import Request
+from harness.history.store import read_events, read_plan, read_requests
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of recorded time, in seconds since the epoch; the end does not belong to it."""
+
+    begin: float
+    end: float
+
+    def narrowed(self, guard: float) -> Window:
+        """Without `guard` seconds on both sides; empty where nothing is left."""
+        return Window(self.begin + guard, max(self.begin + guard, self.end - guard))
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.end - self.begin
+
+
+class History:
+    """What was recorded of one run; `plan` is the plan as plain data.
+
+    `notes` are the lines the load process wrote about itself: `{"load": "began" | "finished" | "failed" | …}`.
+    """
+
+    def __init__(
+        self, plan: dict[str, Any], events: Iterable[Event], requests: Iterable[Request], notes: Iterable[dict[str, Any]] = ()
+    ) -> None:
+        self.plan = plan
+        self.events = tuple(sorted(events, key=lambda event: event.at))
+        self.requests = tuple(sorted(requests, key=lambda request: request.due))
+        self.notes = tuple(notes)
+        self._dues = [request.due for request in self.requests]
+
+    def of(self, kind: type[E]) -> tuple[E, ...]:
+        """Every event of one kind, in order of time."""
+        return tuple(event for event in self.events if isinstance(event, kind))
+
+    @cached_property
+    def began(self) -> float:
+        """When the load began, or the first thing recorded where it never did."""
+        loads = self.of(LoadBegan)
+        return loads[0].at if loads else (self.events[0].at if self.events else 0.0)
+
+    @cached_property
+    def ended(self) -> float:
+        """The time of the last thing recorded."""
+        return max(self.events[-1].at if self.events else 0.0, max((request.end for request in self.requests), default=0.0))
+
+    @cached_property
+    def phases(self) -> dict[str, Window]:
+        """The recorded window of each phase; one that never ended lasts to the end of what was recorded."""
+        ends = {event.phase: event.at for event in self.of(PhaseEnded)}
+        return {event.phase: Window(event.at, ends.get(event.phase, self.ended)) for event in self.of(PhaseBegan)}
+
+    @cached_property
+    def faults(self) -> dict[str, Window]:
+        """From the moment the last proxy of a fault was set to the moment the first was asked to heal."""
+        begun: dict[str, float] = {}
+        healed: dict[str, float] = {}
+        for began in self.of(FaultBegan):
+            begun[began.fault] = max(began.at, begun.get(began.fault, began.at))
+        for ended in self.of(FaultEnded):
+            healed[ended.fault] = min(ended.asked_at, healed.get(ended.fault, ended.asked_at))
+        return {fault: Window(at, healed.get(fault, self.ended)) for fault, at in begun.items()}
+
+    def due_in(self, window: Window) -> tuple[Request, ...]:
+        """The requests whose intended start lies in the window."""
+        return self.requests[bisect_left(self._dues, window.begin) : bisect_left(self._dues, window.end)]
+
+
+def read_history(folder: Path) -> History:
+    """Read a run's folder, whole or cut off at any moment."""
+    requests, notes = read_requests(folder)
+    return History(read_plan(folder), read_events(folder), requests, notes)

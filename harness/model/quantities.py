@@ -1,0 +1,84 @@
+"""Numbers with units, as people write them: `250ms`, `10%`, `80/s`, `100% or 100ms`.
+
+Each is kept as a plain number (seconds, a share between 0 and 1, events per second) and written back
+with its unit, so that what was dumped can be read again and means the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST = 24 * 3600.0
+FASTEST = 1_000_000.0
+
+_NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+_STRETCHES = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h))+")
+_STRETCH = re.compile(rf"({_NUMBER})(us|ms|s|m|h)")
+_SHARE = re.compile(rf"({_NUMBER})\s*%")
+_RATE = re.compile(rf"({_NUMBER})/s")
+
+
+def _refuse(expected: str, found: object) -> PydanticCustomError:
+    return PydanticCustomError("quantity", "expected {expected}, found {found}", {"expected": expected, "found": repr(found)})
+
+
+def parse_duration(value: object) -> float:
+    """Seconds in `250ms`, `30s`, `5m`, `1h30m`; at most a day."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not _STRETCHES.fullmatch(text):
+        raise _refuse("a duration with its unit, such as 250ms, 30s or 5m", value)
+    seconds = sum(float(number) * SECONDS[unit] for number, unit in _STRETCH.findall(text))
+    if seconds > LONGEST:
+        raise _refuse("a duration of at most 24h", value)
+    return seconds
+
+
+def parse_share(value: object) -> float:
+    """The share in `10%`, as a number: 0.1. Above 100 % is possible, as a margin."""
+    match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise _refuse("a share in per cent, such as 10%", value)
+    return float(match[1]) / 100
+
+
+def parse_fraction(value: object) -> float:
+    """A share of a whole: between 0% and 100%."""
+    share = parse_share(value)
+    if share > 1:
+        raise _refuse("a share between 0% and 100%", value)
+    return share
+
+
+def parse_rate(value: object) -> float:
+    """Events per second in `80/s`."""
+    match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not 0 < float(match[1]) <= FASTEST:
+        raise _refuse("a rate above zero, such as 80/s", value)
+    return float(match[1])
+
+
+def format_duration(seconds: float) -> str:
+    """The duration with its unit, exact: reading it gives the same number again."""
+    return f"{seconds!r}s"
+
+
+def format_share(share: float) -> str:
+    """The share in per cent, exact where it came from per cent."""
+    percent = round(share * 100, 10)
+    return f"{percent:g}%" if float(f"{percent:g}") / 100 == share else f"{share * 100!r}%"
+
+
+def format_rate(rate: float) -> str:
+    """The rate with its unit."""
+    return f"{rate!r}/s"
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+Share = Annotated[float, BeforeValidator(parse_share), PlainSerializer(format_share)]
+Fraction = Annotated[float, BeforeValidator(parse_fraction), PlainSerializer(format_share)]
+Rate = Annotated[float, BeforeValidator(parse_rate), PlainSerializer(format_rate)]

@@ -1,0 +1,45 @@
+"""A scenario, as its file says it; what it leaves out is filled in by `harness.model.experiment`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from harness.model.expectations import ExpectationItem, SteadyItem
+from harness.model.faults import FaultItem
+from harness.model.load import LoadWords, PhaseWords
+from harness.model.parts import Items, Name, Part, Text
+
+
+class Defect(Part):
+    """A change of the system that the scenario must fail on, and the expectation that must catch it."""
+
+    environment: dict[Name, dict[str, str]] = Field(min_length=1)
+    caught_by: Name
+
+
+class ScenarioFile(Part):
+    """The content of one scenario file."""
+
+    version: Literal[1]
+    question: Text
+    owner: Text | None = None
+    tags: Items[Name] = ()
+    system: Text
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    load: LoadWords = LoadWords()
+    phases: PhaseWords = PhaseWords()
+    steady_state: Items[SteadyItem] | None = None
+    faults: Items[FaultItem]
+    expect: Items[ExpectationItem]
+    defects: dict[Name, Defect] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _something_expected(self) -> ScenarioFile:
+        if not self.expect:
+            raise PydanticCustomError(
+                "empty", "expected at least one entry in expect: a run that expects nothing shows nothing"
+            )
+        return self

@@ -1,0 +1,106 @@
+"""The system under test, as `system.yaml` describes it: what the Compose file has no key for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from harness.model.expectations import MarginWords
+from harness.model.load import LoadWords, PhaseWords
+from harness.model.parts import Items, Name, Part, Text
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Marker(Part):
+    """What in an answer tells that a fallback gave it: a header, or a value in its JSON body (`$.a.b`)."""
+
+    header: str | None = None
+    json_: str | None = Field(default=None, alias="json", pattern=r"^\$(\.[A-Za-z0-9_-]+)+$")
+    equals: str
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Marker:
+        if (self.header is None) == (self.json_ is None):
+            raise PydanticCustomError("marker", "expected exactly one of header and json")
+        return self
+
+
+class Counter(Part):
+    """A Prometheus counter on the service's `/metrics`, with its labels, as it stands there."""
+
+    service: Name
+    metric: str = Field(pattern=r"^[A-Za-z_:][A-Za-z0-9_:]*(\{[^{}]*\})?$")
+
+
+class FallbackDeclared(Part):
+    """A fallback the system says it has: for which edge, in whose answers it shows, and by what marks."""
+
+    for_: str = Field(alias="for")
+    journeys: Items[str] = Field(min_length=1)
+    marker: Marker
+    counter: Counter | None = None
+
+
+class SqlCheck(Part):
+    """A query that counts violations: one row, `value` first, then the number of rows looked at (`over`)."""
+
+    service: Name
+    database: Name
+    file: str
+
+
+class Over(Part):
+    """The least number of rows an invariant must have looked at to say anything."""
+
+    min: int = Field(ge=1)
+
+
+class InvariantDeclared(Part):
+    """A statement about the data, true when the query's value equals `equals`."""
+
+    sql: SqlCheck
+    equals: int = 0
+    over: Over = Over(min=1)
+
+
+class LocalService(Part):
+    """How one service runs without containers: provided by the harness, or by a command of its own.
+
+    In `command`, {host} {port} and {python} are filled in. `ready` is a path that answers 2xx when the
+    service is ready; without it, the service is ready when its port accepts connections.
+    """
+
+    provided: Literal["postgresql", "redis"] | None = None
+    databases: Items[Name] = ()
+    command: str | None = None
+    ready: str | None = Field(default=None, pattern="^/")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> LocalService:
+        if (self.provided is None) == (self.command is None):
+            raise PydanticCustomError("local", "expected exactly one of provided and command")
+        if self.databases and self.provided != "postgresql":
+            raise PydanticCustomError("local", "expected databases only beside provided: postgresql")
+        return self
+
+
+class SystemFile(Part):
+    """The content of `system.yaml`."""
+
+    version: Literal[1]
+    compose: Annotated[Items[str], BeforeValidator(_listed)]
+    entry: Name
+    load: LoadWords = LoadWords()
+    phases: PhaseWords = PhaseWords()
+    worse_by: MarginWords = MarginWords()
+    journeys: dict[Text, Text] = Field(default_factory=dict)
+    edges: Items[str] = ()
+    fallbacks: dict[Name, FallbackDeclared] = Field(default_factory=dict)
+    invariants: dict[Text, InvariantDeclared] = Field(default_factory=dict)
+    local: dict[Name, LocalService] = Field(default_factory=dict)

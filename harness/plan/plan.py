@@ -1,0 +1,150 @@
+"""What is going to happen, as plain data: proxies, phases, steps with their times, observations.
+
+Times are seconds from the moment the load begins.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from harness.model.experiment import Experiment
+from harness.model.parts import Items, Part
+
+TOXICS = ("latency", "timeout", "reset_peer")
+
+
+class Toxic(Part):
+    """One toxic in Toxiproxy's words. Its name begins with the id of the fault that sets it."""
+
+    name: str
+    type: Literal["latency", "timeout", "reset_peer"]
+    stream: Literal["upstream", "downstream"]
+    attributes: dict[str, int]
+    toxicity: float = 1.0
+
+
+class ProxyState(Part):
+    """How a proxy should be, as a whole: on or off, and with which toxics, in order."""
+
+    enabled: bool = True
+    toxics: Items[Toxic] = ()
+
+
+CLEAN = ProxyState()
+
+
+class PlannedProxy(Part):
+    """One proxy. `name` is the edge's name; `spare` proxies lead to the same callee and nobody calls them."""
+
+    name: str
+    caller: str
+    callee: str
+    port: int
+    protocol: Literal["http", "postgresql", "redis", "tcp"]
+    spare: bool = False
+
+
+class PlannedPhase(Part):
+    """A phase, from `at` to `until`."""
+
+    name: Literal["warmup", "baseline", "fault", "recovery", "drain"]
+    at: float
+    until: float
+
+
+class ProxyChange(Part):
+    """The state one proxy is put into. At a heal it is the state without the fault's own part."""
+
+    proxy: str
+    state: ProxyState
+
+
+class Begin(Part):
+    """A fault begins: every proxy it strikes is put into a state."""
+
+    verb: Literal["begin"] = "begin"
+    at: float
+    fault: str
+    kind: str
+    changes: Items[ProxyChange]
+
+
+class Heal(Part):
+    """A fault ends."""
+
+    verb: Literal["heal"] = "heal"
+    at: float
+    fault: str
+    kind: str
+    changes: Items[ProxyChange]
+
+
+Step: TypeAlias = Annotated[Begin | Heal, Field(discriminator="verb")]
+
+
+class WatchCounter(Part):
+    """Read a Prometheus counter of a service, every second, from load begin to the end of the drain."""
+
+    what: Literal["counter"] = "counter"
+    fallback: str
+    service: str
+    metric: str
+
+
+class WatchInvariant(Part):
+    """Ask the database in the drain, again and again, until it holds or the time is over."""
+
+    what: Literal["invariant"] = "invariant"
+    invariant: str
+    service: str
+    database: str
+    query: str
+    equals: int
+    at: float
+    within: float
+    hold: float
+
+
+class WatchBite(Part):
+    """Probe an edge through its proxy: once in the baseline, once while the fault lasts, once after healing."""
+
+    what: Literal["bite"] = "bite"
+    fault: str
+    proxy: str
+    protocol: Literal["http", "postgresql", "redis", "tcp"]
+
+
+Observation: TypeAlias = Annotated[WatchCounter | WatchInvariant | WatchBite, Field(discriminator="what")]
+
+
+class Arrivals(Part):
+    """How the load arrives. `seed` decides which user class and task is drawn, and Poisson gaps."""
+
+    locustfile: str
+    rate: float | None
+    users: int
+    arrivals: Literal["uniform", "poisson"]
+    timeout: float
+    classes: Items[str] = ()
+    seed: int
+    seconds: float
+
+
+class Plan(Part):
+    """One run, decided."""
+
+    version: Literal[1] = 1
+    experiment: Experiment
+    twin: str | None = None
+    load: Arrivals
+    proxies: Items[PlannedProxy]
+    phases: Items[PlannedPhase]
+    steps: Items[Step]
+    observations: Items[Observation]
+
+    @property
+    def seconds(self) -> float:
+        """From the begin of the load to the end of the last phase."""
+        return max((phase.until for phase in self.phases), default=0.0)

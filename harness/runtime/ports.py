@@ -1,0 +1,131 @@
+"""What the driver needs of the world, as narrow ports; each has a contract suite under tests/contract.
+
+All ports are called from the driver's threads and may block, but never longer than they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.history.events import EdgeSeen, Event
+from harness.history.requests import Request
+from harness.plan.plan import Arrivals, ProxyState
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where something listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyMade:
+    """One proxy to make: where it listens, and what it forwards to."""
+
+    name: str
+    listen: Address
+    upstream: Address
+
+
+class Proxies(Protocol):
+    """The proxies on the edges. Every call ends within 5 s, or raises ProxyError."""
+
+    def create(self, proxies: Sequence[ProxyMade]) -> None:
+        """Make these proxies, enabled and without toxics; return once they accept connections."""
+        ...
+
+    def put(self, proxy: str, state: ProxyState) -> ProxyState:
+        """Bring a proxy into a state and return what was read back; once this returns, new connections meet it.
+
+        Doing it twice changes nothing the second time. Raises ProxyError where the engine does not take it.
+        """
+        ...
+
+    def read(self, proxy: str) -> ProxyState:
+        """The state of a proxy, asked of the engine."""
+        ...
+
+    def heal_all(self) -> None:
+        """Bring every proxy of this engine into the clean state."""
+        ...
+
+    def seen(self) -> Sequence[EdgeSeen]:
+        """What the engine has counted on every proxy since it was made; empty where it cannot tell."""
+        ...
+
+    def version(self) -> str:
+        """The engine's name and version."""
+        ...
+
+
+class Services(Protocol):
+    """The system under test, between `start` and `stop`."""
+
+    def start(self) -> None:
+        """Start every service and return when all are ready; raises ServiceNotReady, with everything started still known."""
+        ...
+
+    def exited(self) -> Sequence[Event]:
+        """A ServiceExited for each service that ended by itself since the last call."""
+        ...
+
+    def address(self, service: str) -> Address:
+        """Where a service listens, past every proxy: for the harness's own questions."""
+        ...
+
+    def database_url(self, service: str, database: str) -> str:
+        """How the harness itself reaches a database of a service, past every proxy."""
+        ...
+
+    def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
+        """The last lines the service wrote."""
+        ...
+
+
+class Load(Protocol):
+    """The load, a process of its own between `start` and `stop`."""
+
+    def start(self, arrivals: Arrivals, entry: str, marks: dict[str, Any], records: Path) -> None:
+        """Start the load process and return when its users wait for the first arrival.
+
+        `entry` is the URL of the way in, `marks` the markers of fallbacks by name (header or JSON path, and
+        value), `records` the file that it appends to. Raises InvalidLocustfile or LoadError, with the
+        traceback of the user's file where that is the reason.
+        """
+        ...
+
+    def go(self, at: float) -> None:
+        """Let the first request be due at this time (seconds since the epoch)."""
+        ...
+
+    def stop(self) -> None:
+        """No further arrival; return when the process is gone, having recorded what was open. Within 2 x timeout + 5 s."""
+        ...
+
+    def ended_early(self) -> str | None:
+        """Why the load process ended before it was told to, or None."""
+        ...
+
+
+class Watch(Protocol):
+    """Sees everything while it happens, and may ask the run to end early."""
+
+    def see_event(self, event: Event) -> None:
+        """An event or sample was recorded."""
+        ...
+
+    def see_requests(self, requests: Sequence[Request]) -> None:
+        """Requests were recorded."""
+        ...
+
+    def halt_before_injection(self) -> str | None:
+        """Asked once, when the baseline is over: why nothing must be injected, or None."""
+        ...
