@@ -295,7 +295,7 @@ Event: TypeAlias = (
     | Sample
 )
 
-KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
 
 
 def event_to_data(event: Event) -> dict[str, Any]:

@@ -25,7 +25,7 @@ OUTCOMES = (
     "dropped",
     "other",
 )
-"""`unfinished`: still open when the load ended. `dropped`: was due, and no user was free to send it; its `start` is its `due`."""
+"""`unfinished`: still open when the load ended. `dropped`: was due, and no user was free to send it; `start` is `due`."""
 
 
 @dataclass(frozen=True, slots=True)

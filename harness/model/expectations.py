@@ -81,7 +81,7 @@ class Fallback(Part):
 
     name: Name
     fault: Name | None = None
-    share: ShareLimit = ShareLimit(min=0.9)
+    share: ShareLimit = ShareLimit(min="90%")
 
 
 class Recovery(Part):
