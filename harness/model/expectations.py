@@ -81,7 +81,7 @@ class Fallback(Part):
 
     name: Name
     fault: Name | None = None
-    share: ShareLimit = ShareLimit(min="90%")
+    share: ShareLimit = ShareLimit.model_construct(min=0.9)
 
 
 class Recovery(Part):

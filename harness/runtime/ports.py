@@ -5,7 +5,8 @@ All ports are called from the driver's threads and may block, but never longer t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,29 @@ class ProxyMade:
     name: str
     listen: Address
     upstream: Address
+
+
+class Launch(Protocol):
+    """Starts a process so that it can be ended by somebody else, whatever becomes of the harness."""
+
+    def __call__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        folder: Path | None = None,
+        pass_fds: Sequence[int] = (),
+        uid: int | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start `argv` in a session of its own; its output is appended to `log`, its standard input is empty.
+
+        How to end it is on disk before the program runs. `environment` is all it gets. `uid` is the user
+        to run as, with no group but that user's own; None for whoever runs the harness. Raises CouldNotRun
+        where the program cannot be started.
+        """
+        ...
 
 
 class Proxies(Protocol):
