@@ -73,7 +73,7 @@ class BlastRadius(Part):
 
     may_degrade: Items[str] = ()
     may_fail: Items[str] = ()
-    worse_by: MarginWords | Margins = Field(default_factory=MarginWords, union_mode="left_to_right")
+    worse_by: MarginWords = Field(default_factory=MarginWords)
 
 
 class Fallback(Part):

@@ -43,8 +43,8 @@ class Load(Part):
     """The load, with nothing left to guess. `rate` is None in the closed model, where `users` alone decide."""
 
     locustfile: str
-    rate: Rate | None
-    users: int
+    rate: Rate | None = None
+    users: int = 1
     arrivals: Literal["uniform", "poisson"] = "uniform"
     timeout: Duration = 5.0
     classes: Items[str] = ()

@@ -123,7 +123,7 @@ class Arrivals(Part):
     """How the load arrives. `seed` decides which user class and task is drawn, and Poisson gaps."""
 
     locustfile: str
-    rate: float | None
+    rate: float | None = None
     users: int
     arrivals: Literal["uniform", "poisson"]
     timeout: float

@@ -1,0 +1,367 @@
+"""Lays a scenario over its system and fills in what neither says, so that nothing is left to guess.
+
+Names are checked here, across files: a service, edge, journey, fallback or invariant that the system does
+not have is a problem of the file that names it. `origins` tells where each value came from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InvalidFile, Problem
+from harness.model.edges import Edge
+from harness.model.expectations import EACH, ErrorRate, ExpectationItem, Margins, MarginWords, SteadyItem
+from harness.model.experiment import Experiment, System
+from harness.model.faults import FaultItem, Partition
+from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases
+from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
+from harness.model.scenario import ScenarioFile
+from harness.model.system_reading import ReadSystem, read_system
+
+DEFAULT_SEED = 1
+DEFAULT_RATE = 80.0
+DRAIN_SECONDS = 15.0
+"""How long the drain lasts where an invariant is expected and nothing else is said."""
+
+SHORTEST_PHASE = 5.0
+"""A judged phase must leave something between its guards."""
+
+HEALTHY_ERRORS = 0.01
+"""The error rate that the baseline must stay under where no steady state is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A scenario and its system, read whole.
+
+    `queries` are the texts of the invariants' queries; `files` the texts that were read, by the name each has
+    in a run's folder; `origins` tells for each value, by its dotted path, where it was said, or `default`.
+    """
+
+    experiment: Experiment
+    system: ReadSystem
+    scenario_path: Path
+    locustfile: Path
+    queries: dict[str, str]
+    files: dict[str, str]
+    origins: dict[str, str]
+
+
+def resolve(scenario: Path, *, seed: int | None = None, environ: Mapping[str, str] | None = None) -> Resolved:
+    """Read a scenario, its system and its Compose files; raises InvalidFile with every problem of each."""
+    document = read_document(scenario, "a scenario")
+    written, problems = validate(ScenarioFile, document)
+    if written is None:
+        raise InvalidFile(problems)
+    return _Resolving(document, written, scenario, os.environ if environ is None else environ).resolved(seed)
+
+
+class _Resolving:
+    """One scenario being laid over its system. Problems are collected and raised together."""
+
+    def __init__(self, document: Document, scenario: ScenarioFile, path: Path, environ: Mapping[str, str]) -> None:
+        self.document, self.scenario, self.path = document, scenario, path
+        self.problems: list[Problem] = []
+        self.origins: dict[str, str] = {}
+        self.read = read_system(self._system_path(), environ)
+        self.problems.extend(self.read.problems)
+        self.system = self.read.file
+
+    def _system_path(self) -> Path:
+        path = self.path.parent / self.scenario.system
+        if path.is_dir():
+            path = path / "system.yaml"
+        if not path.is_file():
+            message = f"expected a folder with a system.yaml in it, or such a file, found none at {shown(path)}"
+            raise InvalidFile((self.document.problem(("system",), message),))
+        return path
+
+    def resolved(self, seed: int | None) -> Resolved:
+        system = self.read.system
+        faults = self._faults(system)
+        expect = self._expectations(system, faults)
+        load, locustfile = self._load()
+        phases = self._phases(expect)
+        self._check_times(faults, phases)
+        self._check_defects(expect)
+        steady = self._steady_state(system)
+        queries = self._queries(expect)
+        if self.problems:
+            raise InvalidFile(tuple(self.problems))
+        experiment = Experiment(
+            name=self.path.stem,
+            question=self.scenario.question,
+            owner=self.scenario.owner,
+            tags=self.scenario.tags,
+            seed=self._seed(seed),
+            system=system,
+            load=load,
+            phases=phases,
+            margins=self._margins(MarginWords(), ()),
+            steady_state=steady,
+            faults=tuple(self._timed(item, phases) for item in faults),
+            expect=expect,
+            defects=self.scenario.defects,
+        )
+        return Resolved(
+            experiment,
+            self.read,
+            scenario_path=self.path,
+            locustfile=locustfile,
+            queries=queries,
+            files={"scenario.yaml": self.document.text, "system.yaml": self.read.document.text},
+            origins=self.origins,
+        )
+
+    # what stands in the files, and where
+
+    def _say(self, path: Loc, message: str) -> None:
+        self.problems.append(self.document.problem(path, message))
+
+    def _came_from(self, name: str, path: Loc) -> None:
+        """Note where a value was said: in the scenario, else in the system, else nowhere."""
+        for document in (self.document, self.read.document):
+            if path in document.values:
+                self.origins[name] = document.place(path)
+                return
+        self.origins[name] = "default"
+
+    def _known(self, name: str, known: Collection[str], what: str, at: Loc) -> bool:
+        if name in known:
+            return True
+        self._say(at, f"expected {what} of the system, found {name!r}{nearest(name, known)}")
+        return False
+
+    # the scenario
+
+    def _seed(self, seed: int | None) -> int:
+        if seed is not None:
+            self.origins["seed"] = "--seed"
+            return seed
+        self._came_from("seed", ("seed",))
+        return DEFAULT_SEED if self.scenario.seed is None else self.scenario.seed
+
+    def _faults(self, system: System) -> tuple[FaultItem, ...]:
+        named = []
+        for index, item in enumerate(self.scenario.faults):
+            self._check_aim(item, system, ("faults", index, item.kind))
+            named.append(item.model_copy(update={"id": item.id or _default_id(item.kind, self.scenario.faults, index)}))
+        self._check_unique("faults", [str(item.id) for item in named])
+        return tuple(named)
+
+    def _check_unique(self, key: str, ids: list[str]) -> None:
+        for index, name in enumerate(ids):
+            if name in ids[:index]:
+                self._say((key, index, "id"), f"expected each id once, found {name!r} again")
+
+    def _check_aim(self, item: FaultItem, system: System, path: Loc) -> None:
+        known = [self._known(name, names, what, (*path, *at)) for name, names, what, at in _aims(item, system)]
+        if all(known) and not edges_hit(item, system.edges):
+            self._say(path, "expected a fault that strikes at least one edge of the system, found that it strikes none")
+
+    def _expectations(self, system: System, faults: tuple[FaultItem, ...]) -> tuple[ExpectationItem, ...]:
+        items = []
+        for index, item in enumerate(self.scenario.expect):
+            path: Loc = ("expect", index, item.kind)
+            name = item.id or _default_id(item.kind, self.scenario.expect, index)
+            items.append(self._filled(item, path, system, faults).model_copy(update={"id": name}))
+        self._check_unique("expect", [str(item.id) for item in items])
+        return tuple(items)
+
+    def _filled(self, item: ExpectationItem, path: Loc, system: System, faults: tuple[FaultItem, ...]) -> ExpectationItem:
+        """The expectation with its names checked and its margins and fault filled in."""
+        fault_ids = [str(fault.id) for fault in faults]
+        if item.blast_radius is not None:
+            blast = item.blast_radius
+            for key in ("may_degrade", "may_fail"):
+                for index, journey in enumerate(getattr(blast, key)):
+                    self._known(journey, system.journeys, "a journey", (*path, key, index))
+            margins = self._margins(blast.worse_by, (*path, "worse_by"))
+            words = MarginWords.model_construct(error_rate=margins.error_rate, p50=margins.p50, p95=margins.p95)
+            return item.model_copy(update={"blast_radius": blast.model_copy(update={"worse_by": words})})
+        if item.fallback is not None:
+            self._known(item.fallback.name, system.fallbacks, "a fallback", (*path, "name"))
+            return item.model_copy(update={"fallback": self._of_a_fault(item.fallback, path, fault_ids)})
+        if item.invariant is not None:
+            self._known(item.invariant.name, system.invariants, "an invariant", (*path, "name"))
+        for rated in (item.error_rate, item.response_time):
+            if rated is not None:
+                self._check_window(rated.journey, rated.during, path, system, fault_ids)
+        return item
+
+    def _of_a_fault(self, fallback: Any, path: Loc, fault_ids: list[str]) -> Any:
+        if fallback.fault is not None:
+            self._known_fault(fallback.fault, fault_ids, (*path, "fault"))
+            return fallback
+        if len(fault_ids) > 1:
+            self._say(path, f"expected the key 'fault', since there are several: {', '.join(fault_ids)}; found none")
+        return fallback.model_copy(update={"fault": fault_ids[0]}) if fault_ids else fallback
+
+    def _known_fault(self, name: str, fault_ids: list[str], at: Loc) -> None:
+        if name not in fault_ids:
+            self._say(at, f"expected the id of a fault of this scenario, found {name!r}{nearest(name, fault_ids)}")
+
+    def _check_window(self, journey: str | None, during: str | None, path: Loc, system: System, fault_ids: list[str]) -> None:
+        if journey is not None:
+            self._known(journey, [*system.journeys, EACH], "a journey", (*path, "journey"))
+        if during is not None and during not in PHASES:
+            self._known_fault(during, [*fault_ids, *PHASES], (*path, "during"))
+
+    def _margins(self, words: MarginWords, path: Loc) -> Margins:
+        """Margins: of the expectation, else of the system, else the defaults."""
+        filled = {}
+        for name in Margins.model_fields:
+            said, of_system = getattr(words, name), getattr(self.system.worse_by, name)
+            filled[name] = (
+                said if said is not None else of_system if of_system is not None else Margins.model_fields[name].default
+            )
+            if path:
+                self._came_from(".".join(map(str, (*path, name))), (*path, name))
+            else:
+                self._came_from(f"margins.{name}", ("worse_by", name))
+        return Margins.model_construct(**filled)
+
+    def _load(self) -> tuple[Load, Path]:
+        said: dict[str, Any] = {}
+        model_said = self.scenario.load.rate is not None or self.scenario.load.users is not None
+        for name in LoadWords.model_fields:
+            own = getattr(self.scenario.load, name)
+            inherits = not (model_said and name in ("rate", "users", "max_users"))
+            said[name] = own if own is not None else getattr(self.system.load, name) if inherits else None
+            self._came_from(f"load.{name}", ("load", name))
+        locustfile = self.read.folder / (said["locustfile"] or "locustfile.py")
+        own_file = self.scenario.load.locustfile
+        if own_file is not None:
+            locustfile = self.path.parent / own_file
+        if not locustfile.is_file():
+            at, document = (("load", "locustfile"), self.document if own_file else self.read.document)
+            self.problems.append(document.problem(at, f"expected a locustfile, found no such file: {shown(locustfile)}"))
+        timeout = said["timeout"] or Load.model_fields["timeout"].default
+        rate = None if said["users"] else said["rate"] or DEFAULT_RATE
+        users = said["users"] or said["max_users"] or max(1, round((rate or 0) * timeout * USERS_HEADROOM))
+        load = Load.model_construct(
+            locustfile=shown(locustfile),
+            rate=rate,
+            users=users,
+            arrivals=said["arrivals"] or "uniform",
+            timeout=timeout,
+            classes=said["classes"] or (),
+        )
+        return load, locustfile
+
+    def _phases(self, expect: Iterable[ExpectationItem]) -> Phases:
+        defaults: dict[str, float] = {name: info.default for name, info in Phases.model_fields.items()}
+        if any(item.invariant is not None for item in expect):
+            defaults["drain"] = DRAIN_SECONDS
+        filled = {}
+        for name, default in defaults.items():
+            said = getattr(self.scenario.phases, name)
+            of_system = getattr(self.system.phases, name)
+            filled[name] = said if said is not None else of_system if of_system is not None else default
+            self._came_from(f"phases.{name}", ("phases", name))
+            if name in ("baseline", "fault", "recovery") and filled[name] < SHORTEST_PHASE:
+                self._say(
+                    ("phases", name),
+                    f"expected a phase of at least 5s (2s at each end are not judged), found {filled[name]:g}s",
+                )
+        if any(item.invariant is not None for item in expect) and not filled["drain"]:
+            self._say(("phases", "drain"), "expected a drain above 0s, since an invariant is judged in it, found 0s")
+        return Phases.model_construct(None, **filled)
+
+    def _timed(self, item: FaultItem, phases: Phases) -> FaultItem:
+        at = item.at if item.at is not None else 0.0
+        lasts = item.for_ if item.for_ is not None else phases.fault - at
+        return item.model_copy(update={"at": at, "for_": lasts})
+
+    def _check_times(self, faults: tuple[FaultItem, ...], phases: Phases) -> None:
+        for index, item in enumerate(faults):
+            at = item.at or 0.0
+            end = at + (item.for_ if item.for_ is not None else phases.fault - at)
+            if at >= phases.fault or end > phases.fault + 1e-9 or end <= at:
+                self._say(
+                    ("faults", index),
+                    f"expected a fault within the fault phase of {phases.fault:g}s, found one from {at:g}s to {end:g}s",
+                )
+
+    def _steady_state(self, system: System) -> tuple[SteadyItem, ...]:
+        if self.scenario.steady_state is None:
+            healthy = ErrorRate.model_construct(max=HEALTHY_ERRORS, journey=None, during="baseline")
+            return (SteadyItem.model_construct(id="error_rate-1", error_rate=healthy, response_time=None),)
+        items = []
+        for index, item in enumerate(self.scenario.steady_state):
+            path: Loc = ("steady_state", index, item.kind)
+            if item.expectation.during not in (None, "baseline"):
+                self._say((*path, "during"), "expected no 'during' here: a steady state is judged in the baseline")
+            self._check_window(item.expectation.journey, None, path, system, [])
+            name = item.id or _default_id(item.kind, self.scenario.steady_state, index)
+            inner = item.expectation.model_copy(update={"during": "baseline"})
+            items.append(item.model_copy(update={"id": name, item.kind: inner}))
+        return tuple(items)
+
+    def _check_defects(self, expect: tuple[ExpectationItem, ...]) -> None:
+        ids = [str(item.id) for item in expect]
+        for name, defect in self.scenario.defects.items():
+            if defect.caught_by not in ids:
+                hint = nearest(defect.caught_by, ids)
+                self._say(
+                    ("defects", name, "caught_by"), f"expected the id of an expectation, found {defect.caught_by!r}{hint}"
+                )
+            for service in defect.environment:
+                self._known(service, self.read.compose.services, "a service", ("defects", name, "environment", service))
+
+    def _queries(self, expect: tuple[ExpectationItem, ...]) -> dict[str, str]:
+        """The text of each query that an expected invariant asks."""
+        found = {}
+        for item in expect:
+            declared = self.system.invariants.get(item.invariant.name) if item.invariant is not None else None
+            if item.invariant is None or declared is None:
+                continue
+            path = self.read.folder / declared.sql.file
+            try:
+                found[item.invariant.name] = read_text(path, "an SQL file")
+            except InvalidFile:
+                at: Loc = ("invariants", item.invariant.name, "sql", "file")
+                self.problems.append(self.read.document.problem(at, f"expected an SQL file, found none at {shown(path)}"))
+        return found
+
+
+def _default_id(kind: str, items: Iterable[Any], index: int) -> str:
+    """`outage-1`, `outage-2`: the kind, and how many of it came so far."""
+    return f"{kind}-{sum(item.kind == kind for item in list(items)[: index + 1])}"
+
+
+def _aims(item: FaultItem, system: System) -> Iterable[tuple[str, Collection[str], str, Loc]]:
+    """Every name a fault aims by: the name, those that there are, what they are, and where it stands."""
+    fault = item.fault
+    if isinstance(fault, Partition):
+        for group_index, group in enumerate(fault.between):
+            for index, service in enumerate(group):
+                yield service, system.services, "a service", ("between", group_index, index)
+        return
+    if fault.edge is not None:
+        yield fault.edge, [edge.name for edge in system.edges], "an edge", ("edge",)
+    if fault.service is not None:
+        yield fault.service, system.services, "a service", ("service",)
+    if fault.from_ is not None:
+        yield fault.from_, system.services, "a service", ("from",)
+
+
+def edges_hit(item: FaultItem, edges: Iterable[Edge]) -> tuple[Edge, ...]:
+    """The edges that a fault strikes, in the order of the system."""
+    fault = item.fault
+    if isinstance(fault, Partition):
+        one, other = (set(group) for group in fault.between)
+        return tuple(
+            edge
+            for edge in edges
+            if (edge.caller in one and edge.callee in other) or (edge.caller in other and edge.callee in one)
+        )
+    return tuple(
+        edge
+        for edge in edges
+        if fault.edge == edge.name or fault.service == edge.callee or (fault.from_ is not None and fault.from_ == edge.caller)
+    )

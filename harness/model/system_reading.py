@@ -1,0 +1,149 @@
+"""Reads a system: its `system.yaml`, its Compose files, and the edges that both show."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import InvalidFile, Problem
+from harness.model.compose import Compose
+from harness.model.compose_reading import read_compose
+from harness.model.edges import CLIENT, EDGE, WELL_KNOWN, Edge, Mention, Protocol, find_mentions
+from harness.model.experiment import System
+from harness.model.reading import Document, Loc, nearest, read_document, validate
+from harness.model.system import SystemFile
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSystem:
+    """A system that was read; `problems` are the names in it that lead nowhere."""
+
+    document: Document
+    file: SystemFile
+    compose: Compose
+    folder: Path
+    system: System
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read_system(path: Path, environ: Mapping[str, str]) -> ReadSystem:
+    """Read `system.yaml` and all it leads to; raises InvalidFile where one of the files cannot be read as what it is."""
+    document = read_document(path, "a system")
+    file, problems = validate(SystemFile, document)
+    if file is None:
+        raise InvalidFile(problems)
+    compose, _ = read_compose([path.parent / name for name in file.compose], environ)
+    reading = _Reading(document, file, compose)
+    edges = reading.edges()
+    reading.check_names({edge.name for edge in edges})
+    system = System(
+        services=tuple(compose.services),
+        entry=file.entry,
+        edges=edges,
+        journeys=file.journeys,
+        fallbacks=file.fallbacks,
+        invariants=file.invariants,
+    )
+    return ReadSystem(document, file, compose, path.parent, system, tuple(reading.problems), tuple(reading.warnings))
+
+
+class _Reading:
+    """Looks for edges and checks names, collecting what is wrong."""
+
+    def __init__(self, document: Document, file: SystemFile, compose: Compose) -> None:
+        self.document, self.file, self.compose = document, file, compose
+        self.services = tuple(compose.services)
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+        self._found: dict[tuple[str, str, int], Edge] = {}
+
+    def _need(self, name: str, known: Collection[str], what: str, at: Loc) -> None:
+        if name not in known:
+            message = f"expected {what}, found {name!r}{nearest(name, known)}"
+            self.problems.append(self.document.problem(at, message, at_key=at[-1] == name))
+
+    def check_names(self, edges: Collection[str]) -> None:
+        """Every name in the system leads to something."""
+        a_service = "a service of the Compose file"
+        for name in self.file.local:
+            self._need(name, self.services, a_service, ("local", name))
+        for name, fallback in self.file.fallbacks.items():
+            self._need(fallback.for_, edges, "an edge of the system", ("fallbacks", name, "for"))
+            for index, journey in enumerate(fallback.journeys):
+                self._need(journey, self.file.journeys, "one of journeys:", ("fallbacks", name, "journeys", index))
+            if fallback.counter is not None:
+                self._need(fallback.counter.service, self.services, a_service, ("fallbacks", name, "counter", "service"))
+        for name, invariant in self.file.invariants.items():
+            self._need(invariant.sql.service, self.services, a_service, ("invariants", name, "sql", "service"))
+
+    def edges(self) -> tuple[Edge, ...]:
+        """The way in, what the environments say, and what `edges:` adds."""
+        self._add_way_in()
+        for caller, service in self.compose.services.items():
+            others = [name for name in self.services if name != caller]
+            for variable, value in service.environment.items():
+                for mention in find_mentions(variable, value, others):
+                    self._add_mentioned(caller, mention, f"{service.places[variable]} {variable}")
+        for index, written in enumerate(self.file.edges):
+            self._add_written(written, ("edges", index))
+        return _named(self._found.values())
+
+    def _add_way_in(self) -> None:
+        entry = self.file.entry
+        self._need(entry, self.services, "a service of the Compose file", ("entry",))
+        if entry not in self.services:
+            raise InvalidFile(tuple(self.problems))
+        port = self._port_shown(entry)
+        if port is None:
+            message = f"expected the Compose file to show a port of {entry} (ports: or expose:), found none"
+            raise InvalidFile((*self.problems, self.document.problem(("entry",), message)))
+        self._add((CLIENT, entry, port), "http", self.document.place(("entry",)))
+
+    def _add_mentioned(self, caller: str, mention: Mention, place: str) -> None:
+        port = mention.port or mention.default_port or self._port_shown(mention.service)
+        if port is None:
+            self.warnings.append(f"{place} names {mention.service}, which shows no port: not taken as an edge")
+            return
+        self._add((caller, mention.service, port), mention.protocol, place)
+
+    def _add_written(self, written: str, at: Loc) -> None:
+        match = EDGE.fullmatch(written)
+        if match is None:
+            self.problems.append(
+                self.document.problem(at, f"expected an edge such as 'order -> redis:6379', found {written!r}")
+            )
+            return
+        caller, callee = match["caller"], match["callee"]
+        for service in (caller, callee):
+            self._need(service, self.services, "a service of the Compose file", at)
+        if not {caller, callee} <= set(self.services):
+            return
+        port = int(match["port"]) if match["port"] else self._port_shown(callee)
+        if port is None:
+            message = f"expected a port, as in '{written}:8000', since {callee} shows none"
+            self.problems.append(self.document.problem(at, message))
+            return
+        self._add((caller, callee, port), "tcp", self.document.place(at))
+
+    def _port_shown(self, service: str) -> int | None:
+        ports = self.compose.services[service].ports
+        local = self.file.local.get(service)
+        return ports[0] if ports else local.port if local is not None else None
+
+    def _add(self, key: tuple[str, str, int], protocol: Protocol, read_from: str) -> None:
+        caller, callee, port = key
+        spoken = WELL_KNOWN.get(port, "tcp") if protocol == "tcp" else protocol
+        edge = Edge(name=f"{caller} -> {callee}", caller=caller, callee=callee, port=port, protocol=spoken, read_from=read_from)
+        self._found.setdefault(key, edge)
+
+
+def _named(edges: Iterable[Edge]) -> tuple[Edge, ...]:
+    """Edges with their names; the port is part of it where a caller uses several of one callee."""
+    found = list(edges)
+    pairs = [(edge.caller, edge.callee) for edge in found]
+    return tuple(
+        edge.model_copy(update={"name": f"{edge.name}:{edge.port}"}) if pairs.count((edge.caller, edge.callee)) > 1 else edge
+        for edge in found
+    )

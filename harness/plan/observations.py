@@ -1,0 +1,62 @@
+"""What must be asked of the system so that the judge can decide, derived from the expectations and the faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.model.experiment import Experiment
+from harness.plan.plan import Begin, Observation, PlannedPhase, PlannedProxy, Step, WatchBite, WatchCounter, WatchInvariant
+
+
+def observations_of(
+    experiment: Experiment,
+    phases: Sequence[PlannedPhase],
+    steps: Sequence[Step],
+    proxies: Sequence[PlannedProxy],
+    queries: Mapping[str, str],
+) -> tuple[Observation, ...]:
+    """Counters of expected fallbacks, queries of expected invariants, probes of every proxy that a fault strikes."""
+    return (*_counters(experiment), *_invariants(experiment, phases, queries), *bites_of(steps, proxies))
+
+
+def _counters(experiment: Experiment) -> list[WatchCounter]:
+    found = []
+    for item in experiment.expect:
+        declared = experiment.system.fallbacks[item.fallback.name] if item.fallback is not None else None
+        if item.fallback is not None and declared is not None and declared.counter is not None:
+            counter = declared.counter
+            found.append(WatchCounter(fallback=item.fallback.name, service=counter.service, metric=counter.metric))
+    return found
+
+
+def _invariants(experiment: Experiment, phases: Sequence[PlannedPhase], queries: Mapping[str, str]) -> list[WatchInvariant]:
+    found = []
+    for item in experiment.expect:
+        if item.invariant is None:
+            continue
+        declared = experiment.system.invariants[item.invariant.name]
+        drain = next(phase for phase in phases if phase.name == "drain")
+        found.append(
+            WatchInvariant(
+                invariant=item.invariant.name,
+                service=declared.sql.service,
+                database=declared.sql.database,
+                query=queries[item.invariant.name],
+                equals=declared.equals,
+                at=drain.at,
+                within=item.invariant.within if item.invariant.within is not None else drain.until - drain.at,
+                hold=item.invariant.hold,
+            )
+        )
+    return found
+
+
+def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[WatchBite]:
+    """A probe for every proxy that a fault strikes."""
+    protocols = {proxy.name: proxy.protocol for proxy in proxies}
+    return [
+        WatchBite(fault=step.fault, proxy=change.proxy, protocol=protocols[change.proxy])
+        for step in steps
+        if isinstance(step, Begin)
+        for change in step.changes
+    ]

@@ -1,0 +1,47 @@
+"""From an experiment to its plan: a pure function, so that the same seed gives the same plan byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from harness.model.experiment import Experiment
+from harness.plan.observations import observations_of
+from harness.plan.plan import Arrivals, Plan
+from harness.plan.proxies import proxies_of
+from harness.plan.timeline import phases_of, steps_of
+
+
+def plan_of(experiment: Experiment, queries: Mapping[str, str]) -> Plan:
+    """Decide a run. `queries` are the texts of the invariants' queries, by the invariants' names."""
+    proxies = proxies_of(experiment.system)
+    phases = phases_of(experiment)
+    steps = steps_of(experiment, phases)
+    return Plan(
+        experiment=experiment,
+        load=_arrivals(experiment),
+        proxies=proxies,
+        phases=phases,
+        steps=steps,
+        observations=observations_of(experiment, phases, steps, proxies, queries),
+    )
+
+
+def _arrivals(experiment: Experiment) -> Arrivals:
+    load, phases = experiment.load, experiment.phases
+    return Arrivals(
+        locustfile=load.locustfile,
+        rate=load.rate,
+        users=load.users,
+        arrivals=load.arrivals,
+        timeout=load.timeout,
+        classes=load.classes,
+        seed=experiment.seed,
+        seconds=phases.warmup + phases.baseline + phases.fault + phases.recovery,
+    )
+
+
+def plan_to_json(plan: Plan) -> str:
+    """The plan as it begins a run's folder: sorted keys, two spaces."""
+    data = plan.model_dump(mode="json", exclude_none=True)
+    return json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n"

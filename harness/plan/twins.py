@@ -1,0 +1,57 @@
+"""Free twins of a plan: runs that need no planted bug, and that must not pass.
+
+They prove the harness rather than the system: a fault that was planned and withheld, a fault on a proxy
+that nobody calls, a cut where the load comes in.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, assert_never, get_args
+
+from harness.model.edges import CLIENT
+from harness.plan.observations import bites_of
+from harness.plan.plan import CLEAN, Observation, Plan, PlannedProxy, ProxyChange, ProxyState, Step, WatchBite
+from harness.plan.proxies import SPARE, spare_of
+
+Twin: TypeAlias = Literal["no fault", "wrong edge", "entry cut"]
+TWINS: tuple[Twin, ...] = get_args(Twin)
+
+EXPECTED: dict[Twin, str] = {"no fault": "inconclusive", "wrong edge": "inconclusive", "entry cut": "failed"}
+"""The verdict each twin must end with."""
+
+
+def twin_of(plan: Plan, twin: Twin) -> Plan:
+    """The plan's twin."""
+    match twin:
+        case "no fault":
+            return _with_steps(plan, twin, plan.proxies, tuple(_withheld(step) for step in plan.steps))
+        case "wrong edge":
+            struck = {change.proxy for step in plan.steps for change in step.changes}
+            spares = tuple(spare_of(proxy) for proxy in plan.proxies if proxy.name in struck)
+            return _with_steps(plan, twin, (*plan.proxies, *spares), tuple(_moved(step) for step in plan.steps))
+        case "entry cut":
+            way_in = next(proxy.name for proxy in plan.proxies if proxy.caller == CLIENT)
+            return _with_steps(plan, twin, plan.proxies, tuple(_at_entry(step, way_in) for step in plan.steps))
+        case _:
+            assert_never(twin)
+
+
+def _with_steps(plan: Plan, twin: Twin, proxies: tuple[PlannedProxy, ...], steps: tuple[Step, ...]) -> Plan:
+    others: list[Observation] = [seen for seen in plan.observations if not isinstance(seen, WatchBite)]
+    observations = (*others, *bites_of(steps, proxies))
+    return plan.model_copy(update={"twin": twin, "proxies": proxies, "steps": steps, "observations": observations})
+
+
+def _withheld(step: Step) -> Step:
+    changes = tuple(change.model_copy(update={"state": CLEAN}) for change in step.changes)
+    return step.model_copy(update={"changes": changes})
+
+
+def _moved(step: Step) -> Step:
+    changes = tuple(change.model_copy(update={"proxy": change.proxy + SPARE}) for change in step.changes)
+    return step.model_copy(update={"changes": changes})
+
+
+def _at_entry(step: Step, way_in: str) -> Step:
+    cut = ProxyState(enabled=False) if step.verb == "begin" else CLEAN
+    return step.model_copy(update={"changes": (ProxyChange(proxy=way_in, state=cut),)})
