@@ -44,7 +44,7 @@ class Load(Part):
 
     locustfile: str
     rate: Rate | None = None
-    users: int = 1
+    users: int
     arrivals: Literal["uniform", "poisson"] = "uniform"
     timeout: Duration = 5.0
     classes: Items[str] = ()

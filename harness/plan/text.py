@@ -1,0 +1,123 @@
+"""Tells a plan to a person: what is going to happen, and where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from harness.model.parts import Part
+from harness.plan.plan import Plan, ProxyState, Step, WatchBite, WatchCounter, WatchInvariant
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan in lines of at most some 110 characters."""
+    experiment = plan.experiment
+    lines = [f"{experiment.name} · {experiment.question}"]
+    if plan.twin is not None:
+        lines.append(f"twin: {plan.twin}")
+    lines += [_load_line(plan), "", *_titled("phases", (f"{p.name:<9} {p.at:6g} s … {p.until:g} s" for p in plan.phases))]
+    lines += _titled("proxies", (f"{p.name:<{_widest(plan)}}  port {p.port}, {p.protocol}" for p in plan.proxies))
+    lines += _titled("steps", (line for step in plan.steps for line in _step_lines(step, _widest(plan))))
+    if not plan.steps:
+        lines += ["steps", "  nothing is injected", ""]
+    lines += _titled("observations", _observation_lines(plan))
+    lines += _titled("expected", _expectation_lines(plan))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _titled(title: str, lines: Iterable[str]) -> list[str]:
+    found = [f"  {line}" for line in lines]
+    return [title, *found, ""] if found else []
+
+
+def _widest(plan: Plan) -> int:
+    return max(len(proxy.name) for proxy in plan.proxies)
+
+
+def _load_line(plan: Plan) -> str:
+    load = plan.load
+    if load.rate is None:
+        how = f"{load.users} users with their own wait times (closed model)"
+    else:
+        how = f"{load.rate:g} arrivals/s, {load.arrivals}, at most {load.users} users"
+    return f"seed {load.seed} · {how} · client timeout {load.timeout:g} s · {plan.seconds:g} s in all"
+
+
+def _step_lines(step: Step, width: int) -> list[str]:
+    return [f"{step.at:6g} s  {step.verb:<5} {step.fault}  {c.proxy:<{width}}  {_state(c.state)}" for c in step.changes]
+
+
+def _state(state: ProxyState) -> str:
+    words = [] if state.enabled else ["refuses connections"]
+    for toxic in state.toxics:
+        attributes = " ".join(f"{name}={value}" for name, value in toxic.attributes.items())
+        words.append(f"{toxic.type} {attributes} {toxic.stream}")
+    return ", ".join(words) or "clean"
+
+
+def _observation_lines(plan: Plan) -> list[str]:
+    lines = []
+    for seen in plan.observations:
+        match seen:
+            case WatchCounter():
+                lines.append(f"counter   {seen.metric} of {seen.service}, every second")
+            case WatchInvariant():
+                lines.append(
+                    f"invariant {seen.invariant}: asked from {seen.at:g} s, within {seen.within:g} s, held {seen.hold:g} s"
+                )
+            case WatchBite():
+                lines.append(f"probe     {seen.proxy} ({seen.protocol}): before, during and after {seen.fault}")
+    return lines
+
+
+def _expectation_lines(plan: Plan) -> list[str]:
+    entries = [(str(item.id), item.kind, item.expectation) for item in plan.experiment.steady_state]
+    lines = [f"steady state  {name}: {kind} {_words(part)}" for name, kind, part in entries]
+    return lines + [f"{item.id}: {item.kind} {_words(item.expectation)}" for item in plan.experiment.expect]
+
+
+def _words(part: Part) -> str:
+    data = part.model_dump(mode="json", exclude_none=True)
+    return _inline(data)
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_inline(item) for item in value) + "]"
+    return str(value)
+
+
+def explanation(plan: Plan, origins: Mapping[str, str]) -> str:
+    """Every value that may be left out, and where it came from; then every edge, and where it was read."""
+    data = plan.experiment.model_dump(mode="json", exclude_none=True)
+    flat = {".".join(path): value for path, value in _leaves(data)}
+    lines = []
+    for name, origin in origins.items():
+        value = flat.get(name, _deep(data, name))
+        if value is not None:
+            lines.append(f"  {name:<44} {_inline(value):<24} {origin}")
+    edges = [f"  {edge.name:<44} {edge.protocol:<24} {edge.read_from}" for edge in plan.experiment.system.edges]
+    return "\n".join(["where each value came from", *lines, "", "where each edge was read", *edges]) + "\n"
+
+
+def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], object]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, str(index)))
+    else:
+        yield path, value
+
+
+def _deep(data: object, name: str) -> object:
+    for part in name.split("."):
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and part.isdigit() and int(part) < len(data):
+            data = data[int(part)]
+        else:
+            return None
+    return data

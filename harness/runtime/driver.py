@@ -1,0 +1,259 @@
+"""Drives one run along its plan: phases, faults at their times, observations.
+
+The driver decides nothing. What is asked of the world goes through the ports; what was seen goes to the
+recorder; a signal or a halt ends the drive early, and every fault that is on is healed before anything else.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from harness.errors import LoadError, ProxyError
+from harness.history.events import (
+    EdgeProbed,
+    FaultBegan,
+    FaultEnded,
+    FaultRefused,
+    InvariantAsked,
+    LoadBegan,
+    LoadEnded,
+    PhaseBegan,
+    PhaseEnded,
+    RunHalted,
+)
+from harness.plan.plan import CLEAN, Begin, Heal, Plan, PlannedPhase, ProxyState, Step, WatchBite, WatchInvariant
+from harness.runtime.ports import Address, Load, Proxies, Services
+from harness.runtime.probes.bite import look
+from harness.runtime.probes.sql import ask
+from harness.runtime.recorder import Recorder, now
+from harness.runtime.sampler import Sampler
+from harness.runtime.stopping import Stop
+
+LEAD = 0.2
+"""Seconds between telling the load when to begin and that moment."""
+
+AFTER_BEGIN = 0.5
+AFTER_HEAL = 0.3
+"""How long after a change the probe looks whether it is there."""
+
+PATIENCE = 1.5
+"""How long a probe waits beyond the delay a fault is meant to add."""
+
+ASK_EVERY = 0.5
+
+Deed: TypeAlias = Callable[[], None]
+
+
+class Halt(Exception):
+    """A watch asked the run to end early."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything a drive acts on. `listening` tells where each proxy listens, `probe_source` what probes bind to."""
+
+    proxies: Proxies
+    services: Services
+    load: Load
+    listening: dict[str, Address]
+    probe_source: str | None
+
+
+class Driver:
+    """One drive. `drive` returns when the plan is done, and raises Halt, Stopped or a HarnessError when it is not."""
+
+    def __init__(self, plan: Plan, world: World, recorder: Recorder, stop: Stop, sampler: Sampler) -> None:
+        self._plan, self._world, self._recorder = plan, world, recorder
+        self._stop, self._sampler = stop, sampler
+        self._phase: PlannedPhase | None = None
+        self._active: dict[tuple[str, str], FaultBegan] = {}
+        self._pool = ThreadPoolExecutor(16, thread_name_prefix="probe")
+        self._probes: list[Future[None]] = []
+        self._asking: list[Future[None]] = []
+        self._over = threading.Event()
+        self._load_on = False
+        self._began = 0.0
+
+    def drive(self) -> None:
+        """Follow the plan from the first request to the end of the last phase."""
+        self._began = now() + LEAD
+        self._world.load.go(self._began)
+        self._load_on = True
+        self._stop.wait_until(self._began)
+        self._recorder.record(LoadBegan(self._began, self._plan.load.rate, self._plan.load.users))
+        for at, deed in self._deeds():
+            self._wait(self._began + at)
+            deed()
+        self._await_the_end()
+        self._end_phase()
+        for looking in (*self._probes, *self._asking):
+            looking.result()
+
+    def heal(self) -> None:
+        """Take away every fault that is on. Called when a drive ended, however it ended; twice is once."""
+        for fault, proxy in list(self._active):
+            self._put_clean(fault, proxy)
+
+    def close(self) -> None:
+        """Let go of what the drive held."""
+        self._over.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # the timeline
+
+    def _deeds(self) -> list[tuple[float, Deed]]:
+        """Everything to do, in order: phases change before faults do, faults before anybody looks."""
+        deeds: list[tuple[float, int, Deed]] = []
+        for phase in self._plan.phases:
+            deeds.append((phase.at, 0, lambda phase=phase: self._begin_phase(phase)))  # type: ignore[misc]
+        for step in self._plan.steps:
+            deeds.append((step.at, 1, lambda step=step: self._take(step)))  # type: ignore[misc]
+        baseline = next(phase for phase in self._plan.phases if phase.name == "baseline")
+        for seen in self._plan.observations:
+            if isinstance(seen, WatchBite):
+                deeds.append(((baseline.at + baseline.until) / 2, 2, lambda seen=seen: self._probe(seen, "before", 0.0)))  # type: ignore[misc]
+            elif isinstance(seen, WatchInvariant):
+                deeds.append((seen.at, 2, lambda seen=seen: self._watch_invariant(seen)))  # type: ignore[misc]
+        return [(at, deed) for at, _, deed in sorted(deeds, key=lambda entry: entry[:2])]
+
+    def _wait(self, at: float) -> None:
+        """Wait for a moment; a load that ends by itself ends the run."""
+        while (left := at - time.time()) > 0:
+            self._stop.wait_until(time.time() + min(left, 0.25))
+            self._check_load()
+        self._stop.check()
+
+    def _await_the_end(self) -> None:
+        """The end of the last phase; a drain ends as soon as every invariant has held for long enough."""
+        end = self._began + self._plan.seconds
+        while now() < end and not (self._asking and all(asking.done() for asking in self._asking)):
+            self._wait(min(end, now() + 0.1))
+
+    def _check_load(self) -> None:
+        if not self._load_on:
+            return
+        reason = self._world.load.ended_early()
+        if reason is not None:
+            self._load_on = False
+            self._recorder.record(LoadEnded(now(), False, reason))
+            raise LoadError(reason)
+
+    def _begin_phase(self, phase: PlannedPhase) -> None:
+        self._end_phase()
+        if phase.name == "fault" and self._plan.steps:
+            self._ask_before_injection()
+        if phase.name == "drain":
+            self._end_load()
+        self._phase = phase
+        self._recorder.record(PhaseBegan(now(), phase.name))
+
+    def _end_phase(self) -> None:
+        if self._phase is not None:
+            self._recorder.record(PhaseEnded(now(), self._phase.name))
+            last_under_load = not any(phase.name == "drain" for phase in self._plan.phases)
+            if self._phase.name == "recovery" and last_under_load:
+                self._end_load()
+            self._phase = None
+
+    def _end_load(self) -> None:
+        if self._load_on:
+            self._load_on = False
+            self._world.load.stop()
+            reason = self._world.load.ended_early()
+            self._recorder.record(LoadEnded(now(), reason is None, reason or ""))
+
+    def _ask_before_injection(self) -> None:
+        reason = self._recorder.reason_to_halt()
+        if reason is not None:
+            self._recorder.record(RunHalted(now(), reason))
+            raise Halt(reason)
+
+    # faults
+
+    def _take(self, step: Step) -> None:
+        self._sampler.look_at_edges()
+        if isinstance(step, Begin):
+            for change in step.changes:
+                self._put(step, change.proxy, change.state)
+            self._probe_all(step, "during", AFTER_BEGIN)
+        else:
+            for change in step.changes:
+                self._heal_one(step, change.proxy, change.state)
+            self._probe_all(step, "after", AFTER_HEAL)
+
+    def _put(self, step: Begin, proxy: str, state: ProxyState) -> None:
+        asked_at = now()
+        try:
+            found = self._world.proxies.put(proxy, state)
+        except ProxyError as error:
+            self._recorder.record(FaultRefused(now(), step.fault, proxy, str(error)))
+            raise
+        event = FaultBegan(now(), asked_at, step.fault, step.kind, proxy, _data(state), _data(found))
+        self._active[step.fault, proxy] = event
+        self._recorder.record(event)
+
+    def _heal_one(self, step: Heal, proxy: str, state: ProxyState) -> None:
+        asked_at = now()
+        found = self._world.proxies.put(proxy, state)
+        self._active.pop((step.fault, proxy), None)
+        self._recorder.record(FaultEnded(now(), asked_at, step.fault, step.kind, proxy, _data(state), _data(found)))
+
+    def _put_clean(self, fault: str, proxy: str) -> None:
+        asked_at = now()
+        began = self._active.pop((fault, proxy))
+        try:
+            found = self._world.proxies.put(proxy, CLEAN)
+        except ProxyError as error:
+            self._recorder.record(FaultRefused(now(), fault, proxy, str(error)))
+            return
+        self._recorder.record(FaultEnded(now(), asked_at, fault, began.kind, proxy, _data(CLEAN), _data(found)))
+
+    # observations
+
+    def _probe_all(self, step: Step, moment: str, after: float) -> None:
+        struck = {change.proxy for change in step.changes}
+        for seen in self._plan.observations:
+            if isinstance(seen, WatchBite) and seen.fault == step.fault and seen.proxy in struck:
+                self._probe(seen, moment, after)
+
+    def _probe(self, seen: WatchBite, moment: str, after: float) -> None:
+        self._probes.append(self._pool.submit(self._look, seen, moment, now() + after))
+
+    def _look(self, seen: WatchBite, moment: str, at: float) -> None:
+        if self._over.wait(max(0.0, at - now())):
+            return
+        patience = PATIENCE + self._longest_delay
+        began = now()
+        found = look(self._world.listening[seen.proxy], seen.protocol, patience=patience, source=self._world.probe_source)
+        self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, found.outcome, found.seconds, found.detail))
+
+    @property
+    def _longest_delay(self) -> float:
+        toxics = [toxic for step in self._plan.steps for change in step.changes for toxic in change.state.toxics]
+        return sum(sum(toxic.attributes.values()) for toxic in toxics if toxic.type == "latency") / 1000
+
+    def _watch_invariant(self, seen: WatchInvariant) -> None:
+        """Ask until it has held for long enough, or the time is over; the phases go on meanwhile."""
+        self._asking.append(self._pool.submit(self._ask_until_held, seen))
+
+    def _ask_until_held(self, seen: WatchInvariant) -> None:
+        url = self._world.services.database_url(seen.service, seen.database)
+        until = self._began + seen.at + seen.within
+        held_since: float | None = None
+        while now() < until and not self._over.is_set():
+            began = now()
+            answer = ask(url, seen.query)
+            self._recorder.record(InvariantAsked(began, seen.invariant, answer.value, answer.over, answer.detail))
+            held_since = (held_since or began) if answer.value == seen.equals else None
+            if held_since is not None and now() - held_since >= seen.hold:
+                return
+            self._over.wait(max(0.0, began + ASK_EVERY - now()))
+
+
+def _data(state: ProxyState) -> dict[str, object]:
+    return state.model_dump(mode="json")

@@ -1,0 +1,141 @@
+"""Looks at the edges, the counters and the machine once a second, beside the driver."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import requests
+
+from harness.errors import HarnessError
+from harness.history.events import CounterRead, Event, MachineSeen
+from harness.plan.plan import WatchCounter
+from harness.runtime.ports import Proxies, Services
+from harness.runtime.probes.metrics import read_counter
+from harness.runtime.recorder import Recorder, RequestTail, now
+
+EVERY = 1.0
+TAIL_EVERY = 0.25
+
+
+class Sampler:
+    """Samples in threads of its own between `begin` and `end`; a system that does not answer only delays its own samples."""
+
+    def __init__(self, recorder: Recorder, proxies: Proxies, services: Services, counters: Sequence[WatchCounter]) -> None:
+        self._recorder, self._proxies, self._services, self._counters = recorder, proxies, services, counters
+        self._ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def begin(self, tail: RequestTail, machine: MachineWatch) -> None:
+        """Start sampling."""
+        tasks: list[tuple[float, Callable[[], None]]] = [
+            (EVERY, self.look_at_edges),
+            (EVERY, self.look_at_services),
+            (EVERY, self.read_counters),
+            (EVERY, lambda: self._recorder.record(machine.seen())),
+            (TAIL_EVERY, lambda: self._recorder.pass_on(tail.new_requests())),
+        ]
+        self._threads = [threading.Thread(target=self._repeat, args=task, daemon=True) for task in tasks]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Stop sampling; a sample that is being taken is waited for, at most a few seconds."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(5.0)
+
+    def _repeat(self, every: float, task: Callable[[], None]) -> None:
+        due = time.monotonic()
+        while not self._ended.is_set():
+            task()
+            due = max(due + every, time.monotonic())
+            self._ended.wait(due - time.monotonic())
+
+    def look_at_edges(self) -> None:
+        """Record what the engine has counted so far; an engine that does not answer leaves no sample."""
+        try:
+            seen: Sequence[Event] = self._proxies.seen()
+        except HarnessError:
+            return
+        for event in seen:
+            self._recorder.record(event)
+
+    def look_at_services(self) -> None:
+        """Record services that ended although nobody had asked them to."""
+        for event in self._services.exited():
+            self._recorder.record(event)
+
+    def read_counters(self) -> None:
+        """Read every counter that an expectation needs."""
+        if not self._counters:
+            return
+        with ThreadPoolExecutor(len(self._counters)) as pool:
+            for event in pool.map(self._read, self._counters):
+                self._recorder.record(event)
+
+    def _read(self, counter: WatchCounter) -> CounterRead:
+        reading = read_counter(self._services.address(counter.service), counter.metric, self._session)
+        return CounterRead(now(), counter.fallback, counter.service, reading.value, reading.detail)
+
+
+class MachineWatch:
+    """Shares of one core used since the last look; `groups` gives the process ids of `proxies`, `load` and `system`."""
+
+    def __init__(self, groups: Callable[[], Mapping[str, Sequence[int]]]) -> None:
+        self._groups = groups
+        self._spent: dict[int, float] = {}
+        self._busy = _busy_seconds()
+        self._looked = time.monotonic()
+        self._own = sum(psutil.Process().cpu_times()[:2])
+
+    def seen(self) -> MachineSeen:
+        """One sample."""
+        elapsed = max(1e-3, time.monotonic() - self._looked)
+        self._looked += elapsed
+        own = sum(psutil.Process().cpu_times()[:2])
+        harness, self._own = own - self._own, own
+        shares = {name: self._spent_by(pids) / elapsed for name, pids in self._groups().items()}
+        busy = _busy_seconds()
+        all_of_it, self._busy = (busy - self._busy) / elapsed, busy
+        known = harness / elapsed + sum(shares.values())
+        return MachineSeen(
+            at=now(),
+            harness=round(harness / elapsed, 4),
+            proxies=round(shares.get("proxies", 0.0), 4),
+            load=round(shares.get("load", 0.0), 4),
+            system=round(shares.get("system", 0.0), 4),
+            others=round(max(0.0, all_of_it - known), 4),
+            load_average=round(psutil.getloadavg()[0], 2),
+        )
+
+    def _spent_by(self, pids: Sequence[int]) -> float:
+        """CPU seconds spent since the last look by these processes and their children."""
+        spent = 0.0
+        for pid in pids:
+            for process in _family(pid):
+                try:
+                    total = sum(process.cpu_times()[:2])
+                except psutil.Error:
+                    continue
+                spent += total - self._spent.get(process.pid, total)
+                self._spent[process.pid] = total
+        return spent
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
