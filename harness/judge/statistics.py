@@ -1,0 +1,188 @@
+"""Intervals: what a number that was observed allows to be said of the number behind it.
+
+All are two-sided at 95 %, made of the standard library alone, and the same to the last bit on every machine.
+
+- The share of a whole: Wilson's score interval (Wilson 1927; Brown, Cai, DasGupta, Statistical Science 16, 2001, eq. 4).
+- The difference of two shares: Newcombe's hybrid of two score intervals (Newcombe, Statistics in Medicine 17, 1998,
+  873-890, method 10). With no hit on either side its upper end is z^2 / (n + z^2).
+- A quantile: order statistics (David, Nagaraja, Order Statistics, 2003, section 7.1), which takes requests as
+  independent, and the block bootstrap, which does not.
+- A quantile in one window against another: percentile interval of the block bootstrap (Kuensch, Annals of Statistics 17,
+  1989; Efron, Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3) on blocks of 2 s. Neighbouring requests
+  wait in the same queues: drawn one by one they would look many times more certain than they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from math import ceil, exp, inf, isinf, lgamma, log, sqrt
+from random import Random
+
+Z = 1.959963984540054
+"""The 97.5 % point of the normal distribution."""
+TAIL = 0.025
+
+BLOCK_SECONDS = 2.0
+FEWEST_BLOCKS = 4
+"""Fewer blocks than this show too little of how much neighbouring stretches differ."""
+RESAMPLES = 1000
+SEED = 20_261_120
+"""The bootstrap draws the same blocks each time, so that judging again gives the same bytes."""
+
+SHORTEST = 1e-6
+"""No latency counts as shorter than a microsecond, so that a ratio is always a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From `low` to `high`; an end that nothing bounds is infinite."""
+
+    low: float
+    high: float
+
+    def hull(self, other: Interval) -> Interval:
+        """The smallest interval around both."""
+        return Interval(min(self.low, other.low), max(self.high, other.high))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a quantile of a second window stands to that of a first: `ratio` and `difference`, each with its interval."""
+
+    first: float
+    second: float
+    ratio: Interval
+    difference: Interval
+
+    @property
+    def times(self) -> float:
+        """The observed ratio."""
+        return self.second / max(self.first, SHORTEST)
+
+    @property
+    def plus(self) -> float:
+        """The observed difference."""
+        return self.second - self.first
+
+
+def wilson(hits: int, of: int) -> Interval:
+    """The interval of a share; everything is possible where nothing was seen."""
+    if of == 0:
+        return Interval(0.0, 1.0)
+    share, weight = hits / of, Z * Z / of
+    middle = (share + weight / 2) / (1 + weight)
+    reach = Z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
+    return Interval(0.0 if hits == 0 else max(0.0, middle - reach), 1.0 if hits == of else min(1.0, middle + reach))
+
+
+def newcombe(first: tuple[int, int], second: tuple[int, int]) -> Interval:
+    """The interval of the second share less the first; each is given as hits and of how many."""
+    (share_1, range_1), (share_2, range_2) = ((hits / of if of else 0.5, wilson(hits, of)) for hits, of in (first, second))
+    difference = share_2 - share_1
+    return Interval(
+        difference - sqrt((share_2 - range_2.low) ** 2 + (range_1.high - share_1) ** 2),
+        difference + sqrt((range_2.high - share_2) ** 2 + (share_1 - range_1.low) ** 2),
+    )
+
+
+def enough_for(limit: float) -> int:
+    """How many requests without one hit show that a share, or the rise of a share, is at most `limit`."""
+    return ceil(Z * Z * (1 - limit) / limit) if limit > 0 else 0
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of the values does not exceed: one that was observed."""
+    return ordered[rank(len(ordered), share)]
+
+
+def rank(size: int, share: float) -> int:
+    """The place of a quantile among `size` ordered values; the margin keeps 0.95 x 20 from becoming 19.000000000000004."""
+    return max(0, min(size, ceil(share * size - 1e-9)) - 1)
+
+
+@lru_cache(maxsize=4096)
+def _ranks(size: int, share: float) -> tuple[int, int]:
+    """Between which order statistics, counted from 1, a quantile lies; 0 and size + 1 stand for no bound."""
+    low, high, below = 0, size + 1, 0.0
+    for hits in range(size + 1):
+        below += exp(
+            lgamma(size + 1) - lgamma(hits + 1) - lgamma(size - hits + 1) + hits * log(share) + (size - hits) * log(1 - share)
+        )
+        if below <= TAIL:
+            low = hits + 1
+        if below >= 1 - TAIL:
+            high = hits + 1
+            break
+    return min(low, size), high
+
+
+def quantile_interval(ordered: Sequence[float], share: float) -> Interval:
+    """The interval of a quantile from order statistics; an end that so few values do not bound is infinite."""
+    low, high = _ranks(len(ordered), share)
+    return Interval(ordered[low - 1] if low >= 1 else -inf, ordered[high - 1] if high <= len(ordered) else inf)
+
+
+Blocks = tuple[tuple[float, ...], ...]
+"""The values of a window, in stretches of `BLOCK_SECONDS`, each stretch in order."""
+
+
+def blocks(values: Iterable[tuple[float, float]], begin: float, end: float) -> Blocks:
+    """Put values, each with its time, into the stretches of a window; a remainder belongs to the last whole stretch."""
+    number = max(1, int((end - begin) / BLOCK_SECONDS + 1e-6))
+    found: list[list[float]] = [[] for _ in range(number)]
+    for at, value in values:
+        found[min(number - 1, int((at - begin) / BLOCK_SECONDS))].append(value)
+    return tuple(tuple(sorted(block)) for block in found)
+
+
+def _resampled(window: Blocks, shares: Sequence[float], seed: int = SEED) -> list[list[float]]:
+    """For each resample of the blocks its quantiles. Ordered blocks are merged, not sorted anew: that is what is quick."""
+    if not any(window):
+        raise ValueError("expected a window with values in it, found an empty one")
+    random = Random(seed)  # noqa: S311 - which blocks are drawn is no secret, and must be the same every time
+    number = len(window)
+    found: list[list[float]] = []
+    while len(found) < RESAMPLES:
+        drawn = sorted(chain.from_iterable([window[int(random.random() * number)] for _ in range(number)]))
+        size = len(drawn)
+        if size:
+            found.append([drawn[rank(size, share)] for share in shares])
+    return found
+
+
+def _middle(values: list[float]) -> Interval:
+    ordered = sorted(values)
+    outside = int(TAIL * len(ordered)) - 1
+    return Interval(ordered[outside], ordered[-1 - outside])
+
+
+def bootstrap_quantile(window: Blocks, share: float) -> Interval:
+    """The interval of a quantile of one window by the block bootstrap."""
+    return _middle([found[0] for found in _resampled(window, (share,))])
+
+
+def bootstrap_changes(first: Blocks, second: Blocks, shares: Sequence[float]) -> list[Change]:
+    """How each of these quantiles of the second window stands to that of the first."""
+    before = _resampled(first, shares)
+    after = _resampled(second, shares, SEED + 1)
+    all_first, all_second = (sorted(chain.from_iterable(window)) for window in (first, second))
+    changes = []
+    for place, share in enumerate(shares):
+        pairs = [(old[place], new[place]) for old, new in zip(before, after, strict=True)]
+        changes.append(
+            Change(
+                quantile(all_first, share),
+                quantile(all_second, share),
+                _middle([new / max(old, SHORTEST) for old, new in pairs]),
+                _middle([new - old for old, new in pairs]),
+            )
+        )
+    return changes
+
+
+def finite(value: float) -> float | None:
+    """A number that can be written down; None for an end that nothing bounds."""
+    return None if isinf(value) else value
