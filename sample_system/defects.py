@@ -1,0 +1,40 @@
+"""The bugs that can be planted, each by name, in the environment of one service: `DEFECTS=no_timeout,no_fallback`.
+
+Without them the system is as sound as we can make it. Each exists to show that a scenario can say no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+
+class Defect(Enum):
+    """One planted bug: its name, the service that it lives in, and what it does."""
+
+    NO_FALLBACK = ("no_fallback", "order", "an order fails when shipping is away, instead of being shipped later")
+    SILENT_FALLBACK = ("silent_fallback", "order", "a shipment is deferred, and neither the answer nor a counter says so")
+    NO_TIMEOUT = ("no_timeout", "order", "shipping is waited for without any limit")
+    FORGETS_DEFERRED = ("forgets_deferred", "order", "a deferred shipment is never done")
+    GATEWAY_AWAITS_ALL = (
+        "gateway_awaits_all",
+        "gateway",
+        "every request waits until all backends have said that they are well",
+    )
+
+    def __init__(self, title: str, service: str, effect: str) -> None:
+        self.title, self.service, self.effect = title, service, effect
+
+
+class UnknownDefect(ValueError):
+    """A name in DEFECTS that is no defect of this service: acting on nothing would look like being sound."""
+
+
+def planted(service: str, environment: Mapping[str, str]) -> frozenset[Defect]:
+    """The defects that the environment of a service asks for."""
+    names = {name.strip() for name in environment.get("DEFECTS", "").split(",") if name.strip()}
+    own = {defect.title: defect for defect in Defect if defect.service == service}
+    if unknown := sorted(names - own.keys()):
+        known = ", ".join(own) or "none"
+        raise UnknownDefect(f"DEFECTS: expected defects of {service} ({known}), found {', '.join(unknown)}")
+    return frozenset(own[name] for name in names)
