@@ -5,6 +5,7 @@ All ports are called from the driver's threads and may block, but never longer t
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,12 +50,13 @@ class Launch(Protocol):
         folder: Path | None = None,
         pass_fds: Sequence[int] = (),
         uid: int | None = None,
+        end_with: int = signal.SIGTERM,
     ) -> subprocess.Popen[bytes]:
         """Start `argv` in a session of its own; its output is appended to `log`, its standard input is empty.
 
         How to end it is on disk before the program runs. `environment` is all it gets. `uid` is the user
-        to run as, with no group but that user's own; None for whoever runs the harness. Raises CouldNotRun
-        where the program cannot be started.
+        to run as, with no group but that user's own; None for whoever runs the harness. `end_with` is the
+        signal that asks this program to end. Raises CouldNotRun where the program cannot be started.
         """
         ...
 

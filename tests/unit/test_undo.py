@@ -1,0 +1,135 @@
+"""Undo as data: what is written, what is left, who belongs to a process that is to be ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from harness.runtime.ending import EndProcessGroup, Process, family_of, parse_stat
+from harness.runtime.undo import RemoveFolder, RestoreProxies, UndoJournal, describe
+
+ENGINE = RestoreProxies("http://127.0.0.1:1")
+FOLDER = RemoveFolder("/tmp/chaos-unit")
+GROUP = EndProcessGroup(4_000_000, 17, "order", signal.SIGINT)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "undo.jsonl"
+
+
+def test_what_was_written_first_is_undone_last(path: Path) -> None:
+    journal = UndoJournal(path)
+
+    for undo in (ENGINE, FOLDER, GROUP):
+        journal.before(undo)
+
+    assert list(journal.left().values()) == [GROUP, FOLDER, ENGINE]
+
+
+def test_what_is_done_is_no_longer_left(path: Path) -> None:
+    journal = UndoJournal(path)
+    journal.before(ENGINE)
+    name = journal.before(FOLDER)
+
+    journal.done(name)
+
+    assert list(journal.left().values()) == [ENGINE]
+
+
+def test_another_process_can_carry_on_with_the_same_file(path: Path) -> None:
+    first, second = UndoJournal(path), UndoJournal(path)
+
+    first.before(ENGINE)
+    second.before(GROUP)
+
+    assert list(first.left().values()) == list(second.left().values()) == [GROUP, ENGINE]
+
+
+def test_a_line_that_was_cut_off_hides_none_before_it(path: Path) -> None:
+    journal = UndoJournal(path)
+    journal.before(ENGINE)
+    with path.open("a") as file:
+        file.write('{"id": "x", "undo": "RemoveFol')
+
+    assert list(journal.left().values()) == [ENGINE]
+
+
+def test_lines_that_this_version_cannot_read_stop_nothing(path: Path) -> None:
+    journal = UndoJournal(path)
+    journal.before(ENGINE)
+    with path.open("a") as file:
+        file.write(
+            '{"id": "x", "undo": "RestoreMoon"}\n{"id": "y", "undo": "RemoveFolder", "depth": 3}\n{"undo": "RemoveFolder"}\n'
+        )
+
+    assert list(journal.left().values()) == [ENGINE]
+
+
+def test_the_line_that_a_child_completes_reads_as_the_end_of_its_group(path: Path) -> None:
+    journal = UndoJournal(path)
+    line = journal.before_start_of("order", signal.SIGINT) + b'4000000, "started": 17}\n'
+    path.write_bytes(line)
+
+    assert json.loads(line)["undo"] == "EndProcessGroup"
+    assert list(journal.left().values()) == [GROUP]
+
+
+@pytest.mark.parametrize("undo", [ENGINE, FOLDER, GROUP])
+def test_every_undo_says_what_it_is_about(undo: EndProcessGroup | RestoreProxies | RemoveFolder) -> None:
+    words = describe(undo)
+
+    assert any(
+        str(value) in words for value in (getattr(undo, "control", 0), getattr(undo, "path", 0), getattr(undo, "pid", 0))
+    )
+
+
+LEADER = Process(pid=10, parent=1, group=10, session=10, started=17)
+WORKER = Process(pid=11, parent=10, group=10, session=10, started=18)
+BACKEND = Process(pid=12, parent=10, group=12, session=12, started=19)
+GRANDCHILD = Process(pid=13, parent=12, group=12, session=12, started=20)
+STRANGER = Process(pid=14, parent=1, group=14, session=14, started=16)
+END = EndProcessGroup(10, 17, "order")
+
+
+def table_of(*processes: Process) -> dict[int, Process]:
+    return {process.pid: process for process in processes}
+
+
+def test_a_family_is_the_session_and_all_descendants_even_those_with_a_session_of_their_own() -> None:
+    table = table_of(LEADER, WORKER, BACKEND, GRANDCHILD, STRANGER)
+
+    assert family_of(END, table) == {LEADER, WORKER, BACKEND, GRANDCHILD}
+
+
+def test_a_number_that_was_given_to_another_process_is_left_alone() -> None:
+    reused = Process(pid=10, parent=1, group=10, session=10, started=99)
+    child = Process(pid=15, parent=10, group=10, session=10, started=100)
+
+    assert family_of(END, table_of(reused, child)) == set()
+
+
+def test_the_session_is_found_when_its_leader_is_gone() -> None:
+    orphan = Process(pid=11, parent=1, group=10, session=10, started=18)
+
+    assert family_of(END, table_of(orphan, STRANGER)) == {orphan}
+
+
+def test_who_was_known_before_the_leader_died_stays_known() -> None:
+    orphan = Process(pid=12, parent=1, group=12, session=12, started=19)
+    successor = Process(pid=13, parent=1, group=12, session=12, started=55)
+
+    assert family_of(END, table_of(orphan, successor), known={BACKEND, GRANDCHILD}) == {orphan}
+
+
+def test_a_process_is_read_from_its_line_whatever_its_program_is_called() -> None:
+    line = b"42 (a) R 9 (b) S 7 42 41 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 8812 1 2\n"
+
+    assert parse_stat(line) == Process(pid=42, parent=7, group=42, session=41, started=8812)
+
+
+def test_a_process_that_has_ended_and_waits_to_be_collected_is_not_living() -> None:
+    assert parse_stat(b"42 (sh) Z 7 42 41 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 8812 1 2\n") is None
