@@ -1,0 +1,200 @@
+"""A judged run, with the questions that every way of telling it asks.
+
+Times are in seconds since the load began, as on the axis of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias, assert_never
+
+from harness.history.events import (
+    FaultBegan,
+    FaultEnded,
+    RunBegan,
+    RunEnded,
+    RunFailed,
+    RunHalted,
+    RunInterrupted,
+    ServiceExited,
+)
+from harness.history.history import History
+from harness.history.requests import Request
+from harness.judge.verdict import Verdict
+from harness.model.experiment import Experiment
+from harness.model.faults import FaultItem, Latency, Outage, Partition
+from harness.report.wording import duration
+
+Answer: TypeAlias = Literal["answered", "fallback", "failed"]
+"""The three outcomes that have a colour: answered, answered by a fallback, not answered as its user wanted."""
+
+ANSWERS: tuple[Answer, ...] = ("answered", "fallback", "failed")
+
+PHASE_NAMES = {"warmup": "warm-up"}
+
+
+def answer_of(request: Request) -> Answer:
+    """Which of the three outcomes a request had."""
+    if not request.ok:
+        return "failed"
+    return "fallback" if request.marks else "answered"
+
+
+def fault_in_words(item: FaultItem | None, kind: str) -> str:
+    """What a fault does to an edge, as one would say it behind the edge's name."""
+    if item is None:
+        return kind
+    match item.fault:
+        case Outage(mode=mode):
+            return {"refuse": "refused", "reset": "reset", "hang": "hangs", "close": "closed"}[mode]
+        case Latency(latency=latency, jitter=jitter):
+            return f"+{duration(latency)}" + (f" ± {duration(jitter)}" if jitter else "")
+        case Partition():
+            return "parted"
+        case _:
+            assert_never(item.fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One fault on one proxy, from the moment it was set to the moment it was asked to heal."""
+
+    fault: str
+    proxy: str
+    kind: str
+    words: str
+    begin: float
+    end: float
+    healed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One moment to show on the time axis. `delay` counts from the begin or the healing of the fault before it."""
+
+    label: str
+    at: float
+    delay: str
+    bad: bool
+
+
+class Summary:
+    """One run: what was asked, what was recorded, what it was judged to mean."""
+
+    def __init__(self, history: History, verdict: Verdict) -> None:
+        self.history = history
+        self.verdict = verdict
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment the run was planned from."""
+        return Experiment.model_validate(self.history.plan["experiment"])
+
+    @cached_property
+    def began(self) -> RunBegan | None:
+        """How the run was started, if that was recorded."""
+        return next(iter(self.history.of(RunBegan)), None)
+
+    @cached_property
+    def began_at(self) -> float:
+        """When the first thing was recorded."""
+        return self.began.at if self.began else (self.history.events[0].at if self.history.events else 0.0)
+
+    @cached_property
+    def seconds(self) -> float:
+        """From the first thing recorded to the last."""
+        ended = self.history.of(RunEnded)
+        return max(0.0, (ended[-1].at if ended else self.history.ended) - self.began_at)
+
+    @property
+    def where(self) -> str:
+        """Runtime and proxy engine."""
+        return f"{self.began.runtime} · {self.began.engine} engine" if self.began else "not started"
+
+    @property
+    def seed(self) -> int:
+        """What all randomness was drawn from."""
+        return self.began.seed if self.began else self.experiment.seed
+
+    @cached_property
+    def plain_names(self) -> dict[str, str]:
+        """Locust's request names, to the names people use."""
+        return {request: name for name, request in self.experiment.system.journeys.items()}
+
+    def journey_of(self, request: Request) -> str:
+        """The journey a request belongs to, by its plain name."""
+        return self.plain_names.get(request.journey, request.journey)
+
+    def since(self, at: float) -> float:
+        """A recorded time on the axis."""
+        return at - self.history.began
+
+    @cached_property
+    def phases(self) -> dict[str, tuple[float, float]]:
+        """The recorded phases on the axis, in order."""
+        found = {name: (self.since(window.begin), self.since(window.end)) for name, window in self.history.phases.items()}
+        return dict(sorted(found.items(), key=lambda item: item[1][0]))
+
+    @cached_property
+    def until(self) -> float:
+        """Where the axis ends: with the last phase, or with the last request of a run that had none."""
+        ends = [end for _, end in self.phases.values()]
+        return max([*ends, *(strike.end for strike in self.strikes)], default=0.0) or max(
+            1.0, self.since(max((request.end for request in self.history.requests), default=self.history.began))
+        )
+
+    @cached_property
+    def strikes(self) -> tuple[Strike, ...]:
+        """Every fault on every proxy, in the order in which they began."""
+        items = {item.id: item for item in self.experiment.faults}
+        healed = {(ended.fault, ended.proxy): ended.asked_at for ended in self.history.of(FaultEnded)}
+        return tuple(
+            Strike(
+                began.fault,
+                began.proxy,
+                began.kind,
+                fault_in_words(items.get(began.fault), began.kind),
+                self.since(began.at),
+                self.since(healed.get((began.fault, began.proxy), self.history.ended)),
+                (began.fault, began.proxy) in healed,
+            )
+            for began in self.history.of(FaultBegan)
+        )
+
+    @cached_property
+    def struck_time(self) -> tuple[tuple[float, float], ...]:
+        """When any fault was on, as stretches that do not touch."""
+        found: list[tuple[float, float]] = []
+        for begin, end in sorted((strike.begin, strike.end) for strike in self.strikes):
+            if found and begin <= found[-1][1]:
+                found[-1] = (found[-1][0], max(end, found[-1][1]))
+            else:
+                found.append((begin, end))
+        return tuple(found)
+
+    @cached_property
+    def marks(self) -> tuple[Mark, ...]:
+        """The moments worth a dot on the axis: those the judge names, and what went wrong by itself."""
+        told = [Mark(label, at, self._delay(at), False) for label, at in self.verdict.marks]
+        return tuple(sorted([*told, *self._mishaps()], key=lambda mark: mark.at))
+
+    def _mishaps(self) -> Iterator[Mark]:
+        for event in self.history.events:
+            match event:
+                case ServiceExited(at=at, service=service):
+                    yield Mark(f"{service} exited", self.since(at), "", True)
+                case RunHalted(at=at):
+                    yield Mark("halted", self.since(at), "", True)
+                case RunInterrupted(at=at):
+                    yield Mark("interrupted", self.since(at), "", True)
+                case RunFailed(at=at):
+                    yield Mark("could not go on", self.since(at), "", True)
+                case _:
+                    pass
+
+    def _delay(self, at: float) -> str:
+        boundaries = [boundary for stretch in self.struck_time for boundary in stretch]
+        before = max((boundary for boundary in boundaries if boundary <= at), default=None)
+        return "" if before is None else f"+{duration(at - before)}"

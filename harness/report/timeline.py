@@ -1,0 +1,307 @@
+"""The picture: latency, outcomes and faults on one time axis, as places to draw; the template draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.model.load import GUARD_SECONDS
+from harness.report.series import Dot, LogScale, Stretch, log_scale, sample
+from harness.report.summary import ANSWERS, PHASE_NAMES, Answer, Mark, Summary
+from harness.report.wording import clean, duration
+
+MOST_BARS = 10
+MOST_MARK_ROWS = 6
+ROW = 20.0
+NOT_JUDGED = ("warmup", "drain")
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The sizes of one drawing of the picture."""
+
+    id: str
+    width: float
+    left: float
+    right: float
+    latency_height: float
+    counts_height: float
+    dots: int
+    letter: float
+    """Width of an average letter."""
+
+    @property
+    def plot_end(self) -> float:
+        """Where the time axis ends."""
+        return self.width - self.right
+
+
+WIDE = Sheet("wide", 1128, 58, 44, 240, 92, 4000, 6.9)
+NARROW = Sheet("narrow", 358, 34, 30, 190, 80, 1300, 6.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of the axis that is shaded."""
+
+    x: float
+    width: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A word at a place. `anchor` is SVG's."""
+
+    text: str
+    x: float
+    y: float
+    anchor: str = "start"
+    full: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A fault on one proxy."""
+
+    x: float
+    y: float
+    width: float
+    text: str
+    inside: bool
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A dot on the axis with its label."""
+
+    x: float
+    label: Label
+    bad: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One of the three parts: where it begins and ends, its title and what stands at its left."""
+
+    top: float
+    bottom: float
+    title: str
+    ticks: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything there is to draw."""
+
+    sheet: Sheet
+    height: float
+    axis_y: float
+    phases: tuple[Label, ...]
+    bands: tuple[Band, ...]
+    borders: tuple[float, ...]
+    latency: Lane
+    counts: Lane
+    faults: Lane
+    dots: dict[Answer, str]
+    lines: dict[str, str]
+    line_labels: tuple[Label, ...]
+    stacks: dict[Answer, str]
+    bars: tuple[Bar, ...]
+    spots: tuple[Spot, ...]
+    seconds: tuple[Label, ...]
+    until: float
+    shown: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeAxis:
+    """Seconds since the load began, to a place from left to right."""
+
+    sheet: Sheet
+    until: float
+
+    def x(self, at: float) -> float:
+        """Where a moment stands; what lies outside stands at the edge."""
+        share = min(max(at / self.until, 0.0), 1.0)
+        return round(self.sheet.left + share * (self.sheet.plot_end - self.sheet.left), 1)
+
+
+def draw_picture(summary: Summary, dots: Sequence[Dot], parts: Sequence[Stretch], sheet: Sheet) -> Picture:
+    """Lay the picture out on a sheet, from top to bottom."""
+    axis = TimeAxis(sheet, summary.until)
+    phases, y = _phase_names(summary, axis)
+    latency_top = y + 12
+    scale = log_scale(dots, latency_top + 22, latency_top + sheet.latency_height)
+    latency = Lane(latency_top, scale.bottom, "latency from the intended start, ms (log)", _latency_ticks(scale, sheet))
+    counts_top = latency.bottom + 44
+    most = max((part.requests / (part.end - part.begin) for part in parts), default=1.0)
+    counts = Lane(counts_top, counts_top + sheet.counts_height, "outcomes per second", ())
+    counts = Lane(counts.top, counts.bottom, counts.title, _count_ticks(most, counts, sheet))
+    bars = _bars(summary, axis, counts.bottom + 46)
+    spots, bottom = _spots(summary.marks, axis, counts.bottom + 46 + ROW * len(bars) + (6 if bars else 0))
+    shown = sample(dots, sheet.dots)
+    lines = {name: _line(parts, name, axis, scale) for name in ("p50", "p95")}
+    return Picture(
+        sheet=sheet,
+        height=bottom + 30,
+        axis_y=bottom + 8,
+        phases=phases,
+        bands=tuple(_bands(summary, axis)),
+        borders=tuple(axis.x(border) for stretch in summary.struck_time for border in stretch),
+        latency=latency,
+        counts=counts,
+        faults=Lane(counts.bottom + 32, bottom, "faults and events"),
+        dots={answer: dot_path(shown, answer, axis, scale) for answer in ANSWERS},
+        lines=lines,
+        line_labels=_line_labels(parts, axis, scale),
+        stacks=_stacks(parts, axis, counts, most),
+        bars=bars,
+        spots=spots,
+        seconds=_seconds(axis, bottom + 24),
+        until=summary.until,
+        shown=len(shown),
+    )
+
+
+def dot_path(dots: Iterable[Dot], answer: Answer, axis: TimeAxis, scale: LogScale) -> str:
+    """All dots of one outcome as one path of strokes without length; dots on the same spot are one."""
+    spots = dict.fromkeys((round(axis.x(dot.at) * 2), round(scale.y(dot.latency) * 2)) for dot in dots if dot.answer == answer)
+    return "".join(f"M{x / 2:g} {y / 2:g}h0" for x, y in spots)
+
+
+def _phase_names(summary: Summary, axis: TimeAxis) -> tuple[tuple[Label, ...], float]:
+    """A name over each phase, on a second row where it would run into its neighbour."""
+    ends = [0.0, 0.0, 0.0]
+    found = []
+    for name, (begin, end) in summary.phases.items():
+        text = PHASE_NAMES.get(name, name)
+        half = len(text) * axis.sheet.letter / 2
+        x = min(max((axis.x(begin) + axis.x(end)) / 2, half), axis.sheet.width - half)
+        row = next((row for row, taken in enumerate(ends) if x - half >= taken), len(ends) - 1)
+        ends[row] = x + half + 6
+        found.append((text, x, row))
+    rows = max((row for _, _, row in found), default=0)
+    return tuple(Label(text, x, 14 + 16 * (rows - row), "middle") for text, x, row in found), 14 + 16 * rows
+
+
+def _bands(summary: Summary, axis: TimeAxis) -> Iterable[Band]:
+    for name, (begin, end) in summary.phases.items():
+        if name in NOT_JUDGED:
+            yield _band(begin, end, "idle", axis)
+        elif end - begin > 2 * GUARD_SECONDS and name != "fault":
+            yield _band(begin, begin + GUARD_SECONDS, "guard", axis)
+            yield _band(end - GUARD_SECONDS, end, "guard", axis)
+    for begin, end in summary.struck_time:
+        yield _band(begin, end, "fault", axis)
+        if end - begin > 2 * GUARD_SECONDS:
+            yield _band(begin + GUARD_SECONDS, end - GUARD_SECONDS, "hatch", axis)
+
+
+def _band(begin: float, end: float, kind: str, axis: TimeAxis) -> Band:
+    return Band(axis.x(begin), round(axis.x(end) - axis.x(begin), 1), kind)
+
+
+def _latency_ticks(scale: LogScale, sheet: Sheet) -> tuple[Label, ...]:
+    return tuple(Label(f"{tick * 1000:g}", sheet.left - 8, scale.y(tick), "end") for tick in scale.ticks)
+
+
+def _count_ticks(most: float, lane: Lane, sheet: Sheet) -> tuple[Label, ...]:
+    top = round(most) if most >= 2 else round(most, 1)
+    values = [0, top / 2 if top % 2 else top // 2, top] if top else [0]
+    return tuple(
+        Label(
+            f"{value:g}", sheet.left - 8, lane.bottom - value / most * (lane.bottom - lane.top) if most else lane.bottom, "end"
+        )
+        for value in values
+    )
+
+
+def _line(parts: Sequence[Stretch], name: str, axis: TimeAxis, scale: LogScale) -> str:
+    """A quantile over time; it breaks off where there were too few requests."""
+    path, pen_down = "", False
+    for part in parts:
+        value: float | None = getattr(part, name)
+        if value is not None:
+            path += f"{'L' if pen_down else 'M'}{axis.x((part.begin + part.end) / 2):g} {scale.y(value):.1f}"
+        pen_down = value is not None
+    return path
+
+
+def _line_labels(parts: Sequence[Stretch], axis: TimeAxis, scale: LogScale) -> tuple[Label, ...]:
+    """The lines' names at their ends, pushed apart where the lines meet."""
+    last = next((part for part in reversed(parts) if part.p50 is not None and part.p95 is not None), None)
+    if last is None or last.p50 is None or last.p95 is None:
+        return ()
+    x = axis.x((last.begin + last.end) / 2) + 6
+    low, high = scale.y(last.p50), scale.y(last.p95)
+    apart = max(0.0, 13 - (low - high)) / 2
+    return (Label("p50", x, low + apart + 4), Label("p95", x, high - apart + 4))
+
+
+def _stacks(parts: Sequence[Stretch], axis: TimeAxis, lane: Lane, most: float) -> dict[Answer, str]:
+    """Answered at the bottom, fallbacks above, failed on top: one path for each."""
+    paths: dict[Answer, str] = dict.fromkeys(ANSWERS, "")
+    gap = 0.5 if axis.sheet.width < 600 else 1.0
+    for part in parts:
+        x, x_end = axis.x(part.begin), axis.x(part.end) - gap
+        y = lane.bottom
+        for answer in ANSWERS:
+            height = part.count(answer) / (part.end - part.begin) / most * (lane.bottom - lane.top)
+            if height:
+                paths[answer] += f"M{x:g} {y:.1f}H{x_end:.1f}V{y - height:.1f}H{x:g}z"
+                y -= height
+    return paths
+
+
+def _bars(summary: Summary, axis: TimeAxis, top: float) -> tuple[Bar, ...]:
+    """A bar for each fault on each proxy, its name inside where there is room, else beside it."""
+    strikes = summary.strikes
+    found = []
+    for number, strike in enumerate(strikes[:MOST_BARS]):
+        more = len(strikes) - MOST_BARS
+        text = f"{strike.proxy.replace('->', '→')} {strike.words}"
+        if more > 0 and number == MOST_BARS - 1:
+            text = f"and {more + 1} more"
+        x, end = axis.x(strike.begin), axis.x(strike.end)
+        room = int((end - x - 10) / axis.sheet.letter)
+        inside = room >= min(len(text), 16)
+        space = room if inside else int((axis.sheet.width - end - 8) / axis.sheet.letter)
+        found.append(Bar(x, top + ROW * number, max(2.0, end - x), clean(text, max(4, space)), inside, not strike.healed))
+    return tuple(found)
+
+
+def _spots(marks: Sequence[Mark], axis: TimeAxis, top: float) -> tuple[tuple[Spot, ...], float]:
+    """Each moment with its label to the right, or to the left where the sheet ends, on the first row with room."""
+    taken: list[list[tuple[float, float]]] = []
+    found = []
+    for mark in marks:
+        x = axis.x(mark.at)
+        text = clean(f"{mark.label} {mark.delay}".strip(), int((axis.sheet.width - axis.sheet.left) / 2 / axis.sheet.letter))
+        wide = len(text) * axis.sheet.letter + 10
+        to_right = x + wide <= axis.sheet.width
+        begin, end = (x - 4, x + wide) if to_right else (x - wide, x + 4)
+        row = next((number for number, spans in enumerate(taken) if all(end <= a or begin >= b for a, b in spans)), len(taken))
+        row = min(row, MOST_MARK_ROWS - 1)
+        while row >= len(taken):
+            taken.append([])
+        taken[row].append((begin, end))
+        y = top + ROW * row + 8
+        place = (x + 8, "start") if to_right else (x - 8, "end")
+        found.append(Spot(x, Label(text, place[0], y, place[1], f"{mark.label} at {mark.at:.2f} s"), mark.bad))
+    return tuple(found), top + ROW * len(taken)
+
+
+def _seconds(axis: TimeAxis, y: float) -> tuple[Label, ...]:
+    room = (axis.sheet.plot_end - axis.sheet.left) / 62
+    steps = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14400)
+    step = next((step for step in steps if axis.until / step <= room), axis.until / room)
+    count = int(axis.until / step)
+    ticks = [number * step for number in range(count + 1)]
+    return tuple(Label("0 s" if not tick else duration(tick), axis.x(tick), y, "middle") for tick in ticks)
+
+
+def phase_at(summary: Summary, at: float) -> str:
+    """The name of the phase a moment lies in."""
+    return next((PHASE_NAMES.get(name, name) for name, (begin, end) in summary.phases.items() if begin <= at < end), "")

@@ -1,0 +1,114 @@
+"""Signs, words and numbers, the same in every way a run is told; and what makes foreign text harmless."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import assert_never
+
+from harness.judge.verdict import Finding, Measure, Outcome, Verdict, Word
+
+SIGNS: dict[Outcome, str] = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.INCONCLUSIVE: "?"}
+
+VERDICT_SIGNS: dict[Word, str] = {
+    "passed": "✓",
+    "failed": "✗",
+    "inconclusive": "?",
+    "halted": "■",
+    "interrupted": "‖",
+    "error": "!",
+}
+
+LONGEST = 400
+"""Characters of one foreign text that are shown; names and messages come from the system under test."""
+
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff0-\ufffb\ufffe\uffff\ud800-\udfff]")
+_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.DOTALL)
+
+
+def clean(text: str, longest: int = LONGEST) -> str:
+    """Text of the system under test on one line, without what steers a terminal or turns writing around."""
+    flat = _HARMFUL.sub("", re.sub(r"[\t\r\n\v\f\x85\u2028\u2029]+", " ", _ESCAPE_SEQUENCE.sub("", text[: longest * 8])))
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """A latency or a stretch, with as many figures as one reads: 3 ms, 0.25 s, 12 s, 2 min 5 s."""
+    size = abs(seconds)
+    if size < 0.00095:
+        return f"{seconds * 1000:.1f} ms" if size else "0 s"
+    if size < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if size < 9.95:
+        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
+    if size < 119.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """A latency as a bare number of milliseconds, for columns that say so above."""
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1000:.1f}" if seconds < 0.00095 else thousands(round(seconds * 1000))
+
+
+def thousands(number: int) -> str:
+    """A whole number with a thin space where one reads thousands."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def percent(share: float) -> str:
+    """A share in per cent; never 0 where there was one, never 100 where one was missing."""
+    value = share * 100
+    if 0 < value < 0.05:
+        return "<0.1 %"
+    if 99.95 <= value < 100:
+        return "99.9 %"
+    return f"{value:.1f} %"
+
+
+def amount(measure: Measure, value: float) -> str:
+    """A value in the unit of a measure."""
+    match measure.unit:
+        case "share":
+            return f"{value * 100:.3g} %"
+        case "points":
+            return f"{value * 100:+.3g} points"
+        case "seconds":
+            return duration(value)
+        case "ratio":
+            return f"×{value:.3g}"
+        case "rows":
+            return f"{value:g}"
+        case _:
+            assert_never(measure.unit)
+
+
+def interval(measure: Measure) -> str:
+    """The 95 % interval in words; empty where there is none, or nothing but the value itself."""
+    if measure.low is None or measure.high is None or measure.low == measure.high:
+        return ""
+    return f"{amount(measure, measure.low)} to {amount(measure, measure.high)}"
+
+
+def limit(measure: Measure) -> str:
+    """The limit of a measure in words."""
+    side = "at most" if measure.bound == "max" else "at least"
+    return f"{side} {amount(measure, measure.limit)}"
+
+
+def worst_first(findings: tuple[Finding, ...]) -> list[Finding]:
+    """Failed ones, then inconclusive ones, then passed ones, each in the order they were written."""
+    return sorted(findings, key=lambda finding: -finding.outcome)
+
+
+def weakest_proof(verdict: Verdict) -> Outcome:
+    """What the evidence adds up to; a run without evidence has none."""
+    return max((proof.outcome for proof in verdict.evidence), default=Outcome.INCONCLUSIVE)
+
+
+def moment(at: float) -> str:
+    """A date and a time of day, the same on every machine."""
+    return f"{datetime.fromtimestamp(at, UTC):%-d %b %Y, %H:%M} UTC"
