@@ -1,5 +1,315 @@
-"""Arguments in, exit code out."""
+"""Arguments in, exit code out. Nothing else of the harness prints.
+
+The layers are imported where they are used, so that `chaos --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from harness import __version__
+from harness.errors import CouldNotRun, HarnessError, InvalidFile
+
+if TYPE_CHECKING:
+    from harness.experiment import Options, Run
+    from harness.proof import Trial
+
+INVALID = 2
+COULD_NOT_RUN = 5
+INTERRUPTED = 130
 
 
-def main() -> None:
-    """Run the command line."""
+class Commands(click.Group):
+    """Commands in the order they were written."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Their names."""
+        return list(self.commands)
+
+
+def main() -> NoReturn:
+    """Run the command line, and end with the exit code that the table in the documentation gives."""
+    sys.exit(_outcome_of(lambda: commands(prog_name="chaos", standalone_mode=False)))
+
+
+def _outcome_of(command: Callable[[], Any]) -> int:
+    """The exit code of a command, with every error told to the person."""
+    try:
+        command()
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return INVALID
+    except HarnessError as error:
+        click.echo(str(error) if isinstance(error, InvalidFile) else f"chaos: {error}", err=True)
+        return COULD_NOT_RUN if isinstance(error, CouldNotRun) else INVALID
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception:
+        traceback.print_exc()
+        click.echo("chaos: this is a defect of the harness itself, not of your system", err=True)
+        return COULD_NOT_RUN
+    return 0
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, package_name="chaos-harness", prog_name="chaos")
+def commands() -> None:
+    """Break one dependency of a system on purpose, and judge whether the damage stayed contained.
+
+    Exit codes: 0 passed, 1 failed, 2 invalid scenario or usage, 3 inconclusive, 4 halted, 5 could not run,
+    6 something was left behind, 130/143 interrupted.
+    """
+
+
+def _parse_environment(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """SERVICE.NAME=VALUE, as often as wanted."""
+    found: dict[str, dict[str, str]] = {}
+    for text in given:
+        target, sign, value = text.partition("=")
+        service, dot, name = target.partition(".")
+        if not (sign and dot and service and name):
+            raise click.BadParameter(f"expected SERVICE.NAME=VALUE, found {text!r}")
+        found.setdefault(service, {})[name] = value
+    return found
+
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+FILES = click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+RUN = click.argument("run", type=click.Path(path_type=Path))
+SEED = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Decides everything that is drawn; in every report.")
+
+
+def _options_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.option(
+            "--runtime",
+            type=click.Choice(["auto", "local"]),
+            default="auto",
+            show_default=True,
+            help="What the system runs on.",
+        ),
+        SEED,
+        click.option(
+            "--env",
+            "environment",
+            multiple=True,
+            metavar="SERVICE.NAME=VALUE",
+            callback=_parse_environment,
+            help="Lay a variable over a service's environment.",
+        ),
+        click.option(
+            "--report-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path("reports"),
+            show_default=True,
+            help="Where the runs' folders go.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Print the end of a run only."),
+        click.option("--no-color", is_flag=True, help="No colour (also by the variable NO_COLOR)."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _run_options(given: dict[str, Any]) -> Options:
+    from harness.experiment import Options
+
+    why = "asked for by --runtime" if given["runtime"] == "local" else "local processes, the one runtime there is"
+    return Options(reports=given["report_dir"], why=why, seed=given["seed"], environment=given["environment"])
+
+
+@commands.command()
+@FILES
+@_options_of_a_run
+@click.option("--junit-xml", type=click.Path(path_type=Path, dir_okay=False), help="Also write the JUnit report here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on standard output.")
+@click.option("--strict", is_flag=True, help="Inconclusive counts as failed: exit 1 in place of 3.")
+def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bool, **given: Any) -> None:
+    """Run scenarios, one after the other, and judge each."""
+    from harness.experiment import Stage, prepare
+    from harness.judge.verdict import verdict_to_json
+
+    options = _run_options(given)
+    for file in files:
+        prepare(file, options)
+    from harness.terminal import Terminal
+
+    terminal = Terminal(quiet=given["quiet"] or as_json, plain=given["no_color"], to_stderr=as_json)
+    runs: list[Run] = []
+    with _listening() as stop:
+        stage = Stage(options, stop, terminal.audience)
+        for file in files:
+            finished = stage.run(file)
+            terminal.leave()
+            runs.append(finished)
+            if as_json:
+                click.echo(verdict_to_json(finished.verdict), nl=False)
+            else:
+                terminal.tell(finished)
+            if stop.signal is not None:
+                break
+    _hand_on(runs, junit_xml)
+    raise click.exceptions.Exit(_worst([finished.verdict.exit_code for finished in runs], strict=strict))
+
+
+def _hand_on(runs: Sequence[Run], junit: Path | None) -> None:
+    """Copies for CI: JUnit where it was asked for, the summary where GitHub wants it."""
+    from harness.experiment import JUNIT, MARKDOWN
+
+    if junit is not None:
+        from harness.report.junit import joined
+
+        junit.parent.mkdir(parents=True, exist_ok=True)
+        junit.write_text(joined([(finished.folder / JUNIT).read_text(encoding="utf-8") for finished in runs]), encoding="utf-8")
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.writelines((finished.folder / MARKDOWN).read_text(encoding="utf-8") for finished in runs)
+
+
+PRECEDENCE = (6, 143, 130, 5, 2, 4, 1, 3, 0)
+
+
+def _worst(codes: Sequence[int], *, strict: bool) -> int:
+    """The exit code of several runs: the first in the order of the table that one of them has."""
+    counted = [1 if strict and code == 3 else code for code in codes]
+    return next((code for code in PRECEDENCE if code in counted), COULD_NOT_RUN)
+
+
+@commands.command()
+@FILE
+@_options_of_a_run
+@click.option("--only", multiple=True, metavar="TRIAL", help="Only this trial: clean, a defect, or a twin. May be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Show that a scenario can say no: run it clean, on each of its defects, and as its free twins.
+
+    The clean system must pass; each defect must be caught by the expectation it names; a fault withheld and
+    a fault on a proxy that nobody calls must be inconclusive; a cut where the load comes in must fail.
+    """
+    from harness.experiment import Stage
+    from harness.proof import prove as prove_scenario
+
+    options = _run_options(given)
+    from harness.terminal import Terminal
+
+    terminal = Terminal(quiet=given["quiet"] or as_json, plain=given["no_color"], to_stderr=as_json)
+
+    def told(trial: Trial) -> None:
+        terminal.leave()
+        if not as_json:
+            sign = "✓" if trial.proven else "✗"
+            click.echo(f"{sign} {trial.name:<20} must be {trial.must:<28} was {trial.seen}  ({trial.run.folder})")
+
+    with _listening() as stop:
+        trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, told)
+    proven = sum(trial.proven for trial in trials)
+    if as_json:
+        import json
+
+        rows = [
+            {"trial": t.name, "kind": t.kind, "must": t.must, "was": t.seen, "proven": t.proven, "run": str(t.run.folder)}
+            for t in trials
+        ]
+        click.echo(json.dumps({"scenario": str(file), "trials": rows}, indent=2))
+    else:
+        click.echo(_proof_table(file, trials))
+    ends = [trial.run.verdict.exit_code for trial in trials if trial.run.verdict.exit_code in (5, 6, 130, 143)]
+    raise click.exceptions.Exit(_worst(ends, strict=False) if ends else 0 if proven == len(trials) else 1)
+
+
+def _proof_table(file: Path, trials: Sequence[Trial]) -> str:
+    lines = [f"\nproof of {file}", ""]
+    lines += [f"  {'✓' if t.proven else '✗'} {t.kind:<7} {t.name:<20} must be {t.must:<28} was {t.seen}" for t in trials]
+    proven = sum(trial.proven for trial in trials)
+    lines += ["", f"{proven} of {len(trials)} as they should be" + ("" if proven == len(trials) else ": NOT PROVEN")]
+    return "\n".join(lines)
+
+
+@commands.command()
+@FILES
+def validate(files: Sequence[Path]) -> None:
+    """Check scenarios and the systems they name; every problem at once, with its place."""
+    from harness.model.resolving import resolve
+    from harness.plan.planning import plan_of
+
+    problems = []
+    for file in files:
+        try:
+            resolved = resolve(file)
+            plan_of(resolved.experiment, resolved.queries)
+        except InvalidFile as error:
+            problems += error.problems
+            continue
+        for warning in resolved.system.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        click.echo(f"{file}: valid")
+    if problems:
+        raise InvalidFile(tuple(problems))
+
+
+@commands.command()
+@FILE
+@SEED
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, as a run's folder begins with it.")
+@click.option("--explain", is_flag=True, help="Also tell where each value came from.")
+@click.option("--twin", type=click.Choice(["no fault", "wrong edge", "entry cut"]), help="The plan of a free twin.")
+def plan(file: Path, seed: int | None, as_json: bool, explain: bool, twin: Any) -> None:
+    """Print what a run would do, without doing anything. The same seed gives the same plan."""
+    from harness.model.origins import origins_of
+    from harness.model.resolving import resolve
+    from harness.plan.planning import plan_of, plan_to_json
+    from harness.plan.text import explanation, plan_text
+    from harness.plan.twins import twin_of
+
+    resolved = resolve(file, seed=seed)
+    decided = plan_of(resolved.experiment, resolved.queries)
+    if twin is not None:
+        decided = twin_of(decided, twin)
+    click.echo(plan_to_json(decided) if as_json else plan_text(decided), nl=False)
+    if explain:
+        origins = origins_of(resolved.experiment, *resolved.documents)
+        click.echo("\n" + explanation(decided, origins), nl=False, err=as_json)
+    for warning in resolved.system.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@commands.command()
+@RUN
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@click.option("--no-color", is_flag=True)
+def judge(run: Path, as_json: bool, no_color: bool) -> None:
+    """Judge a stored run again; here or on another machine, the verdict is the same byte for byte."""
+    from harness.experiment import judge_folder
+    from harness.judge.verdict import verdict_to_json
+
+    judged = judge_folder(run)
+    if as_json:
+        click.echo(verdict_to_json(judged.verdict), nl=False)
+    else:
+        from harness.terminal import Terminal
+
+        Terminal(quiet=True, plain=no_color, to_stderr=False).tell(judged)
+    raise click.exceptions.Exit(judged.verdict.exit_code)
+
+
+@contextmanager
+def _listening() -> Iterator[Any]:
+    from harness.runtime.stopping import Stop, listening
+
+    stop = Stop()
+    with listening(stop):
+        yield stop

@@ -64,7 +64,8 @@ def parse_rate(value: object) -> float:
 
 def format_duration(seconds: float) -> str:
     """The duration with its unit, exact: reading it gives the same number again."""
-    return f"{seconds!r}s"
+    short = f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
+    return short if parse_duration(short) == seconds else f"{seconds!r}s"
 
 
 def format_share(share: float) -> str:
@@ -75,7 +76,8 @@ def format_share(share: float) -> str:
 
 def format_rate(rate: float) -> str:
     """The rate with its unit."""
-    return f"{rate!r}/s"
+    short = f"{rate:g}/s"
+    return short if parse_rate(short) == rate else f"{rate!r}/s"
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]

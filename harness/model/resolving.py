@@ -1,7 +1,7 @@
 """Lays a scenario over its system and fills in what neither says, so that nothing is left to guess.
 
 Names are checked here, across files: a service, edge, journey, fallback or invariant that the system does
-not have is a problem of the file that names it. `origins` tells where each value came from.
+not have is a problem of the file that names it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Resolved:
     """A scenario and its system, read whole.
 
     `queries` are the texts of the invariants' queries; `files` the texts that were read, by the name each has
-    in a run's folder; `origins` tells for each value, by its dotted path, where it was said, or `default`.
+    in a run's folder; `documents` are the scenario and the system, with the place of each value.
     """
 
     experiment: Experiment
@@ -48,7 +48,7 @@ class Resolved:
     locustfile: Path
     queries: dict[str, str]
     files: dict[str, str]
-    origins: dict[str, str]
+    documents: tuple[Document, Document]
 
 
 def resolve(scenario: Path, *, seed: int | None = None, environ: Mapping[str, str] | None = None) -> Resolved:
@@ -66,7 +66,6 @@ class _Resolving:
     def __init__(self, document: Document, scenario: ScenarioFile, path: Path, environ: Mapping[str, str]) -> None:
         self.document, self.scenario, self.path = document, scenario, path
         self.problems: list[Problem] = []
-        self.origins: dict[str, str] = {}
         self.read = read_system(self._system_path(), environ)
         self.problems.extend(self.read.problems)
         self.system = self.read.file
@@ -101,7 +100,7 @@ class _Resolving:
             system=system,
             load=load,
             phases=phases,
-            margins=self._margins(MarginWords(), ()),
+            margins=self._margins(MarginWords()),
             steady_state=steady,
             faults=tuple(self._timed(item, phases) for item in faults),
             expect=expect,
@@ -114,21 +113,13 @@ class _Resolving:
             locustfile=locustfile,
             queries=queries,
             files={"scenario.yaml": self.document.text, "system.yaml": self.read.document.text},
-            origins=self.origins,
+            documents=(self.document, self.read.document),
         )
 
     # what stands in the files, and where
 
     def _say(self, path: Loc, message: str) -> None:
         self.problems.append(self.document.problem(path, message))
-
-    def _came_from(self, name: str, path: Loc) -> None:
-        """Note where a value was said: in the scenario, else in the system, else nowhere."""
-        for document in (self.document, self.read.document):
-            if path in document.values:
-                self.origins[name] = document.place(path)
-                return
-        self.origins[name] = "default"
 
     def _known(self, name: str, known: Collection[str], what: str, at: Loc) -> bool:
         if name in known:
@@ -140,9 +131,7 @@ class _Resolving:
 
     def _seed(self, seed: int | None) -> int:
         if seed is not None:
-            self.origins["seed"] = "--seed"
             return seed
-        self._came_from("seed", ("seed",))
         return DEFAULT_SEED if self.scenario.seed is None else self.scenario.seed
 
     def _faults(self, system: System) -> tuple[FaultItem, ...]:
@@ -180,7 +169,7 @@ class _Resolving:
             for key in ("may_degrade", "may_fail"):
                 for index, journey in enumerate(getattr(blast, key)):
                     self._known(journey, system.journeys, "a journey", (*path, key, index))
-            margins = self._margins(blast.worse_by, (*path, "worse_by"))
+            margins = self._margins(blast.worse_by)
             words = MarginWords.model_construct(error_rate=margins.error_rate, p50=margins.p50, p95=margins.p95)
             return item.model_copy(update={"blast_radius": blast.model_copy(update={"worse_by": words})})
         if item.fallback is not None:
@@ -211,7 +200,7 @@ class _Resolving:
         if during is not None and during not in PHASES:
             self._known_fault(during, [*fault_ids, *PHASES], (*path, "during"))
 
-    def _margins(self, words: MarginWords, path: Loc) -> Margins:
+    def _margins(self, words: MarginWords) -> Margins:
         """Margins: of the expectation, else of the system, else the defaults."""
         filled = {}
         for name in Margins.model_fields:
@@ -219,10 +208,6 @@ class _Resolving:
             filled[name] = (
                 said if said is not None else of_system if of_system is not None else Margins.model_fields[name].default
             )
-            if path:
-                self._came_from(".".join(map(str, (*path, name))), (*path, name))
-            else:
-                self._came_from(f"margins.{name}", ("worse_by", name))
         return Margins.model_construct(**filled)
 
     def _load(self) -> tuple[Load, Path]:
@@ -232,7 +217,6 @@ class _Resolving:
             own = getattr(self.scenario.load, name)
             inherits = not (model_said and name in ("rate", "users", "max_users"))
             said[name] = own if own is not None else getattr(self.system.load, name) if inherits else None
-            self._came_from(f"load.{name}", ("load", name))
         locustfile = self.read.folder / (said["locustfile"] or "locustfile.py")
         own_file = self.scenario.load.locustfile
         if own_file is not None:
@@ -262,7 +246,6 @@ class _Resolving:
             said = getattr(self.scenario.phases, name)
             of_system = getattr(self.system.phases, name)
             filled[name] = said if said is not None else of_system if of_system is not None else default
-            self._came_from(f"phases.{name}", ("phases", name))
             if name in ("baseline", "fault", "recovery") and filled[name] < SHORTEST_PHASE:
                 self._say(
                     ("phases", name),

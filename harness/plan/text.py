@@ -88,36 +88,8 @@ def _inline(value: object) -> str:
     return str(value)
 
 
-def explanation(plan: Plan, origins: Mapping[str, str]) -> str:
-    """Every value that may be left out, and where it came from; then every edge, and where it was read."""
-    data = plan.experiment.model_dump(mode="json", exclude_none=True)
-    flat = {".".join(path): value for path, value in _leaves(data)}
-    lines = []
-    for name, origin in origins.items():
-        value = flat.get(name, _deep(data, name))
-        if value is not None:
-            lines.append(f"  {name:<44} {_inline(value):<24} {origin}")
-    edges = [f"  {edge.name:<44} {edge.protocol:<24} {edge.read_from}" for edge in plan.experiment.system.edges]
+def explanation(plan: Plan, origins: Mapping[str, tuple[str, str]]) -> str:
+    """Every value that may be left out and where it came from, then every edge and where it was read."""
+    lines = [f"  {name:<44} {value:<26} {origin}" for name, (value, origin) in origins.items()]
+    edges = [f"  {edge.name:<44} {edge.protocol:<26} {edge.read_from}" for edge in plan.experiment.system.edges]
     return "\n".join(["where each value came from", *lines, "", "where each edge was read", *edges]) + "\n"
-
-
-def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], object]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, (*path, str(key)))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves(item, (*path, str(index)))
-    else:
-        yield path, value
-
-
-def _deep(data: object, name: str) -> object:
-    for part in name.split("."):
-        if isinstance(data, dict):
-            data = data.get(part)
-        elif isinstance(data, list) and part.isdigit() and int(part) < len(data):
-            data = data[int(part)]
-        else:
-            return None
-    return data

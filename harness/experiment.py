@@ -1,0 +1,195 @@
+"""One run from file to verdict, put together from the layers."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness.errors import InvalidFile, InvalidInput
+from harness.history.history import read_history
+from harness.history.store import PLAN, VERDICT, RunFolder
+from harness.judge.judge import judge
+from harness.judge.live import LiveJudge
+from harness.judge.verdict import Verdict, verdict_to_json
+from harness.model.compose import Compose
+from harness.model.resolving import Resolved, resolve
+from harness.plan.plan import Plan
+from harness.plan.planning import plan_of, plan_to_json
+from harness.report.html import html_report
+from harness.report.junit import junit_xml
+from harness.report.markdown import markdown_summary
+from harness.runtime.ports import Watch
+from harness.runtime.recorder import Recorder
+from harness.runtime.run import Setting, carry_out
+from harness.runtime.stopping import Stop
+
+HTML, JUNIT, MARKDOWN = "report.html", "junit.xml", "summary.md"
+
+Overrides = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says about a run. `why` is why this runtime was taken."""
+
+    reports: Path
+    why: str
+    seed: int | None = None
+    environment: Overrides = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is over."""
+
+    folder: Path
+    verdict: Verdict
+    command: str
+
+
+Audience = Callable[[Plan], Watch | None]
+"""Called with the plan before a run begins; what it gives is shown everything that happens."""
+
+
+def nobody(_plan: Plan) -> Watch | None:
+    """The audience of a run that nobody watches."""
+    return None
+
+
+def prepare(scenario: Path, options: Options) -> tuple[Resolved, Plan]:
+    """Read a scenario and decide its run."""
+    resolved = resolve(scenario, seed=options.seed)
+    _check_overrides(resolved, options.environment)
+    return resolved, plan_of(resolved.experiment, resolved.queries)
+
+
+def _check_overrides(resolved: Resolved, environment: Overrides) -> None:
+    for service in environment:
+        if service not in resolved.system.compose.services:
+            known = ", ".join(resolved.system.compose.services)
+            raise InvalidInput(f"--env: expected a service of the system, found {service!r}; there is {known}")
+
+
+def check_runs_locally(resolved: Resolved) -> None:
+    """Raise InvalidFile for what a run without containers would have to ignore, and for services it cannot run."""
+    compose = resolved.system.compose
+    problems = [*compose.not_honoured, *(problem for service in compose.services.values() for problem in service.not_honoured)]
+    for name in compose.services:
+        if name not in resolved.system.file.local:
+            message = f"expected how {name} runs without containers, as local: {{{name}: {{command: …}}}}; found nothing"
+            problems.append(resolved.system.document.problem(("local",), message))
+    if problems:
+        raise InvalidFile(tuple(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """On what and before whom runs are carried out; `stop` ends the run that is under way."""
+
+    options: Options
+    stop: Stop
+    audience: Audience = nobody
+
+    def run(self, scenario: Path) -> Run:
+        """Run a scenario once, clean."""
+        resolved, plan = prepare(scenario, self.options)
+        return self.carry_out(resolved, plan)
+
+    def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
+        """Carry out a plan, judge what was recorded, and write the reports."""
+        check_runs_locally(resolved)
+        folder = RunFolder(_new_folder(self.options.reports, plan.experiment.name))
+        for name, text in resolved.files.items():
+            folder.write(name, text)
+        folder.write("compose.json", _compose_json(resolved.system.compose))
+        decided = plan_to_json(plan)
+        folder.write(PLAN, decided)
+        watches = [LiveJudge(json.loads(decided)), self.audience(plan)]
+        recorder = Recorder(folder, [watch for watch in watches if watch is not None])
+        try:
+            carry_out(plan, self._setting(resolved, folder.path.name), recorder, self.stop)
+        finally:
+            folder.close()
+            _point_latest_to(folder.path)
+        return judge_folder(folder.path, command_for(resolved.scenario_path, plan.experiment.seed))
+
+    def _setting(self, resolved: Resolved, run: str) -> Setting:
+        return Setting(
+            run=run,
+            compose=resolved.system.compose,
+            local=resolved.system.file.local,
+            folder=resolved.system.folder,
+            locustfile=resolved.locustfile,
+            why=self.options.why,
+            overrides=self.options.environment,
+        )
+
+
+def command_for(scenario: Path, seed: int) -> str:
+    """How to run the same again."""
+    return f"chaos run {scenario} --seed {seed}"
+
+
+def judge_folder(folder: Path, command: str | None = None) -> Run:
+    """Judge a stored run, and write its verdict and reports beside it."""
+    history = read_history(folder)
+    verdict = judge(history)
+    if command is None:
+        experiment = history.plan["experiment"]
+        command = command_for(Path("scenarios") / f"{experiment['name']}.yaml", experiment["seed"])
+    _write(folder / VERDICT, verdict_to_json(verdict))
+    _write(folder / JUNIT, junit_xml(history, verdict))
+    _write(folder / MARKDOWN, markdown_summary(history, verdict))
+    _write(folder / HTML, html_report(history, verdict, command))
+    return Run(folder, verdict, command)
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _new_folder(reports: Path, scenario: str) -> Path:
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return reports / scenario / name
+
+
+def _point_latest_to(folder: Path) -> None:
+    """`latest` beside the run leads to it; where links are not to be had, there is none."""
+    link = folder.parent / "latest"
+    draft = folder.parent / f".latest-{folder.name}"
+    try:
+        draft.symlink_to(folder.name)
+        draft.replace(link)
+    except OSError:
+        draft.unlink(missing_ok=True)
+
+
+def _compose_json(compose: Compose) -> str:
+    """The Compose file as it was understood, without what looks like a secret."""
+    services = {
+        name: {
+            "environment": {variable: _without_secret(variable, value) for variable, value in service.environment.items()},
+            "depends_on": service.depends_on,
+            "ports": list(service.ports),
+        }
+        for name, service in compose.services.items()
+    }
+    return json.dumps({"services": services}, indent=2, ensure_ascii=False) + "\n"
+
+
+SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential")
+HIDDEN = "***"
+
+
+def _without_secret(variable: str, value: str) -> str:
+    if any(word in variable.lower() for word in SECRET_WORDS):
+        return HIDDEN
+    password = urlsplit(value).password if "://" in value else None
+    return value.replace(f":{password}@", f":{HIDDEN}@") if password else value

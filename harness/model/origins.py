@@ -1,0 +1,47 @@
+"""Tells where each value of an experiment came from: the scenario, the system, or a default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.model.experiment import Experiment
+from harness.model.reading import Document, Loc
+
+TOLD = ("seed", "load", "phases", "margins", "steady_state", "faults", "expect")
+DEFAULT = "default"
+
+
+def origins_of(experiment: Experiment, scenario: Document, system: Document) -> dict[str, tuple[str, str]]:
+    """Each value that a scenario may say, by its dotted path: the value, and where it was said."""
+    data = experiment.model_dump(mode="json", exclude_none=True)
+    leaves = [leaf for part in TOLD for leaf in _leaves(data.get(part), (part,))]
+    return {".".join(map(str, path)): (str(value), _origin(path, scenario, system)) for path, value in leaves}
+
+
+def _leaves(value: object, path: Loc) -> Iterator[tuple[Loc, object]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    elif value is not None:
+        yield path, value
+
+
+def _origin(path: Loc, scenario: Document, system: Document) -> str:
+    if path in scenario.values:
+        return scenario.place(path)
+    if path[-1] == "name" and path[:-1] in scenario.values:  # `fallback: NAME` for `fallback: {name: NAME}`
+        return scenario.place(path[:-1])
+    in_system = _path_in_system(path)
+    return system.place(in_system) if in_system in system.values else DEFAULT
+
+
+def _path_in_system(path: Loc) -> Loc:
+    """Where the system says what a scenario leaves out; margins stand there as `worse_by`."""
+    if path[0] == "margins":
+        return ("worse_by", *path[1:])
+    if "worse_by" in path:
+        return path[path.index("worse_by") :]
+    return path

@@ -1,0 +1,89 @@
+"""Proofs: a scenario run clean, on each of its defects, and as each of its free twins.
+
+A scenario is proven when the clean system passes, each defect is caught by the expectation that it names,
+and each twin, which needs no planted bug, ends as it must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import InvalidInput
+from harness.experiment import Run, Stage, prepare
+from harness.judge.verdict import Outcome
+from harness.model.resolving import Resolved
+from harness.plan.plan import Plan
+from harness.plan.twins import EXPECTED, TWINS, twin_of
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a proof: what it was, what it must come to, and what it came to."""
+
+    name: str
+    kind: Literal["clean", "defect", "twin"]
+    must: str
+    run: Run
+
+    @property
+    def seen(self) -> str:
+        """The verdict's word, with the expectations that failed."""
+        word = self.run.verdict.word
+        failed = _failed(self.run)
+        return f"{word} by {', '.join(failed)}" if failed and word == "failed" else word
+
+    @property
+    def proven(self) -> bool:
+        """Whether it came to what it must."""
+        word, _, by = self.must.partition(" by ")
+        return self.run.verdict.word == word and (not by or by in _failed(self.run))
+
+
+def trials_of(resolved: Resolved) -> tuple[str, ...]:
+    """The names of all trials of a proof, in order."""
+    return (CLEAN, *resolved.experiment.defects, *TWINS)
+
+
+def prove(scenario: Path, stage: Stage, only: Sequence[str], told: Callable[[Trial], None]) -> tuple[Trial, ...]:
+    """Run the trials, all or only those named; each is told when it is over. Ends early when asked to stop."""
+    resolved, plan = prepare(scenario, stage.options)
+    names = trials_of(resolved)
+    for name in only:
+        if name not in names:
+            raise InvalidInput(f"--only: expected one of {', '.join(names)}; found {name!r}")
+    trials = []
+    for name in only or names:
+        trial = _try(name, resolved, plan, stage)
+        trials.append(trial)
+        told(trial)
+        if stage.stop.signal is not None:
+            break
+    return tuple(trials)
+
+
+def _try(name: str, resolved: Resolved, plan: Plan, stage: Stage) -> Trial:
+    if name == CLEAN:
+        return Trial(name, "clean", "passed", stage.carry_out(resolved, plan))
+    if name in resolved.experiment.defects:
+        return _try_defect(name, resolved, plan, stage)
+    twin = next(twin for twin in TWINS if twin == name)
+    blast = next((str(item.id) for item in resolved.experiment.expect if item.blast_radius is not None), "")
+    must = f"{EXPECTED[twin]} by {blast}" if EXPECTED[twin] == "failed" and blast else EXPECTED[twin]
+    return Trial(name, "twin", must, stage.carry_out(resolved, twin_of(plan, twin)))
+
+
+def _try_defect(name: str, resolved: Resolved, plan: Plan, stage: Stage) -> Trial:
+    defect = resolved.experiment.defects[name]
+    given = stage.options.environment
+    laid_over = {service: {**given.get(service, {}), **values} for service, values in defect.environment.items()}
+    planted = replace(stage, options=replace(stage.options, environment={**given, **laid_over}))
+    return Trial(name, "defect", f"failed by {defect.caught_by}", planted.carry_out(resolved, plan))
+
+
+def _failed(run: Run) -> list[str]:
+    return [finding.id for finding in run.verdict.expectations if finding.outcome is Outcome.FAILED]
