@@ -1,0 +1,379 @@
+"""Runs inside the load process: Locust by its own command, with our pace, our ledger and our end laid around it.
+
+Started as a program with one argument, the descriptor of the control channel. Over it the harness sends its settings,
+then `{"go": t}` and `{"stop": t}`; this process answers `{"ready": users}`, `{"invalid": why}` or `{"failed": why}`.
+When the channel closes, whoever started the load is gone, and the load ends at once.
+
+The only module that imports Locust, which patches the interpreter that it is imported into. What it uses of Locust's
+inside is checked by name at the start, so that a release which renames it is refused, not half obeyed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+try:
+    import gevent
+    import locust
+    import locust.argument_parser
+    import locust.clients
+    import locust.contrib.fasthttp
+    import locust.main
+    from locust.exception import StopUser
+except ImportError as error:  # told to the harness in main: there is no other way to say it
+    MISSING: ImportError | None = error
+else:
+    MISSING = None
+
+from harness.runtime.load.arrivals import arrival_offsets
+from harness.runtime.load.clients import (
+    CONTEXT_KEY,
+    DEADLINE_GRACE,
+    FAST,
+    PLAIN,
+    TURN,
+    Watch,
+    limit_fast_client,
+    limit_plain_client,
+    watch_client,
+)
+from harness.runtime.load.ledger import Exchange, Ledger, now
+from harness.runtime.load.marks import Marks
+from harness.runtime.load.pace import Pace, Turn
+
+EXIT_INVALID = 2
+EXIT_FAILED = 5
+EXIT_ALONE = 3
+BACKSTOP_SECONDS = 120
+RAISED_TOLD = 20
+"""How many exceptions raised by tasks are told with their traceback; the rest is counted."""
+
+
+class Channel:
+    """The control channel to the harness: one JSON object a line, both ways."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._rest = b""
+
+    def tell(self, **message: Any) -> None:
+        """Say something to the harness; where it is gone, nobody needs to know."""
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return
+
+    def heard(self) -> dict[str, Any] | None:
+        """The next message, or None when the harness is gone."""
+        while b"\n" not in self._rest:
+            try:
+                more = self._socket.recv(65536)
+            except ConnectionError:
+                more = b""
+            if not more:
+                return None
+            self._rest += more
+        line, self._rest = self._rest.split(b"\n", 1)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+class Agent:
+    """One load, from Locust's start to its end."""
+
+    def __init__(self, channel: Channel, settings: dict[str, Any]) -> None:
+        self.channel = channel
+        self.settings = settings
+        self.ledger = Ledger(Path(settings["records"]), Marks(settings["marks"]), self._cannot_write)
+        rate = settings["rate"]
+        offsets = arrival_offsets(rate, settings["arrivals"], settings["seed"]) if rate is not None else None
+        self.pace = Pace(offsets, StopUser)
+        self.watch = Watch(self.ledger, self.pace, settings["seed"], settings["timeout"], StopUser)
+        self.served = 0
+        self.raised = 0
+        self.environment: Any = None
+        self.over = False
+
+    def install(self) -> None:
+        """Lay everything around Locust, before the user's file is imported."""
+        require_known_locust()
+        watch_client(locust.clients.HttpSession, PLAIN, self.watch)
+        watch_client(locust.contrib.fasthttp.FastHttpSession, FAST, self.watch)
+        limit = self.settings["timeout"]
+        limit_plain_client(locust.clients.HttpSession, locust.clients.ResponseContextManager, limit)
+        limit_fast_client(locust.contrib.fasthttp.FastHttpSession, locust.contrib.fasthttp.LocustUserAgent, limit)
+        self._pace_tasks(locust.TaskSet)
+        events: Any = locust.events
+        events.request.add_listener(self._on_request)
+        events.user_error.add_listener(self._on_user_error)
+        events.init.add_listener(self._on_init)
+        events.spawning_complete.add_listener(lambda **_: gevent.spawn(self._tell_when_ready))
+        events.quitting.add_listener(lambda **_: self._end_of_locust())
+
+    def _pace_tasks(self, task_set: Any) -> None:
+        """Each task that is no set of tasks waits for its turn; the waits between tasks go, those within stay."""
+        execute, wait = task_set.execute_next_task, task_set.wait
+
+        def execute_next_task(tasks: Any) -> None:
+            following = tasks._task_queue[0]
+            if isinstance(following, type) and issubclass(following, task_set):
+                execute(tasks)
+                return
+            turn = self._begin_turn(tasks.user)
+            try:
+                execute(tasks)
+            except BaseException as error:
+                self._end_turn(turn, error)
+                raise
+            self._end_turn(turn, None)
+
+        def wait_between_tasks(tasks: Any) -> None:
+            turn: Turn | None = getattr(tasks.user, TURN, None)
+            if not self.pace.is_open or (turn is not None and turn.running):
+                wait(tasks)
+
+        task_set.execute_next_task, task_set.wait = execute_next_task, wait_between_tasks
+
+    def _begin_turn(self, user: Any) -> Turn:
+        turn = self.pace.next_turn(getattr(user, TURN, None))
+        setattr(user, TURN, turn)
+        setattr(gevent.getcurrent(), TURN, turn)
+        return turn
+
+    def _end_turn(self, turn: Turn, error: BaseException | None) -> None:
+        turn.running = False
+        told = error if isinstance(error, Exception) and not is_control_flow(error) else None
+        turn.failed = told is not None
+        for exchange in turn.exchanges:
+            self.ledger.settle(exchange, told)
+        turn.exchanges.clear()
+        self.served += turn.requested
+
+    def _on_request(self, *, request_type: Any, name: Any, context: Any = None, **told: Any) -> None:
+        try:
+            exchange = context.pop(CONTEXT_KEY, None) if isinstance(context, dict) else None
+            if exchange is None:
+                exchange = self._entered_late(f"{request_type} {name}", told)
+            wrong, size = told.get("exception"), int(told.get("response_length") or 0)
+            if wrong is not None and not isinstance(wrong, BaseException):
+                wrong = RuntimeError(str(wrong))
+            self.ledger.reported(exchange, f"{request_type} {name}", told.get("response"), size, wrong)
+        except Exception:  # Locust would log it and go on unrecorded
+            self.fail(f"a request could not be recorded:\n{traceback.format_exc()}")
+
+    def _entered_late(self, journey: str, told: dict[str, Any]) -> Exchange:
+        """A client of the user's own tells of a request only when it is over."""
+        end = now()
+        start = end - float(told.get("response_time") or 0) / 1000
+        turn: Turn | None = getattr(gevent.getcurrent(), TURN, None)
+        due = turn.take_due(start) if turn is not None and turn.running else start
+        exchange = Exchange(lambda: journey, due, start, end=end)
+        self.ledger.enter(exchange)
+        return exchange
+
+    def _on_user_error(self, user_instance: Any, exception: BaseException, **_: Any) -> None:
+        self.raised += 1
+        if self.raised <= RAISED_TOLD and not is_control_flow(exception):
+            text = own_traceback(exception, self.settings["locustfile"])
+            self.ledger.note("raised", user=type(user_instance).__name__, error=text)
+
+    def _on_init(self, environment: Any, **_: Any) -> None:
+        self.environment = environment
+        gevent.spawn(self._obey)
+
+    def _tell_when_ready(self) -> None:
+        """Ready is when every user that lives waits for its turn."""
+        while self.pace.idle < self.environment.runner.user_count:
+            gevent.sleep(0.005)
+        users = self.environment.runner.user_count
+        if not users:
+            self.fail("no user lived to see the load begin: each ended while it got ready; the records say why")
+        self.channel.tell(ready=users)
+
+    def _obey(self) -> None:
+        while (message := self.channel.heard()) is not None:
+            if "go" in message:
+                self._go(float(message["go"]))
+            if "stop" in message:
+                gevent.spawn(self._stop, float(message["stop"]))
+        self._abandoned()
+
+    def _go(self, at: float) -> None:
+        facts = {key: self.settings[key] for key in ("rate", "arrivals", "seed", "timeout")}
+        users = self.environment.runner.user_count
+        self.ledger.note("began", begin=at, pid=os.getpid(), users=users, locust=locust.__version__, **facts)
+        self.pace.go(at)
+        gevent.spawn(self._tell_vitals)
+
+    def _tell_vitals(self) -> None:
+        cpu, since = time.process_time(), now()
+        while True:
+            gevent.sleep(1.0)
+            if self.pace.ending:
+                return
+            spent, at = time.process_time(), now()
+            share = round((spent - cpu) / (at - since), 4)
+            cpu, since = spent, at
+            self.ledger.note("vitals", cpu=share, lag=round(self.pace.worst_lag(), 6), idle_users=self.pace.idle)
+
+    def _stop(self, at: float) -> None:
+        """End in good order: nothing new, then what is open, then the users, then Locust."""
+        self._end_arrivals(at)
+        patience = now() + self.settings["timeout"] + 2 * DEADLINE_GRACE
+        gevent.sleep(0)
+        while self.ledger.open and now() < patience:
+            gevent.sleep(0.01)
+        self.ledger.finish_open()
+        self.environment.runner.stop()
+        self._finish()
+        self.environment.runner.quit()
+
+    def _end_arrivals(self, at: float) -> None:
+        for due in self.pace.end(at):
+            self.ledger.drop(due)
+
+    def _finish(self) -> None:
+        self.over = True
+        self.ledger.finish_open()
+        counts = self.ledger.counts
+        scheduled = self.pace.scheduled if self.pace.is_open else self.served
+        silent = max(0, scheduled - self.served - counts["dropped"])
+        self.ledger.note("finished", scheduled=scheduled, sent=self.served, silent=silent, raised=self.raised, **counts)
+
+    def _end_of_locust(self) -> None:
+        """Locust ends; where nobody told it to, that is said, with what was open."""
+        if not self.over:
+            self.over = True
+            self._end_arrivals(now())
+            self.ledger.finish_open()
+            reason = "Locust ended by itself, before it was told to"
+            self.ledger.note("failed", error=reason)
+            self.channel.tell(failed=reason)
+
+    def _abandoned(self) -> NoReturn:
+        self.over = True
+        self._end_arrivals(now())
+        self.ledger.finish_open()
+        self.ledger.note("failed", error="whoever started the load is gone")
+        os._exit(EXIT_ALONE)
+
+    def _cannot_write(self, reason: str) -> None:
+        self.channel.tell(failed=reason)
+
+    def fail(self, reason: str) -> NoReturn:
+        """Say why the load cannot go on, and end."""
+        self.ledger.note("failed", error=reason)
+        self.channel.tell(failed=reason)
+        sys.stderr.write(reason + "\n")
+        os._exit(EXIT_FAILED)
+
+    def load_locustfile(self, load: Any, paths: list[str]) -> Any:
+        """Import the user's file as Locust does, and say in its author's terms what is wrong with it."""
+        path = self.settings["locustfile"]
+        try:
+            found = load(paths)
+        except BaseException as error:  # whatever a file does on import, SystemExit included
+            self._refuse(f"{path}: expected a locustfile that imports, found:\n{own_traceback(error, path)}")
+        users, shapes = found[0], found[1]
+        if shapes:
+            named = ", ".join(sorted(shapes))
+            self._refuse(
+                f"{path}: expected users only, found the load shape {named}: the scenario's rate decides how the load "
+                "arrives; remove the class, or mark it abstract = True"
+            )
+        if not users:
+            self._refuse(f"{path}: expected a class that inherits from HttpUser, FastHttpUser or User, found none")
+        if unknown := sorted(set(self.settings["classes"]) - set(users)):
+            self._refuse(f"{path}: expected the user classes {', '.join(unknown)}, found {', '.join(sorted(users))}")
+        sys.path.insert(0, str(Path(path).parent))
+        return found
+
+    def _refuse(self, reason: str) -> NoReturn:
+        self.channel.tell(invalid=reason)
+        sys.stderr.write(reason + "\n")
+        sys.stderr.flush()
+        os._exit(EXIT_INVALID)
+
+    def run_locust(self) -> None:
+        """Locust's own command, which reads no configuration but what is given here."""
+        settings, users = self.settings, str(self.settings["users"])
+        command: Any = locust.main
+        parser: Any = locust.argument_parser.LocustArgumentParser
+        load, construct = command.merge_locustfiles_content, parser.__init__
+        command.merge_locustfiles_content = lambda paths: self.load_locustfile(load, paths)
+        command.load_locustfile_pytest = lambda _path: {}
+        parser.__init__ = lambda made, *args, **kwargs: construct(made, *args, **{**kwargs, "default_config_files": []})
+        backstop = int(settings["seconds"] + 2 * settings["timeout"] + BACKSTOP_SECONDS)
+        sys.argv = ["locust", "-f", settings["locustfile"], "--headless", "--only-summary", "--loglevel", "INFO"]
+        sys.argv += ["--users", users, "--spawn-rate", users, "--run-time", f"{backstop}s", "--exit-code-on-error", "0"]
+        sys.argv += ["--host", settings["entry"], *settings["classes"]]
+        random.seed(settings["seed"])
+        command.main()
+
+
+def require_known_locust() -> None:
+    """Every name of Locust's inside that is used here; one that is gone is a Locust that was not tried."""
+    task_set, fast = locust.TaskSet, locust.contrib.fasthttp
+    used: tuple[tuple[Any, str], ...] = (
+        (task_set, "execute_next_task"),
+        (task_set, "wait"),
+        (locust.clients.HttpSession, "_send_request_safe_mode"),
+        (locust.clients.HttpSession, "_build_url"),
+        (fast.FastHttpSession, "request"),
+        (fast.LocustUserAgent, "_handle_error"),
+        (locust.main, "merge_locustfiles_content"),
+        (locust.main, "load_locustfile_pytest"),
+        (locust.argument_parser, "LocustArgumentParser"),
+    )
+    gone = [f"{getattr(owner, '__name__', owner)}.{name}" for owner, name in used if not hasattr(owner, name)]
+    if gone:
+        raise RuntimeError(f"Locust {locust.__version__} is not supported: it has no {', '.join(gone)}")
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Whether an exception only tells Locust what to do next."""
+    return type(error).__module__ == "locust.exception" and type(error).__name__ != "LocustError"
+
+
+def own_traceback(error: BaseException, path: str) -> str:
+    """The traceback from the user's own file on; what Locust and the import system did before is not theirs."""
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((number for number, frame in enumerate(frames) if frame.filename == path), len(frames))
+    own = [frame for frame in frames[first:] if not frame.filename.startswith("<frozen importlib")]
+    return "".join([*traceback.format_list(own), *traceback.format_exception_only(error)]).rstrip()
+
+
+def main() -> None:
+    """The load process."""
+    channel = Channel(int(sys.argv[1]))
+    settings = channel.heard()
+    if settings is None:
+        sys.exit(EXIT_ALONE)
+    if MISSING is not None:
+        channel.tell(failed=f"Locust cannot be imported ({MISSING}); install it beside the harness: pip install locust")
+        sys.exit(EXIT_FAILED)
+    if settings["ends_with_parent"]:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    try:
+        agent = Agent(channel, settings)
+        agent.install()
+    except Exception as error:  # said to the harness in full
+        channel.tell(failed=f"{error}")
+        raise
+    agent.run_locust()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The load process's own book: each request that was begun gets exactly one line, whatever becomes of it.
+
+Locust tells nothing of a request whose user was killed, whose `with` block raised, or whose answer was never judged.
+Here a request is entered when it begins and leaves the book with its line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.history.requests import Request, request_to_data
+from harness.runtime.load.marks import Marks
+from harness.runtime.load.outcomes import error_text, outcome_of
+
+_EPOCH, _START = time.time(), time.perf_counter()
+
+EXIT_CANNOT_WRITE = 70
+
+
+def now() -> float:
+    """Seconds since the epoch, on a clock that nobody sets while the load runs."""
+    return _EPOCH + (time.perf_counter() - _START)
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A request on its way. `end` is 0 until its answer is complete; `journey` is asked for only when nobody else tells it."""
+
+    journey: Callable[[], str]
+    due: float
+    start: float
+    trace: str = ""
+    streamed: bool = False
+    end: float = 0.0
+    answer: Any = None
+
+
+class Ledger:
+    """Appends requests and notes to the file of records, one write each."""
+
+    def __init__(self, path: Path, marks: Marks, when_it_cannot_write: Callable[[str], None]) -> None:
+        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self._marks = marks
+        self._tell = when_it_cannot_write
+        self.open: set[Exchange] = set()
+        self.counts = {"unfinished": 0, "dropped": 0, "requests": 0}
+
+    def note(self, kind: str, **facts: Any) -> None:
+        """A line about the load itself."""
+        self._append({"load": kind, "at": now(), **facts})
+
+    def enter(self, exchange: Exchange) -> None:
+        """A request begins."""
+        self.open.add(exchange)
+
+    def reported(self, exchange: Exchange, journey: str, answer: Any, size: int, error: BaseException | None) -> None:
+        """Locust told how a request ended."""
+        self._close(exchange, self._record(exchange, journey, answer, size, error))
+
+    def given_up(self, exchange: Exchange, outcome: str, error: BaseException | None = None) -> None:
+        """A request came to no answer."""
+        if exchange in self.open:
+            line = Request(
+                exchange.journey(), exchange.due, exchange.start, now(), outcome, trace=exchange.trace, error=error_text(error)
+            )
+            self._close(exchange, line)
+
+    def settle(self, exchange: Exchange, error: BaseException | None) -> None:
+        """An answer came, but its user never judged it (or broke off while doing so): the line is written all the same."""
+        if exchange not in self.open or not exchange.end:
+            return
+        answer = exchange.answer
+        wrong = error or getattr(answer, "error", None) or _bad_status(answer)
+        self.reported(exchange, exchange.journey(), answer, _size(exchange), wrong)
+
+    def drop(self, due: float) -> None:
+        """An arrival was due, and no user was free; which journey it would have been was never drawn."""
+        self.counts["dropped"] += 1
+        self._append(request_to_data(Request("", due, due, now(), "dropped")))
+
+    def finish_open(self) -> None:
+        """The load ends: what was answered is settled, what was not is unfinished."""
+        for exchange in sorted(self.open, key=lambda exchange: exchange.start):
+            if exchange.end:
+                self.settle(exchange, None)
+            else:
+                self.given_up(exchange, "unfinished")
+
+    def _record(self, exchange: Exchange, journey: str, answer: Any, size: int, error: BaseException | None) -> Request:
+        status = _status(answer)
+        return Request(
+            journey=journey,
+            due=exchange.due,
+            start=exchange.start,
+            end=exchange.end or now(),
+            outcome=outcome_of(error, getattr(answer, "error", None), status),
+            status=status,
+            bytes=size,
+            marks=self._marks_of(exchange, answer),
+            trace=exchange.trace,
+            error=error_text(error),
+        )
+
+    def _marks_of(self, exchange: Exchange, answer: Any) -> tuple[str, ...]:
+        headers = getattr(answer, "headers", None)
+        if headers is None:
+            return ()
+        body = (lambda: None) if exchange.streamed else (lambda: getattr(answer, "content", None))
+        return self._marks.found(headers.get, body)
+
+    def _close(self, exchange: Exchange, line: Request) -> None:
+        if exchange in self.open:
+            self.open.discard(exchange)
+            self.counts["requests"] += 1
+            self.counts["unfinished"] += line.outcome == "unfinished"
+            self._append(request_to_data(line))
+
+    def _append(self, data: dict[str, Any]) -> None:
+        line = (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "backslashreplace")
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            self._end_loudly(f"the load's records cannot be written: {error}")
+        if written < len(line):
+            self._end_loudly(f"the load's records cannot be written: {written} of {len(line)} bytes were taken")
+
+    def _end_loudly(self, reason: str) -> NoReturn:
+        """Locust swallows what a listener raises, and would go on unrecorded."""
+        self._tell(reason)
+        os._exit(EXIT_CANNOT_WRITE)
+
+
+def _status(answer: Any) -> int:
+    status = getattr(answer, "status_code", 0)
+    return status if isinstance(status, int) else 0
+
+
+def _bad_status(answer: Any) -> BaseException | None:
+    status = _status(answer)
+    return RuntimeError(f"status {status}") if status >= 400 else None
+
+
+def _size(exchange: Exchange) -> int:
+    content = None if exchange.streamed else getattr(exchange.answer, "content", None)
+    return len(content) if isinstance(content, bytes | str) else 0

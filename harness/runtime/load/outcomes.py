@@ -1,0 +1,109 @@
+"""What became of a request, in our words, whichever of Locust's clients told it in its own.
+
+One and the same fault arrives as ConnectionRefusedError, NewConnectionError, RetriesExceeded or LocustBadStatusCode.
+Foreign classes are known by their names, so that nothing of Locust is imported here.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+CHECKS = frozenset({"CatchResponseError", "ResponseError", "AssertionError"})
+"""How Locust says that a person's own check failed; their causes are no evidence of the transport."""
+
+_NAMED = {
+    "NameResolutionError": "dns",
+    "CertificateError": "tls",
+    "ConnectTimeout": "timeout_connect",
+    "ConnectTimeoutError": "timeout_connect",
+    "ReadTimeout": "timeout_read",
+    "ReadTimeoutError": "timeout_read",
+    "Timeout": "timeout_read",
+    "RemoteDisconnected": "reset",
+    "HTTPConnectionClosed": "reset",
+    "IncompleteRead": "reset",
+}
+
+_BUILT_IN: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (ConnectionRefusedError, "refused"),
+    (ConnectionResetError, "reset"),
+    (ConnectionAbortedError, "reset"),
+    (BrokenPipeError, "reset"),
+    (TimeoutError, "timeout_read"),
+)
+
+_ORDER = ("dns", "tls", "refused", "timeout_connect", "timeout_read", "reset")
+"""Where several are found in one chain of causes, the first tells most."""
+
+_CONNECTING = frozenset({"_create_socket", "_connect_socket", "_new_conn", "create_connection", "connect"})
+"""Functions of the clients that run while there is no connection yet; both phases end in the same TimeoutError."""
+
+
+def outcome_of(error: BaseException | None, answer_error: BaseException | None, status: int) -> str:
+    """The outcome of a request that ended. `answer_error` is what the client found wrong, which a check may have covered up."""
+    if error is None:
+        return "ok"
+    for candidate in (answer_error, error):
+        kind = _transport(candidate)
+        if kind is not None:
+            return kind
+    if status >= 500:
+        return "http_5xx"
+    if status >= 400:
+        return "http_4xx"
+    return "check_failed" if status or type(error).__name__ in CHECKS else "other"
+
+
+def error_text(error: BaseException | None) -> str:
+    """A short text of an error, for the record."""
+    return f"{type(error).__name__}: {error}"[:200] if error is not None else ""
+
+
+def _transport(error: BaseException | None) -> str | None:
+    if error is None or type(error).__name__ in CHECKS:
+        return None
+    kinds = {kind for cause in _causes(error) if (kind := _kind(cause)) is not None}
+    return next((kind for kind in _ORDER if kind in kinds), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was made from, by every road the clients take."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < 20:
+        cause = waiting.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        links = (
+            getattr(cause, "original", None),
+            getattr(cause, "reason", None),
+            cause.__cause__,
+            cause.__context__,
+            *cause.args,
+        )
+        waiting += [link for link in links if isinstance(link, BaseException)]
+
+
+def _kind(error: BaseException) -> str | None:
+    kind = next((_NAMED[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in _NAMED), None)
+    if kind is None:
+        kind = next((kind for cls, kind in _BUILT_IN if isinstance(error, cls)), None)
+    if kind is None and type(error).__name__ == "HTTPParseError" and "closed" in str(error):
+        return "reset"
+    if kind == "timeout_read" and _was_connecting(error):
+        return "timeout_connect"
+    return kind
+
+
+def _was_connecting(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name in _CONNECTING:
+            return True
+        trace = trace.tb_next
+    return False

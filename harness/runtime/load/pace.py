@@ -1,0 +1,150 @@
+"""Who works when: users wait for an arrival before each task, in place of the waits their file asks for.
+
+Coordinated omission begins where a slow answer delays the next request. In the open model a schedule of its own
+says when each arrival is due; an idle user takes it, and when none is idle it queues and its latency counts on.
+In the closed model the users' own waits stay, and only begin and end are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.queue import Queue
+
+from harness.runtime.load.ledger import Exchange, now
+
+HANDED_ON_WITHIN = 0.05
+HANDED_ON_AT_MOST = 10
+"""A task that ends at once without a request (`if not self.orders: return`, an `interrupt`) leaves its arrival to the
+user's next task, so that the rate of requests is the rate asked for; not without end, and not after it has slept."""
+
+_END = None
+"""What wakes an idle user to its end, in place of an arrival."""
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One task of one user. `due` is when it was meant to begin, None in the closed model."""
+
+    due: float | None
+    began: float
+    requested: bool = False
+    running: bool = True
+    failed: bool = False
+    handed_on: int = 0
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    def take_due(self, start: float) -> float:
+        """The intended start of the turn's next request: that of the arrival for the first, its own for those chained to it."""
+        first, self.requested = not self.requested, True
+        return self.due if first and self.due is not None else start
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether the user's next task may have this arrival."""
+        fresh = now() - self.began < HANDED_ON_WITHIN and self.handed_on < HANDED_ON_AT_MOST
+        return self.due is not None and fresh and not (self.requested or self.failed)
+
+
+class Pace:
+    """Begin and end of the load, and in the open model the arrivals between them."""
+
+    def __init__(self, offsets: Iterator[float] | None, end_user: Callable[[], BaseException]) -> None:
+        self._offsets = offsets
+        self._end_user = end_user
+        self._begun = Event()
+        self._queue: Any = Queue()
+        self._dispatcher: Any = None
+        self.begin = 0.0
+        self.ending = False
+        self.idle = 0
+        self.scheduled = 0
+        self._lag = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether arrivals, not users, set the rate."""
+        return self._offsets is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the first arrival was announced; requests before that are of users getting ready."""
+        return bool(self._begun.is_set())
+
+    def go(self, at: float) -> None:
+        """The first arrival is due at `at`."""
+        self.begin = at
+        self._begun.set()
+        if self._offsets is not None and self._dispatcher is None and not self.ending:
+            self._dispatcher = gevent.spawn(self._dispatch, self._offsets)
+
+    def next_turn(self, last: Turn | None) -> Turn:
+        """Wait until it is this user's turn; raises the exception that ends a user when the load is over."""
+        if last is not None and not self.ending and last.is_left_over:
+            gevent.sleep(0)
+            last.handed_on, last.running = last.handed_on + 1, True
+            return last
+        if self.is_open:
+            return self._next_arrival()
+        self._wait_for_begin()
+        if self.ending:
+            raise self._end_user()
+        return Turn(None, now())
+
+    def end(self, at: float) -> list[float]:
+        """No further arrival. Wakes every idle user to its end; returns the arrivals that were due and that nobody took."""
+        self.ending = True
+        if self._dispatcher is not None:
+            self._dispatcher.kill()
+        waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        self._begun.set()
+        for _ in range(self.idle):
+            self._queue.put(_END)
+        late = [due for due in waiting if due > at]
+        self.scheduled -= len(late)
+        return [due for due in waiting if due <= at]
+
+    def worst_lag(self) -> float:
+        """The largest distance between a due time and its turn since the last call, arrivals still waiting included."""
+        waiting = self._queue.peek_nowait() if self.is_open and self._queue.qsize() else None
+        lag = max(self._lag, now() - waiting) if waiting is not None else self._lag
+        self._lag = 0.0
+        return lag
+
+    def _next_arrival(self) -> Turn:
+        self.idle += 1
+        try:
+            due: float | None = _END if self.ending else self._queue.get()
+        finally:
+            self.idle -= 1
+        if due is _END:
+            raise self._end_user()
+        began = now()
+        self._lag = max(self._lag, began - due)
+        return Turn(due, began)
+
+    def _wait_for_begin(self) -> None:
+        self.idle += 1
+        try:
+            self._begun.wait()
+            if not self.ending:
+                _sleep_until(self.begin)
+        finally:
+            self.idle -= 1
+
+    def _dispatch(self, offsets: Iterator[float]) -> None:
+        for offset in offsets:
+            due = self.begin + offset
+            _sleep_until(due)
+            self.scheduled += 1
+            self._queue.put(due)
+
+
+def _sleep_until(moment: float) -> None:
+    """Timers of the event loop may fire a little early; an arrival never does."""
+    while (left := moment - now()) > 0:
+        gevent.sleep(left)
