@@ -1,0 +1,85 @@
+"""Numbers with units are read as people write them, and written back exactly."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.model.parts import LatencyMargin, _format_margin, _parse_margin
+from harness.model.quantities import (
+    FASTEST,
+    LONGEST,
+    format_duration,
+    format_rate,
+    format_share,
+    parse_duration,
+    parse_fraction,
+    parse_rate,
+    parse_share,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("250ms", 0.25), ("30s", 30.0), ("5m", 300.0), ("1h30m", 5400.0), ("0s", 0.0), (" 1.5s ", 1.5), ("500us", 0.0005)],
+)
+def test_a_duration_is_read_with_its_unit(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("found", [30, 0.25, "30", "s", "-1s", "1 s", "1d", "", None, True, [], "25h", "1s1", "1e400s"])
+def test_what_is_no_duration_is_refused_with_what_was_expected(found: object) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        parse_duration(found)
+
+
+@pytest.mark.parametrize("found", [10, "10", "ten%", "-1%", None])
+def test_what_is_no_share_is_refused(found: object) -> None:
+    with pytest.raises(ValueError, match="expected a share"):
+        parse_share(found)
+
+
+def test_a_fraction_of_a_whole_is_at_most_all_of_it() -> None:
+    assert parse_fraction("100%") == 1.0
+    with pytest.raises(ValueError, match="between 0% and 100%"):
+        parse_fraction("101%")
+
+
+@pytest.mark.parametrize("found", [80, "80", "0/s", "-1/s", "80/m", "1e9/s", None])
+def test_what_is_no_rate_is_refused(found: object) -> None:
+    with pytest.raises(ValueError, match="expected a rate"):
+        parse_rate(found)
+
+
+@given(st.floats(0, LONGEST))
+def test_a_duration_written_back_is_the_same_to_the_last_bit(seconds: float) -> None:
+    assert parse_duration(format_duration(seconds)) == seconds
+
+
+@given(st.floats(0, 10))
+def test_a_share_written_back_is_the_same_to_the_last_bit(share: float) -> None:
+    assert parse_share(format_share(share)) == pytest.approx(share, abs=1e-15)
+
+
+@given(st.integers(0, 1000))
+def test_a_share_of_whole_per_cents_is_written_back_as_it_was(percent: int) -> None:
+    assert format_share(parse_share(f"{percent}%")) == f"{percent}%"
+
+
+@given(st.floats(1e-3, FASTEST))
+def test_a_rate_written_back_is_the_same_to_the_last_bit(rate: float) -> None:
+    assert parse_rate(format_rate(rate)) == rate
+
+
+@pytest.mark.parametrize(
+    ("text", "margin"),
+    [
+        ("50%", LatencyMargin(relative=0.5)),
+        ("50ms", LatencyMargin(absolute=0.05)),
+        ("100% or 100ms", LatencyMargin(relative=1.0, absolute=0.1)),
+    ],
+)
+def test_a_margin_is_relative_absolute_or_the_larger_of_both(text: str, margin: LatencyMargin) -> None:
+    assert _parse_margin(text) == margin
+    assert _parse_margin(_format_margin(margin)) == margin
