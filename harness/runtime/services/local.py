@@ -1,0 +1,297 @@
+"""The system under test as processes on loopback: what the Compose file says, without containers.
+
+Each service runs in a session of its own, started through the journal. Everything starts in parallel, but for
+what `depends_on` orders. Ending them is the journal's: whoever undoes it takes the system down.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from threading import Event as Flag
+from threading import Lock
+from typing import Protocol
+from urllib.parse import quote
+
+from harness.errors import CouldNotRun, InvalidInput, ServiceNotReady
+from harness.history.events import Event, ServiceExited, ServiceReady, ServiceStarted
+from harness.model.compose import Compose
+from harness.model.edges import Edge
+from harness.model.system import LocalService
+from harness.runtime.ports import Address, Launch
+from harness.runtime.services.command import Command, HealthCheckHere, arguments_of
+from harness.runtime.services.credentials import credentials_for
+from harness.runtime.services.environment import Surroundings, environment_of
+from harness.runtime.services.postgresql import Postgresql, contents_of
+from harness.runtime.services.redis import Redis, redis_passwords
+from harness.runtime.services.spot import Spot
+from harness.runtime.services.waiting import how_it_ended, tail_of
+
+READY_SECONDS = 30.0
+"""How long a service may take to become ready, where its health check does not ask for more."""
+
+LONGEST_READY_SECONDS = 60.0
+LOOK_EVERY_SECONDS = 0.03
+WELL_KNOWN_PORTS = {"postgresql": 5432, "redis": 6379}
+
+
+class Runnable(Protocol):
+    """One service, as it can be started and looked at."""
+
+    def start(self, launch: Launch) -> subprocess.Popen[bytes]:
+        """Start its process."""
+        ...
+
+    def why_not_ready(self) -> str | None:
+        """One look at it: why it is not ready yet, None when it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSystem:
+    """What is run, and where.
+
+    `addresses` are the services' own, `proxies` those where the proxy of each edge listens, by the edge's name.
+    `folder` is that of system.yaml, `temporary` the run's own. `overrides` are variables laid over a service's
+    environment (a planted defect, `--env`), before it is rewritten.
+    """
+
+    compose: Compose
+    local: Mapping[str, LocalService]
+    edges: Sequence[Edge]
+    proxies: Mapping[str, Address]
+    addresses: Mapping[str, Address]
+    folder: Path
+    temporary: Path
+    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def variables(self, service: str) -> dict[str, str]:
+        """The environment of a service as written, with what is laid over it."""
+        return self.compose.services[service].environment | dict(self.overrides.get(service, {}))
+
+    def way_to_run(self, service: str) -> LocalService:
+        """What `local:` says about a service."""
+        if service not in self.local:
+            raise InvalidInput(
+                f"system.yaml: expected under local: how {service} runs without containers, found nothing; write such as\n"
+                f"  local:\n"
+                f'    {service}: {{command: "{{python}} -m {service} --host {{host}} --port {{port}}", ready: /health}}\n'
+                f"or, for a PostgreSQL or Redis server, {service}: {{provided: postgresql}}"
+            )
+        return self.local[service]
+
+
+def listening_ports(compose: Compose, local: Mapping[str, LocalService], edges: Sequence[Edge]) -> dict[str, int]:
+    """The port each service listens on: what the Compose file shows, what `local:` says, or what an edge leads to."""
+    ports = {}
+    for name, service in compose.services.items():
+        way = local.get(name)
+        told = [*service.ports, *([way.port] if way is not None and way.port else [])]
+        told += [WELL_KNOWN_PORTS[way.provided]] if way is not None and way.provided else []
+        told += [edge.port for edge in edges if edge.callee == name]
+        if not told:
+            raise InvalidInput(
+                f"service {name}: expected a port that it listens on, found none; "
+                f"show it in the Compose file (expose:), or write port: under local: {name}:"
+            )
+        ports[name] = told[0]
+    return ports
+
+
+@dataclass(slots=True)
+class _Service:
+    """One service on its way up."""
+
+    name: str
+    runnable: Runnable
+    spot: Spot
+    patience: float
+    process: subprocess.Popen[bytes] | None = None
+    started: Flag = field(default_factory=Flag)
+    ready: Flag = field(default_factory=Flag)
+    told_exit: bool = False
+
+    def has_ended(self) -> str | None:
+        """How its process ended, in words; None while it runs."""
+        status = self.process.poll() if self.process is not None else None
+        return None if status is None else how_it_ended(status)
+
+
+class _GivenUp(Exception):
+    """Another service failed, or nobody waits any more."""
+
+
+class LocalServices:
+    """The port `Services`, by processes on this machine.
+
+    `patience` is how long a service may take to become ready where its health check does not ask for more.
+    """
+
+    def __init__(
+        self,
+        system: LocalSystem,
+        launch: Launch,
+        record: Callable[[Event], None],
+        log_file: Callable[[str], Path],
+        patience: float = READY_SECONDS,
+    ) -> None:
+        self._system, self._launch, self._record, self._log_file = system, launch, record, log_file
+        self._patience = patience
+        self._services: dict[str, _Service] = {}
+        self._given_up = Flag()
+        self._failures: list[Exception] = []
+        self._lock = Lock()
+
+    def start(self) -> None:
+        """Start every service and return when all are ready; raises what went wrong first."""
+        names = self._in_order()
+        ports = listening_ports(self._system.compose, self._system.local, self._system.edges)
+        self._services = {name: self._prepare(name, ports) for name in names}
+        with ThreadPoolExecutor(max_workers=max(1, len(names)), thread_name_prefix="service") as pool:
+            futures = [pool.submit(self._bring_up_or_fail, service) for service in self._services.values()]
+            try:
+                wait(futures)
+            except BaseException:
+                self.give_up()
+                raise
+        if self._failures:
+            raise self._failures[0]
+        if self._given_up.is_set():
+            raise CouldNotRun("the system was still coming up when the run was ended")
+
+    def give_up(self) -> None:
+        """Nobody waits for `start` any more: it raises soon. May be called from a signal handler."""
+        self._given_up.set()
+
+    def exited(self) -> Sequence[Event]:
+        """A ServiceExited for each service that ended by itself since the last call."""
+        return tuple(event for service in self._services.values() for event in self._exit_of(service))
+
+    def address(self, service: str) -> Address:
+        """Where a service listens, past every proxy."""
+        return self._system.addresses[service]
+
+    def database_url(self, service: str, database: str) -> str:
+        """How the harness reaches a database: by its own role where it provides the server, else by that of a service."""
+        known = self._services.get(service)
+        if known is not None and isinstance(known.runnable, Postgresql):
+            return known.runnable.database_url(database)
+        for one in credentials_for(service, self._environments()):
+            if one.database == database and one.user:
+                user = f"{quote(one.user, safe='')}:{quote(one.password, safe='')}"
+                return f"postgresql://{user}@{self.address(service)}/{database}"
+        raise InvalidInput(
+            f"expected to know how to reach the database {database} of {service}, found no way: it is not "
+            f"provided: postgresql, and no service has a URL that leads to that database"
+        )
+
+    def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
+        """The last lines the service wrote."""
+        return tail_of(self._log_file(service), lines)
+
+    # what is to be started
+
+    def _in_order(self) -> tuple[str, ...]:
+        services = self._system.compose.services
+        waits = {name: set(service.depends_on) for name, service in services.items()}
+        for name, others in waits.items():
+            if unknown := sorted(others - services.keys()):
+                raise InvalidInput(f"service {name}: expected depends_on to name services, found {', '.join(unknown)}")
+        try:
+            return tuple(TopologicalSorter(waits).static_order())
+        except CycleError as error:
+            raise InvalidInput(
+                f"expected services that can wait for each other, found a circle: {' -> '.join(error.args[1])}"
+            ) from error
+
+    def _environments(self) -> dict[str, dict[str, str]]:
+        return {name: self._system.variables(name) for name in self._system.compose.services}
+
+    def _prepare(self, name: str, ports: Mapping[str, int]) -> _Service:
+        way = self._system.way_to_run(name)
+        spot = Spot(name, self._system.addresses[name], self._log_file(name), self._system.temporary / f"{name}.service")
+        if way.provided is not None:
+            return _Service(name, self._provided(way, spot), spot, self._patience)
+        return self._by_command(way, spot, ports)
+
+    def _provided(self, way: LocalService, spot: Spot) -> Runnable:
+        found = credentials_for(spot.service, self._environments())
+        if way.provided == "redis":
+            return Redis(spot, redis_passwords(spot.service, found))
+        contents = contents_of(spot.service, way.databases, self._system.variables(spot.service), found)
+        return Postgresql(spot, contents)
+
+    def _by_command(self, way: LocalService, spot: Spot, ports: Mapping[str, int]) -> _Service:
+        system, name = self._system, spot.service
+        around = Surroundings(ports, system.edges, system.proxies, system.folder)
+        environment = environment_of(name, system.variables(name), around)
+        check = system.compose.services[name].healthcheck
+        here = (
+            HealthCheckHere(spot, check, ports[name], environment, system.folder, self._launch) if check is not None else None
+        )
+        argv = arguments_of(name, way.command or "", spot.address.host, spot.address.port)
+        patience = self._patience
+        if check is not None:
+            patience = max(patience, min(LONGEST_READY_SECONDS, check.start_period + check.retries * check.interval))
+        return _Service(name, Command(spot, argv, environment, system.folder, way.ready, here), spot, patience)
+
+    # bringing up, each service in a thread
+
+    def _bring_up_or_fail(self, service: _Service) -> None:
+        try:
+            self._bring_up(service)
+        except _GivenUp:
+            pass
+        except Exception as error:
+            with self._lock:
+                self._failures.append(error)
+            self._given_up.set()
+
+    def _bring_up(self, service: _Service) -> None:
+        for name, condition in self._system.compose.services[service.name].depends_on.items():
+            other = self._services[name]
+            self._wait_for(other.started if condition == "service_started" else other.ready)
+        began = time.monotonic()
+        service.process = service.runnable.start(self._launch)
+        self._tell(ServiceStarted(time.time(), service.name, service.process.pid, str(service.spot.address)))
+        service.started.set()
+        self._wait_until_ready(service, began + service.patience)
+        self._tell(ServiceReady(time.time(), service.name, time.monotonic() - began))
+        service.ready.set()
+
+    def _exit_of(self, service: _Service) -> Sequence[ServiceExited]:
+        how = service.has_ended()
+        if how is None or service.told_exit:
+            return ()
+        service.told_exit = True
+        return (ServiceExited(time.time(), service.name, how, self.log_tail(service.name)),)
+
+    def _wait_for(self, flag: Flag) -> None:
+        while not flag.wait(LOOK_EVERY_SECONDS):
+            self._check_given_up()
+
+    def _check_given_up(self) -> None:
+        if self._given_up.is_set():
+            raise _GivenUp
+
+    def _wait_until_ready(self, service: _Service, deadline: float) -> None:
+        while (why_not := service.runnable.why_not_ready()) is not None:
+            ended = service.has_ended()
+            if ended is not None:
+                for event in self._exit_of(service):
+                    self._tell(event)
+                raise ServiceNotReady(service.name, f"it ended before it was ready: {ended}", self.log_tail(service.name))
+            if time.monotonic() > deadline:
+                reason = f"it was not ready after {service.patience:g} s: {why_not}"
+                raise ServiceNotReady(service.name, reason, self.log_tail(service.name))
+            self._given_up.wait(LOOK_EVERY_SECONDS)
+            self._check_given_up()
+
+    def _tell(self, event: Event) -> None:
+        with self._lock:
+            self._record(event)

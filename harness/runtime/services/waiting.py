@@ -1,0 +1,81 @@
+"""Finding out whether a service is ready, and what it left behind when it is not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from harness.runtime.ports import Address
+
+LOOK_SECONDS = 1.0
+"""How long one look at a service may take."""
+
+TAIL_BYTES = 64 * 1024
+
+
+def why_no_answer(address: Address, path: str) -> str | None:
+    """Why a GET of `path` is not answered 2xx yet; None where it is."""
+    with closing(HTTPConnection(address.host, address.port, timeout=LOOK_SECONDS)) as connection:
+        try:
+            connection.request("GET", path, headers={"Connection": "close"})
+            status = connection.getresponse().status
+        except (OSError, HTTPException) as error:
+            return f"GET http://{address}{path} found {_in_words(error)}"
+    return None if 200 <= status < 300 else f"GET http://{address}{path} was answered {status}"
+
+
+def why_not_accepted(address: Address) -> str | None:
+    """Why no connection is accepted yet; None where one is."""
+    try:
+        socket.create_connection((address.host, address.port), LOOK_SECONDS).close()
+    except OSError as error:
+        return f"a connection to {address} found {_in_words(error)}"
+    return None
+
+
+def why_no_pong(address: Address) -> str | None:
+    """Why Redis does not answer PING yet; None where it does. One that asks for a password is there."""
+    try:
+        with socket.create_connection((address.host, address.port), LOOK_SECONDS) as connection:
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(200)
+    except OSError as error:
+        return f"PING to {address} found {_in_words(error)}"
+    return None if answer.startswith((b"+PONG", b"-NOAUTH")) else f"PING to {address} was answered {answer!r}"
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
+
+
+def at_home(text: str, port: int, address: Address) -> str:
+    """A health check's word for its own container, `localhost:8000`, as the address the service has here."""
+    return re.sub(rf"\b(localhost|127\.0\.0\.1|0\.0\.0\.0):{port}\b", str(address), text)
+
+
+def how_it_ended(status: int) -> str:
+    """The status a process ended with, in words."""
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def tail_of(log: Path, lines: int) -> tuple[str, ...]:
+    """The last lines of a log; a log that was never begun has none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ()
+    return tuple(text.splitlines()[-lines:]) if lines > 0 else ()
