@@ -67,7 +67,7 @@ def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> N
         journal.undo_all(recorder.record)
         run.collect()
         recorder.record(RunEnded(now()))
-        guardian.release()
+        guardian.dismiss()
         journal.close()
 
 
