@@ -30,7 +30,9 @@ def gauge(measure: Measure) -> Gauge:
         return round(INSET + (min(max(value, low), high) - low) / (high - low) * (WIDTH - 2 * INSET), 1)
 
     zone = (x(low), x(measure.limit)) if measure.bound == "max" else (x(measure.limit), x(high))
-    span = None if measure.low is None or measure.high is None else (x(measure.low), x(measure.high))
+    known = measure.low is not None or measure.high is not None
+    ends = (low if measure.low is None else measure.low, high if measure.high is None else measure.high)
+    span = (x(ends[0]), x(ends[1])) if known else None
     return Gauge(zone, x(measure.limit), span, None if measure.observed is None else x(measure.observed), in_words(measure))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log10
@@ -53,8 +52,11 @@ class Stretch:
 
 
 def dot_of(summary: Summary, request: Request) -> Dot:
-    """Where a request stands in the picture."""
-    return Dot(summary.since(request.due), max(LEAST_LATENCY, request.latency), answer_of(request))
+    """Where a request stands in the picture; one that never ended waited at least as long as its client would have."""
+    waited = request.latency
+    if request.outcome in ("unfinished", "dropped"):
+        waited = max(waited, summary.experiment.load.timeout)
+    return Dot(summary.since(request.due), max(LEAST_LATENCY, waited), answer_of(request))
 
 
 def sample(dots: Sequence[Dot], budget: int) -> list[Dot]:
@@ -143,7 +145,4 @@ class LogScale:
 def log_scale(dots: Sequence[Dot], top: float, bottom: float) -> LogScale:
     """A scale on which every request has its place, with a little air."""
     values = [dot.latency for dot in dots] or [0.001, 0.1]
-    steps = [factor * 10.0**power for power in range(-4, 5) for factor in (1, 3)]
-    low = steps[max(0, bisect_right(steps, min(values)) - 1)]
-    high = steps[min(len(steps) - 1, bisect_right(steps, max(values)))]
-    return LogScale(low, high if high > low else low * 10, top, bottom)
+    return LogScale(min(values) * 0.8, max(max(values) * 1.25, min(values) * 8), top, bottom)

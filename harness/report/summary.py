@@ -11,14 +11,18 @@ from functools import cached_property
 from typing import Literal, TypeAlias, assert_never
 
 from harness.history.events import (
+    Event,
     FaultBegan,
     FaultEnded,
+    FaultRefused,
+    GuardianActed,
     RunBegan,
     RunEnded,
     RunFailed,
     RunHalted,
     RunInterrupted,
     ServiceExited,
+    UndoFailed,
 )
 from harness.history.history import History
 from harness.history.requests import Request
@@ -78,6 +82,27 @@ class Mark:
     at: float
     delay: str
     bad: bool
+
+
+def _trouble(event: Event) -> tuple[str, tuple[str, ...]] | None:
+    match event:
+        case ServiceExited(service=service, how=how, log=log):
+            return f"{service} ended by itself: {how}", log
+        case RunHalted(reason=reason):
+            return f"the run was halted: {reason}", ()
+        case RunInterrupted(signal=signal):
+            return f"the run was interrupted by {signal}", ()
+        case RunFailed(reason=reason, defect=defect):
+            first, *rest = reason.splitlines() or [""]
+            return f"{'a defect of the harness' if defect else 'the run could not go on'}: {first}", tuple(rest)
+        case FaultRefused(fault=fault, proxy=proxy, reason=reason):
+            return f"{proxy} did not take {fault}, or its healing: {reason}", ()
+        case UndoFailed(undo=undo, reason=reason):
+            return f"could not undo {undo}: {reason}", ()
+        case GuardianActed(undone=undone, failed=failed):
+            return f"the harness was gone; its guardian did {undone} undos" + (f", {failed} failed" if failed else ""), ()
+        case _:
+            return None
 
 
 class Summary:
@@ -193,6 +218,11 @@ class Summary:
                     yield Mark("could not go on", self.since(at), "", True)
                 case _:
                     pass
+
+    @cached_property
+    def troubles(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """What went wrong outside of what was expected, in words, with the log lines that tell of it."""
+        return tuple(trouble for event in self.history.events if (trouble := _trouble(event)))
 
     def _delay(self, at: float) -> str:
         boundaries = [boundary for stretch in self.struck_time for boundary in stretch]

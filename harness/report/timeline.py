@@ -37,7 +37,7 @@ class Sheet:
 
 
 WIDE = Sheet("wide", 1128, 58, 44, 240, 92, 4000, 6.9)
-NARROW = Sheet("narrow", 358, 34, 30, 190, 80, 1300, 6.5)
+NARROW = Sheet("narrow", 358, 34, 30, 190, 80, 1300, 6.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def draw_picture(summary: Summary, dots: Sequence[Dot], parts: Sequence[Stretch]
         axis_y=bottom + 8,
         phases=phases,
         bands=tuple(_bands(summary, axis)),
-        borders=tuple(axis.x(border) for stretch in summary.struck_time for border in stretch),
+        borders=tuple(axis.x(border) for stretch in summary.struck_time for border in stretch if border < summary.until),
         latency=latency,
         counts=counts,
         faults=Lane(counts.bottom + 32, bottom, "faults and events"),
@@ -172,18 +172,24 @@ def dot_path(dots: Iterable[Dot], answer: Answer, axis: TimeAxis, scale: LogScal
 
 
 def _phase_names(summary: Summary, axis: TimeAxis) -> tuple[tuple[Label, ...], float]:
-    """A name over each phase, on a second row where it would run into its neighbour."""
-    ends = [0.0, 0.0, 0.0]
+    """A name over each phase; the longer phases choose first, who finds no room goes a row higher."""
+    taken: list[list[tuple[float, float]]] = [[], [], []]
     found = []
-    for name, (begin, end) in summary.phases.items():
+    for name, (begin, end) in sorted(summary.phases.items(), key=lambda item: item[1][0] - item[1][1]):
         text = PHASE_NAMES.get(name, name)
-        half = len(text) * axis.sheet.letter / 2
+        half = len(text) * axis.sheet.letter / 2 + 2
         x = min(max((axis.x(begin) + axis.x(end)) / 2, half), axis.sheet.width - half)
-        row = next((row for row, taken in enumerate(ends) if x - half >= taken), len(ends) - 1)
-        ends[row] = x + half + 6
+        row = _first_free(taken, x - half, x + half)
+        taken[row].append((x - half, x + half))
         found.append((text, x, row))
     rows = max((row for _, _, row in found), default=0)
     return tuple(Label(text, x, 14 + 16 * (rows - row), "middle") for text, x, row in found), 14 + 16 * rows
+
+
+def _first_free(taken: Sequence[Sequence[tuple[float, float]]], begin: float, end: float) -> int:
+    """The first row on which nothing lies between these places; the last one where there is none."""
+    free = (row for row, spans in enumerate(taken) if all(end <= a or begin >= b for a, b in spans))
+    return next(free, len(taken) - 1)
 
 
 def _bands(summary: Summary, axis: TimeAxis) -> Iterable[Band]:
@@ -274,23 +280,20 @@ def _bars(summary: Summary, axis: TimeAxis, top: float) -> tuple[Bar, ...]:
 
 def _spots(marks: Sequence[Mark], axis: TimeAxis, top: float) -> tuple[tuple[Spot, ...], float]:
     """Each moment with its label to the right, or to the left where the sheet ends, on the first row with room."""
-    taken: list[list[tuple[float, float]]] = []
+    taken: list[list[tuple[float, float]]] = [[] for _ in range(MOST_MARK_ROWS)]
     found = []
     for mark in marks:
         x = axis.x(mark.at)
-        text = clean(f"{mark.label} {mark.delay}".strip(), int((axis.sheet.width - axis.sheet.left) / 2 / axis.sheet.letter))
+        text = clean(f"{mark.label} {mark.delay}".strip(), int(axis.sheet.width * 0.6 / axis.sheet.letter))
         wide = len(text) * axis.sheet.letter + 10
         to_right = x + wide <= axis.sheet.width
         begin, end = (x - 4, x + wide) if to_right else (x - wide, x + 4)
-        row = next((number for number, spans in enumerate(taken) if all(end <= a or begin >= b for a, b in spans)), len(taken))
-        row = min(row, MOST_MARK_ROWS - 1)
-        while row >= len(taken):
-            taken.append([])
+        row = _first_free(taken, begin, end)
         taken[row].append((begin, end))
         y = top + ROW * row + 8
         place = (x + 8, "start") if to_right else (x - 8, "end")
         found.append(Spot(x, Label(text, place[0], y, place[1], f"{mark.label} at {mark.at:.2f} s"), mark.bad))
-    return tuple(found), top + ROW * len(taken)
+    return tuple(found), top + ROW * sum(1 for spans in taken if spans)
 
 
 def _seconds(axis: TimeAxis, y: float) -> tuple[Label, ...]:

@@ -24,6 +24,9 @@ Stop: TypeAlias = tuple[str, ...]
 
 Place: TypeAlias = Callable[[Stop], tuple[float, float]]
 
+Beside: TypeAlias = dict[Stop, list[Stop]]
+"""For each stop, those it is joined to in the layers before and behind it."""
+
 SWEEPS = 6
 STORES = ("postgresql", "redis")
 
@@ -40,7 +43,7 @@ class Layout:
     lane_gap: float
 
 
-ACROSS = Layout(down=False, node_width=96, node_height=28, layer_step=150, node_gap=46, lane_gap=26)
+ACROSS = Layout(down=False, node_width=92, node_height=28, layer_step=130, node_gap=46, lane_gap=28)
 DOWN = Layout(down=True, node_width=88, node_height=28, layer_step=74, node_gap=100, lane_gap=30)
 
 
@@ -84,8 +87,7 @@ def draw_topology(summary: Summary, layout: Layout) -> Drawing:
     links = _links(summary)
     layer = _layers(links)
     routes = {link: _route(link, layer) for link in links}
-    order = _order(routes, layer)
-    places = _places(order, layout)
+    places = _places(*_order(routes, layer), layout)
     felt = felt_by(summary)
     across = [across for _, across in places.values()] or [0.0]
     low, high = min(across), max(across)
@@ -150,12 +152,12 @@ def _route(link: Link, layer: dict[str, int]) -> list[Stop]:
     return [(caller,), *((caller, callee, str(between)) for between in range(begin + step, end, step)), (callee,)]
 
 
-def _order(routes: dict[Link, list[Stop]], layer: dict[str, int]) -> list[list[Stop]]:
+def _order(routes: dict[Link, list[Stop]], layer: dict[str, int]) -> tuple[list[list[Stop]], Beside]:
     """Sort each layer by where its neighbours stand, back and forth, until crossings are few."""
     rows: dict[int, list[Stop]] = defaultdict(list)
     for name, depth in layer.items():
         rows[depth].append((name,))
-    beside: dict[Stop, list[Stop]] = defaultdict(list)
+    beside: Beside = defaultdict(list)
     for route in routes.values():
         for stop in route[1:-1]:
             rows[int(stop[2])].append(stop)
@@ -165,10 +167,10 @@ def _order(routes: dict[Link, list[Stop]], layer: dict[str, int]) -> list[list[S
     ordered = [rows[depth] for depth in sorted(rows)]
     for sweep in range(SWEEPS):
         _sort_towards(ordered if sweep % 2 == 0 else ordered[::-1], beside)
-    return ordered
+    return ordered, beside
 
 
-def _sort_towards(rows: Iterable[list[Stop]], beside: dict[Stop, list[Stop]]) -> None:
+def _sort_towards(rows: Iterable[list[Stop]], beside: Beside) -> None:
     """Put every stop of a row where its neighbours of the rows before it pull it."""
     settled: dict[Stop, float] = {}
     for row in rows:
@@ -181,20 +183,33 @@ def _sort_towards(rows: Iterable[list[Stop]], beside: dict[Stop, list[Stop]]) ->
         settled.update({stop: number - middle for number, stop in enumerate(row)})
 
 
-def _places(order: list[list[Stop]], layout: Layout) -> dict[Stop, tuple[float, float]]:
-    """Along and across for every stop; each layer is centred."""
-    found: dict[Stop, tuple[float, float]] = {}
-    for depth, row in enumerate(order):
-        over, before = 0.0, 0.0
-        spots: list[float] = []
-        for stop in row:
-            half = (layout.node_gap if len(stop) == 1 else layout.lane_gap) / 2
-            over += before + half if spots else 0.0
-            before = half
-            spots.append(over)
-        for stop, spot in zip(row, spots, strict=True):
-            found[stop] = (depth * layout.layer_step, spot - (spots[-1] / 2 if spots else 0.0))
-    return found
+def _places(order: list[list[Stop]], beside: Beside, layout: Layout) -> dict[Stop, tuple[float, float]]:
+    """Along and across for every stop: first evenly about the middle, then as near to its neighbours as there is room."""
+    gaps = [_gaps(row, layout) for row in order]
+    across: dict[Stop, float] = {}
+    for row, gap in zip(order, gaps, strict=True):
+        across.update(zip(row, _spread([-sum(gap) / 2] * len(row), gap), strict=True))
+    for sweep in range(2 * SWEEPS):
+        for row, gap in list(zip(order, gaps, strict=True))[:: 1 if sweep % 2 == 0 else -1]:
+            wanted = [sum(across[other] for other in beside[stop]) / max(1, len(beside[stop])) for stop in row]
+            across.update(zip(row, _spread(wanted, gap), strict=True))
+    return {stop: (depth * layout.layer_step, across[stop]) for depth, row in enumerate(order) for stop in row}
+
+
+def _gaps(row: list[Stop], layout: Layout) -> list[float]:
+    """How far each stop of a row must stay from the one before it."""
+    room = [layout.node_gap if len(stop) == 1 else layout.lane_gap for stop in row]
+    return [(one + other) / 2 for one, other in pairwise(room)]
+
+
+def _spread(wanted: list[float], gaps: list[float]) -> list[float]:
+    """Places near those wanted, in the same order and far enough apart: midway between pushing down and pushing up."""
+    down, up = list(wanted), list(wanted)
+    for number, gap in enumerate(gaps):
+        down[number + 1] = max(wanted[number + 1], down[number] + gap)
+        place = len(gaps) - 1 - number
+        up[place] = min(wanted[place], up[place + 1] - gaps[place])
+    return [(one + other) / 2 for one, other in zip(down, up, strict=True)]
 
 
 def _curves(summary: Summary, routes: dict[Link, list[Stop]], place: Place, layout: Layout) -> tuple[Curve, ...]:
@@ -214,7 +229,7 @@ def _path(points: list[tuple[float, float]], layout: Layout) -> tuple[str, tuple
     half = (layout.node_height if layout.down else layout.node_width) / 2
     along = 1 if layout.down else 0
     forth = 1 if points[-1][along] >= points[0][along] else -1
-    ends = [list(point) for point in points]
+    ends = [list(point) for point in (points[0], *_straight(points[1:-1], half * forth, along), points[-1])]
     ends[0][along] += half * forth
     ends[-1][along] -= half * forth
     path = f"M{ends[0][0]:.1f} {ends[0][1]:.1f}"
@@ -223,6 +238,13 @@ def _path(points: list[tuple[float, float]], layout: Layout) -> tuple[str, tuple
         bend = (x1, middle[1], x2, middle[1]) if layout.down else (middle[0], y1, middle[0], y2)
         path += "C" + " ".join(f"{value:.1f}" for value in (*bend, x2, y2))
     return path, ((ends[0][0] + ends[1][0]) / 2, (ends[0][1] + ends[1][1]) / 2)
+
+
+def _straight(lanes: list[tuple[float, float]], half: float, along: int) -> Iterable[tuple[float, float]]:
+    """Through a layer that it only passes, an edge runs straight: from one border of its services to the other."""
+    for x, y in lanes:
+        yield (x, y - half) if along else (x - half, y)
+        yield (x, y + half) if along else (x + half, y)
 
 
 def felt_by(summary: Summary) -> dict[str, tuple[Felt, str]]:

@@ -99,6 +99,13 @@ def limit(measure: Measure) -> str:
     return f"{side} {amount(measure, measure.limit)}"
 
 
+def observed(finding: Finding) -> str:
+    """What was seen, its interval where that is not said already, and the limit."""
+    between = interval(finding.measure) if finding.measure and "[" not in finding.seen else ""
+    parts = [clean(finding.seen) + (f" [{between}]" if between else ""), clean(finding.limit)]
+    return ", ".join(part for part in parts if part)
+
+
 def worst_first(findings: tuple[Finding, ...]) -> list[Finding]:
     """Failed ones, then inconclusive ones, then passed ones, each in the order they were written."""
     return sorted(findings, key=lambda finding: -finding.outcome)

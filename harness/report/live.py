@@ -1,0 +1,317 @@
+"""What is happening now: told while a run goes on, from the same events and requests that are recorded.
+
+`LiveView` is shown what happens by the threads of the run and asked for its lines by another; it prints nothing.
+Every line keeps its place and every column its width, so that nothing jumps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from rich.text import Text
+
+from harness.history.events import (
+    Event,
+    FaultBegan,
+    FaultEnded,
+    FaultRefused,
+    LoadBegan,
+    LoadEnded,
+    PhaseBegan,
+    PhaseEnded,
+    RunBegan,
+    RunEnded,
+    RunFailed,
+    RunHalted,
+    RunInterrupted,
+    ServiceExited,
+    ServiceReady,
+    ServiceStarted,
+    SystemReady,
+    UndoFailed,
+)
+from harness.history.requests import Request
+from harness.model.experiment import Experiment
+from harness.report.series import quantile
+from harness.report.summary import PHASE_NAMES, Answer, answer_of, fault_in_words
+from harness.report.wording import clean, duration
+
+WINDOW = 5.0
+"""Seconds that the figures of a journey look back."""
+
+LINE_EVERY = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+MOST_JOURNEYS = 10
+EVENTS_SHOWN = 4
+NAME = 22
+BAR = 24
+
+
+@dataclass
+class _Journey:
+    """The answers of one journey: those of the last seconds, and the latencies of its baseline."""
+
+    recent: deque[tuple[float, float, Answer]] = field(default_factory=deque)
+    baseline: list[float] = field(default_factory=list)
+    usual: tuple[float, float] | None = None
+
+    def forget(self, before: float) -> None:
+        """Drop what ended before this moment."""
+        while self.recent and self.recent[0][0] < before:
+            self.recent.popleft()
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What one journey looks like at this moment; quantiles are None where nothing was answered."""
+
+    rate: float
+    failed: float
+    fallback: float
+    p50: float | None
+    p95: float | None
+
+
+class LiveView:
+    """One run while it goes on. `plan` is the plan as plain data; `now` tells the time."""
+
+    def __init__(self, plan: dict[str, Any], now: Callable[[], float] = time.time) -> None:
+        experiment = Experiment.model_validate(plan["experiment"])
+        self._name = experiment.name
+        self._phases = [(str(phase["name"]), float(phase["at"]), float(phase["until"])) for phase in plan["phases"]]
+        self._faults = {item.id: item for item in experiment.faults}
+        self._plain = {request: name for name, request in experiment.system.journeys.items()}
+        self._journeys: dict[str, _Journey] = {name: _Journey() for name in experiment.system.journeys}
+        self._services: dict[str, str] = dict.fromkeys(experiment.system.services, "waiting")
+        self._now = now
+        self._lock = Lock()
+        self._began: float | None = None
+        self._started: float | None = None
+        self._load_is_off = False
+        self._phase = ""
+        self._active: dict[tuple[str, str], str] = {}
+        self._news: deque[tuple[float, str]] = deque(maxlen=EVENTS_SHOWN)
+        self._unprinted: deque[str] = deque()
+        self._next_line: float | None = None
+
+    def see_event(self, event: Event) -> None:
+        """Something was recorded; most kinds, and all samples, change nothing here."""
+        with self._lock:
+            if isinstance(event, RunBegan):
+                self._started = event.at
+            self._see_services(event)
+            self._see_progress(event)
+            said = self._in_words(event)
+            if said:
+                self._news.append((event.at, said))
+                self._unprinted.append(f"{self._clock(event.at)}  {said}")
+
+    def see_requests(self, requests: Sequence[Request]) -> None:
+        """Requests were recorded."""
+        with self._lock:
+            for request in requests:
+                name = self._plain.get(request.journey, request.journey)
+                journey = self._journeys.setdefault(name, _Journey())
+                journey.recent.append((request.end, request.latency, answer_of(request)))
+                if self._phase == "baseline":
+                    journey.baseline.append(request.latency)
+
+    def renderable(self) -> Text:
+        """The screen of this moment; it has as many lines as the one before."""
+        with self._lock:
+            lines = self._starting() if self._began is None else self._running(self._began)
+            return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+
+    def plain_line(self) -> str | None:
+        """The next line to print where there is no terminal: each piece of news, and how it goes every ten seconds."""
+        with self._lock:
+            if self._unprinted:
+                return self._unprinted.popleft()
+            now = self._now()
+            if self._began is None or self._load_is_off or self._next_line is None or now < self._next_line:
+                return None
+            self._next_line = now + LINE_EVERY
+            return f"{self._clock(now)}  {self._in_short(now)}"
+
+    def _see_services(self, event: Event) -> None:
+        match event:
+            case ServiceStarted(service=service):
+                self._services[service] = "starting"
+            case ServiceReady(service=service, seconds=seconds):
+                self._services[service] = f"ready in {duration(seconds)}"
+            case ServiceExited(service=service):
+                self._services[service] = "ended"
+            case _:
+                pass
+
+    def _see_progress(self, event: Event) -> None:
+        match event:
+            case LoadBegan(at=at):
+                self._began, self._next_line = at, at + LINE_EVERY
+            case LoadEnded():
+                self._load_is_off = True
+            case PhaseBegan(phase=phase):
+                self._phase = phase
+            case PhaseEnded(phase="baseline"):
+                self._settle_baseline()
+            case FaultBegan(fault=fault, proxy=proxy, kind=kind):
+                self._active[fault, proxy] = f"{proxy.replace('->', '→')} {fault_in_words(self._faults.get(fault), kind)}"
+            case FaultEnded(fault=fault, proxy=proxy):
+                self._active.pop((fault, proxy), None)
+            case _:
+                pass
+
+    def _settle_baseline(self) -> None:
+        for journey in self._journeys.values():
+            if journey.baseline:
+                ordered = sorted(journey.baseline)
+                journey.usual = quantile(ordered, 0.5), quantile(ordered, 0.95)
+
+    def _in_words(self, event: Event) -> str:
+        """The event as a line of news; empty for what is none."""
+        match event:
+            case SystemReady(seconds=seconds):
+                return f"system ready in {duration(seconds)}"
+            case PhaseBegan(phase=phase):
+                lasts = next((until - at for name, at, until in self._phases if name == phase), None)
+                return f"{PHASE_NAMES.get(phase, phase)} begins" + (f", {duration(lasts)}" if lasts else "")
+            case FaultBegan(fault=fault, proxy=proxy, kind=kind):
+                return f"fault on: {clean(proxy)} {fault_in_words(self._faults.get(fault), kind)}"
+            case FaultEnded(proxy=proxy):
+                return f"fault off: {clean(proxy)}"
+            case FaultRefused(proxy=proxy, reason=reason):
+                return f"fault not taken: {clean(proxy)}: {clean(reason)}"
+            case RunEnded():
+                return "everything is down again"
+            case _:
+                return _mishap(event)
+
+    def _clock(self, at: float) -> str:
+        begin = self._began if self._began is not None else self._started
+        return f"{at - begin if begin is not None else 0.0:6.1f} s"
+
+    def _starting(self) -> list[Text]:
+        lines = [Text.assemble((clean(self._name, 60), "bold"), " · starting the system"), Text()]
+        for service, state in self._services.items():
+            style = {"waiting": "dim", "starting": "", "ended": "bold red"}.get(state, "green")
+            lines.append(Text.assemble(f"  {_column(service, NAME)} ", (state, style)))
+        return [*lines, Text(), *self._news_lines()]
+
+    def _running(self, began: float) -> list[Text]:
+        now = self._now()
+        whole = max((until for _, _, until in self._phases), default=0.0)
+        lines = [
+            Text.assemble((clean(self._name, 60), "bold"), f" · {min(max(0.0, now - began), whole):3.0f} of {whole:.0f} s")
+        ]
+        lines += [self._phase_line(now - began), self._faults_line(), Text()]
+        head = f"  {'journey':<{NAME}} {'rate':>7} {'failed':>8} {'fallback':>9} {'p50':>9} {'p95':>9}   against the baseline"
+        lines.append(Text(head, "dim"))
+        names = list(self._journeys)
+        for name in names[:MOST_JOURNEYS]:
+            lines.append(self._journey_line(name, now))
+        more = len(names) - MOST_JOURNEYS
+        lines.append(Text(f"  and {more} more" if more > 0 else "", "dim"))
+        return [*lines, *self._news_lines()]
+
+    def _phase_line(self, at: float) -> Text:
+        """The phases in order; the one that is on has a bar and its countdown, always of one width."""
+        line = Text("  ")
+        for name, begin, until in self._phases:
+            shown = PHASE_NAMES.get(name, name)
+            if name != self._phase:
+                line.append(f"{shown}  ", "dim" if begin > at else "green")
+                continue
+            share = min(1.0, max(0.0, (at - begin) / max(0.001, until - begin)))
+            full = round(share * BAR)
+            style = "bold red" if name == "fault" else "bold cyan"
+            line.append(shown, style).append(" " + "━" * full, style).append("━" * (BAR - full), "dim")
+            line.append(f" {max(0.0, until - at):4.0f} s left  ")
+        return line.append("  taking everything down" if self._load_is_off and self._phase != "drain" else "")
+
+    def _faults_line(self) -> Text:
+        active = list(self._active.values())
+        if not active:
+            return Text("  no fault", "dim")
+        more = f" and {len(active) - 3} more" if len(active) > 3 else ""
+        return Text.assemble("  ", ("✗ " + clean(", ".join(active[:3]), 160) + more, "red"))
+
+    def _journey_line(self, name: str, now: float) -> Text:
+        journey = self._journeys[name]
+        seen = self._seen(journey, now)
+        line = Text(f"  {_column(name, NAME)} {seen.rate:5.1f}/s ")
+        line.append(f"{_share(seen.failed):>8}", "bold red" if seen.failed >= 0.005 else "")
+        line.append(f" {_share(seen.fallback):>9}", "yellow" if seen.fallback >= 0.005 else "")
+        line.append(f" {_latency(seen.p50):>9} {_latency(seen.p95):>9}   ")
+        if journey.usual is None or seen.p50 is None or seen.p95 is None:
+            return line.append("–", "dim")
+        for quantile_name, value, usual in zip(("p50", "p95"), (seen.p50, seen.p95), journey.usual, strict=True):
+            times = value / max(usual, 1e-6)
+            line.append(f"{quantile_name} ×{times:<6.1f}", "bold" if times >= 1.5 else "dim")
+        return line
+
+    def _seen(self, journey: _Journey, now: float) -> Now:
+        journey.forget(now - WINDOW)
+        total = len(journey.recent)
+        span = min(WINDOW, max(1.0, now - (self._began or now)))
+        if not total:
+            return Now(0.0, 0.0, 0.0, None, None)
+        ordered = sorted(latency for _, latency, _ in journey.recent)
+        answers = [answer for _, _, answer in journey.recent]
+        return Now(
+            total / span,
+            answers.count("failed") / total,
+            answers.count("fallback") / total,
+            quantile(ordered, 0.5),
+            quantile(ordered, 0.95),
+        )
+
+    def _in_short(self, now: float) -> str:
+        """How it goes, in one line: all journeys together, then those in which requests fail."""
+        seen = {name: self._seen(journey, now) for name, journey in self._journeys.items()}
+        rate = sum(found.rate for found in seen.values())
+        failing = [f"{clean(name, 40)} {_share(found.failed)} failed" for name, found in seen.items() if found.failed >= 0.005]
+        until = next((until for name, _, until in self._phases if name == self._phase), None)
+        left = f", {max(0.0, until - (now - (self._began or now))):.0f} s left" if until is not None else ""
+        what = PHASE_NAMES.get(self._phase, self._phase) or "load"
+        return f"{what}{left} · {rate:.0f} answers/s · " + (", ".join(failing[:MOST_JOURNEYS]) if failing else "none failed")
+
+    def _news_lines(self) -> Iterator[Text]:
+        news = list(self._news)
+        for at, said in [*news, *[(0.0, "")] * (EVENTS_SHOWN - len(news))]:
+            yield Text(f"  {self._clock(at)}  {said}" if said else "", "dim")
+
+
+def _mishap(event: Event) -> str:
+    match event:
+        case ServiceExited(service=service, how=how):
+            return f"{clean(service)} ended by itself: {clean(how)}"
+        case RunHalted(reason=reason):
+            return f"halted: {clean(reason)}"
+        case RunInterrupted(signal=signal):
+            return f"interrupted by {clean(signal)}: healing, then taking everything down"
+        case RunFailed(reason=reason):
+            return f"could not go on: {clean(reason)}"
+        case UndoFailed(undo=undo, reason=reason):
+            return f"could not undo {clean(undo)}: {clean(reason)}"
+        case _:
+            return ""
+
+
+def _column(text: str, width: int) -> str:
+    return f"{clean(text, width):<{width}}"
+
+
+def _share(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+def _latency(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1000:.0f} ms" if seconds < 9.9995 else f"{seconds:.1f} s"

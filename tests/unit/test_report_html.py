@@ -1,0 +1,310 @@
+"""The page for one run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from harness.history.events import RunFailed, ServiceExited
+from harness.history.history import History
+from harness.judge.verdict import Measure, Word
+from harness.report.html import html_report
+from harness.report.measures import gauge
+from harness.report.summary import Summary
+from harness.report.topology import ACROSS, draw_topology, felt_by
+from tests.golden.looking import look
+from tests.golden.made_up import BEGAN, BROKEN, COMMAND, made_up, with_titles
+from tests.histories.building import Story, fault
+
+WORDS: tuple[Word, ...] = get_args(Word)
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31mred\x1b[0m | `x` " + "long" * 500
+
+
+class Page(HTMLParser):
+    """What stands on a page: its elements, its text, how its elements are nested."""
+
+    VOID = ("meta", "br", "img", "link", "input")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.wrongly_closed: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrongly_closed.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def count(self, name: str) -> int:
+        return sum(tag == name for tag, _ in self.elements)
+
+    def of_class(self, name: str) -> list[tuple[str, dict[str, str | None]]]:
+        return [(tag, attrs) for tag, attrs in self.elements if name in (attrs.get("class") or "").split()]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_verdict_has_a_page_with_its_word_its_sentence_and_how_to_run_it_again(word: Word) -> None:
+    history, verdict = made_up(word)
+
+    page = Page(html_report(history, verdict, COMMAND))
+
+    assert word.capitalize() in page.text
+    assert verdict.sentence in page.text
+    assert COMMAND in page.text
+    assert (page.open, page.wrongly_closed) == ([], [])
+
+
+def test_the_page_needs_nothing_from_outside() -> None:
+    html = html_report(*made_up("failed"), COMMAND)
+
+    assert "://" not in html
+    assert not re.search(r"\b(?:src|href)=", html)
+    assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:" in html
+
+
+def test_eighteen_thousand_requests_fit_into_half_a_megabyte_even_if_all_of_them_failed() -> None:
+    history, verdict = made_up("failed", Story(rate=277.0))
+    failing = History(history.plan, history.events, [replace(one, outcome="reset", marks=()) for one in history.requests])
+
+    assert len(history.requests) >= 18_000
+    assert len(html_report(history, verdict, COMMAND).encode()) < 500_000
+    assert len(html_report(failing, verdict, COMMAND).encode()) < 500_000
+
+
+def test_a_page_is_drawn_at_once() -> None:
+    history, verdict = made_up("passed")
+    html_report(history, verdict, COMMAND)
+
+    begin = time.process_time()
+    html_report(history, verdict, COMMAND)
+
+    assert len(history.requests) == 5_200
+    assert time.process_time() - begin < 0.3
+
+
+def test_a_hostile_name_stays_text_wherever_it_comes_from() -> None:
+    history, verdict = made_up("failed")
+    requests = [replace(one, journey=HOSTILE, error=HOSTILE, trace=HOSTILE, outcome="reset") for one in history.requests]
+    events = [*history.events, ServiceExited(BEGAN + 30, HOSTILE, HOSTILE, (HOSTILE,)), RunFailed(BEGAN + 31, HOSTILE)]
+
+    html = html_report(History(history.plan, events, requests), with_titles(verdict, HOSTILE), HOSTILE)
+    page = Page(html)
+
+    assert page.count("script") == 2
+    assert page.count("img") == 0
+    assert (page.open, page.wrongly_closed) == ([], [])
+    assert "\x1b" not in html
+    assert len(html) < 500_000
+
+
+def test_hostile_names_of_journeys_in_the_thousands_still_make_a_small_page() -> None:
+    history, verdict = made_up("failed")
+    requests = [replace(one, journey=f"GET /orders/{number} {HOSTILE}") for number, one in enumerate(history.requests)]
+    rows = tuple(replace(verdict.journeys[0], journey=f"{number} {HOSTILE}") for number in range(5_000))
+
+    html = html_report(History(history.plan, history.events, requests), replace(verdict, journeys=rows), COMMAND)
+
+    assert len(html) < 500_000
+    assert "4980 journeys more" in html
+
+
+def test_what_failed_stands_first_with_its_reason_and_the_requests_that_show_it() -> None:
+    page = Page(html_report(*made_up("failed"), COMMAND))
+
+    rows = [
+        attrs["class"] for tag, attrs in page.elements if tag == "tr" and (attrs.get("id") or "").startswith("expectation-")
+    ]
+    assert rows == ["failed", "inconclusive", "passed", "passed", "passed"]
+    assert BROKEN.advice in page.text
+    assert BROKEN.details[0] in page.text
+
+
+def test_a_run_killed_in_mid_fault_shows_the_fault_open_ended() -> None:
+    history, verdict = made_up("interrupted", Story(cut_off=31.0))
+
+    page = Page(html_report(history, verdict, COMMAND))
+
+    assert len(page.of_class("open")) == 4  # two proxies, on the wide and on the narrow picture
+    assert "not seen to end" in page.text
+    assert "31" in page.text
+
+
+def test_a_run_without_a_request_says_so_and_draws_no_dot() -> None:
+    history, verdict = made_up("error", Story(cut_off=-1.0))
+
+    page = Page(html_report(history, verdict, COMMAND))
+
+    assert "No request was recorded." in page.text
+    assert page.of_class("dots") == []
+
+
+def test_a_history_with_a_plan_and_nothing_else_still_has_a_page() -> None:
+    history, verdict = made_up("error")
+
+    page = Page(html_report(History(history.plan, (), ()), verdict, COMMAND))
+
+    assert "not started" in page.text
+    assert verdict.sentence in page.text
+
+
+def test_a_run_without_a_fault_says_that_none_was_set() -> None:
+    history, verdict = made_up("passed", Story(faults=(), damage=()))
+
+    page = Page(html_report(history, verdict, COMMAND))
+
+    assert "No fault was set." in page.text
+    assert page.of_class("cut") == []
+
+
+def test_a_service_that_ended_by_itself_is_named_with_its_last_log_lines() -> None:
+    exited = ServiceExited(BEGAN + 12.5, "order", "exit code 3", ("order: out of memory", "order: bye"))
+    history, verdict = made_up("error", Story(extra=(exited,)))
+
+    page = Page(html_report(history, verdict, COMMAND))
+
+    assert "order ended by itself: exit code 3" in page.text
+    assert "order: bye" in page.text
+
+
+def test_what_was_left_behind_stands_on_top() -> None:
+    history, verdict = made_up("passed")
+
+    page = Page(html_report(history, replace(verdict, left_behind=("EndProcessGroup 4711",)), COMMAND))
+
+    assert "EndProcessGroup 4711" in page.text
+
+
+def test_the_figures_behind_the_picture_can_be_read_by_the_script() -> None:
+    html = html_report(*made_up("passed"), COMMAND)
+
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html)
+    assert found is not None
+    data = json.loads(found[1])
+
+    assert [row[1] for row in data["rows"][::10]] == [
+        "warm-up",
+        "baseline",
+        "baseline",
+        "fault",
+        "fault",
+        "recovery",
+        "recovery",
+    ]
+    assert sum(sum(row[4:7]) for row in data["rows"]) == 5_200
+
+
+def test_the_script_is_small() -> None:
+    script = html_report(*made_up("passed"), COMMAND).rsplit("<script>", 1)[1]
+
+    assert len(script) < 3_000
+
+
+def test_services_are_outlined_by_what_they_felt() -> None:
+    felt = felt_by(Summary(*made_up("passed")))
+
+    assert {service: what for service, (what, _) in felt.items()} == {"order": "fallback", "shipping": "cut"}
+
+
+def test_a_circle_of_calls_and_a_service_that_nobody_calls_are_drawn_too() -> None:
+    history, verdict = made_up("passed")
+    system = history.plan["experiment"]["system"]
+    more = [("payment", "order"), ("audit", "redis"), ("postgres", "postgres")]
+    made = [{**system["edges"][0], "name": f"{a} -> {b}", "caller": a, "callee": b} for a, b in more]
+    plan = {**history.plan}
+    plan["experiment"] = {**history.plan["experiment"], "system": {**system, "edges": [*system["edges"], *made]}}
+
+    drawing = draw_topology(Summary(History(plan, history.events, ()), verdict), ACROSS)
+
+    assert {"audit", "order", "payment", "postgres"} < {node.name for node in drawing.nodes}
+    places = [(node.x, node.y) for node in drawing.nodes]
+    assert len(set(places)) == len(places)
+    assert all(0 < node.x < drawing.width and 0 < node.y < drawing.height for node in drawing.nodes)
+
+
+def test_faults_of_every_kind_are_said_in_words() -> None:
+    faults = (
+        fault("latency", id="slow", edge="order -> payment", latency="300ms", jitter="50ms"),
+        fault("outage", id="hanging", edge="order -> inventory", mode="hang"),
+        fault("partition", id="split", between=[["order"], ["redis"]]),
+    )
+    history, verdict = made_up("passed", Story(faults=faults))
+
+    words = {strike.words for strike in Summary(history, verdict).strikes}
+
+    assert words == {"+0.3 s ± 50 ms", "hangs", "parted"}
+
+
+@pytest.mark.parametrize(
+    ("measure", "inside"),
+    [
+        (Measure("share", 0.996, 0.985, 0.999, 0.9, "min"), True),
+        (Measure("share", 1.0, 0.99, 1.0, 0.05, "max"), False),
+        (Measure("seconds", 0.08, None, None, 10.0, "max"), True),
+        (Measure("ratio", 125.0, 110.0, None, 2.0, "max"), False),
+        (Measure("rows", 0.0, 0.0, 0.0, 0.0, "max"), True),
+        (Measure("points", -0.01, -0.03, 0.01, 0.05, "max"), True),
+    ],
+)
+def test_a_dot_lies_in_the_pale_zone_exactly_where_the_limit_is_kept(measure: Measure, inside: bool) -> None:
+    drawn = gauge(measure)
+
+    assert drawn.dot is not None
+    assert (drawn.zone[0] <= drawn.dot <= drawn.zone[1]) is inside
+
+
+def test_nothing_observed_draws_no_dot() -> None:
+    drawn = gauge(Measure("share", None, None, None, 0.05, "max"))
+
+    assert (drawn.dot, drawn.span) == (None, None)
+    assert drawn.words.startswith("nothing observed")
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: nobody looked at the page")
+@pytest.mark.parametrize("width", [1280, 820, 390])
+@pytest.mark.parametrize("word", ["failed", "error"])
+def test_a_browser_shows_the_page_without_complaint_and_nothing_sticks_out(word: Word, width: int, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    history, verdict = made_up(word, Story(cut_off=-1.0) if word == "error" else Story())
+
+    looked = look(CHROMIUM, html_report(history, verdict, COMMAND), width, tmp_path)
+
+    assert looked.console == ()
+    assert looked.window == width
+    assert looked.page <= looked.window
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: nobody looked at the page")
+def test_hostile_names_stick_out_nowhere_and_run_nothing(tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    history, verdict = made_up("failed")
+
+    looked = look(CHROMIUM, html_report(history, with_titles(verdict, HOSTILE), HOSTILE), 390, tmp_path)
+
+    assert looked.console == ()
+    assert looked.page <= looked.window
