@@ -155,7 +155,7 @@ class _Unfolding:
         try:
             return self._constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError):
-            if not node.tag.startswith("tag:yaml.org,2002:"):
+            if node.tag not in yaml.SafeLoader.yaml_constructors:
                 self._say(node, f"expected a plain value, found the tag {node.tag}")
             return node.value
 
