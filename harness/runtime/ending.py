@@ -96,8 +96,12 @@ def family_of(leader: EndProcessGroup, table: Table, known: Iterable[Process] = 
     family = {process for process in known if _lives(process, table)}
     first = table.get(leader.pid)
     if first is None or first.started == leader.started:
-        family |= {process for process in table.values() if leader.pid in (process.session, process.group)}
+        family |= {process for process in table.values() if _is_led_by(process, leader)}
     return _with_descendants(family, table)
+
+
+def _is_led_by(process: Process, leader: EndProcessGroup) -> bool:
+    return leader.pid in (process.session, process.group, process.pid)
 
 
 def _lives(process: Process, table: Table) -> bool:
@@ -123,7 +127,7 @@ class _Ending:
 
     def ask(self) -> None:
         """Ask the session to end; whoever has a session of its own is asked by its parent, who knows how, while it has one."""
-        session = {process for process in self.left if self.leader.pid in (process.session, process.group)}
+        session = {process for process in self.left if _is_led_by(process, self.leader)}
         number = self.leader.signal if session else signal.SIGTERM
         for process in session or self.left:
             if process.pid not in self._asked:
