@@ -51,7 +51,7 @@ def _told(summary: Summary, command: str, rows: int) -> str:
 
 
 def escaped(text: str, longest: int = LONGEST) -> str:
-    """Text that means itself: whatever Markdown, HTML or the page around it would read into it is an entity, and nobody is called."""
+    """Text that means itself: what Markdown, HTML or the page around it would read into it is an entity; nobody is called."""
     harmless = _MEANT.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), clean(text, longest))
     return harmless.replace("&#64;", "&#64;&#8203;")
 
