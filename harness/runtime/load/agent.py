@@ -208,7 +208,8 @@ class Agent:
                 self._go(float(message["go"]))
             if "stop" in message:
                 gevent.spawn(self._stop, float(message["stop"]))
-        self._abandoned()
+        self._break_off("whoever started the load is gone")
+        os._exit(EXIT_ALONE)
 
     def _go(self, at: float) -> None:
         facts = {key: self.settings[key] for key in ("rate", "arrivals", "seed", "timeout")}
@@ -223,6 +224,8 @@ class Agent:
             gevent.sleep(1.0)
             if self.pace.ending:
                 return
+            if not self.environment.runner.user_count:
+                self.fail("every user has ended, before the load was told to")
             spent, at = time.process_time(), now()
             share = round((spent - cpu) / (at - since), 4)
             cpu, since = spent, at
@@ -253,30 +256,25 @@ class Agent:
         self.ledger.note("finished", scheduled=scheduled, sent=self.served, silent=silent, raised=self.raised, **counts)
 
     def _end_of_locust(self) -> None:
-        """Locust ends; where nobody told it to, that is said, with what was open."""
         if not self.over:
-            self.over = True
-            self._end_arrivals(now())
-            self.ledger.finish_open()
-            reason = "Locust ended by itself, before it was told to"
-            self.ledger.note("failed", error=reason)
-            self.channel.tell(failed=reason)
+            self._break_off("Locust ended by itself, before it was told to")
 
-    def _abandoned(self) -> NoReturn:
+    def _break_off(self, reason: str) -> None:
+        """The load ends without having been told to: that is said, after what was open."""
         self.over = True
         self._end_arrivals(now())
         self.ledger.finish_open()
-        self.ledger.note("failed", error="whoever started the load is gone")
-        os._exit(EXIT_ALONE)
+        self.ledger.note("failed", error=reason)
+        self.channel.tell(failed=reason)
+        sys.stderr.write(reason + "\n")
+        sys.stderr.flush()
 
     def _cannot_write(self, reason: str) -> None:
         self.channel.tell(failed=reason)
 
     def fail(self, reason: str) -> NoReturn:
         """Say why the load cannot go on, and end."""
-        self.ledger.note("failed", error=reason)
-        self.channel.tell(failed=reason)
-        sys.stderr.write(reason + "\n")
+        self._break_off(reason)
         os._exit(EXIT_FAILED)
 
     def load_locustfile(self, load: Any, paths: list[str]) -> Any:

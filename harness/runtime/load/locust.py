@@ -76,7 +76,7 @@ class LocustLoad:
 
     def ended_early(self) -> str | None:
         """Why Locust ended before it was told to, or None."""
-        if self._ending or self._process is None or self._process.poll() is None:
+        if self._early is not None or self._ending or self._process is None or self._process.poll() is None:
             return self._early
         message = self._message(time.monotonic() + 0.2) or {}
         reason = message.get("failed") or f"Locust ended with {_exit_words(self._process.returncode)}"

@@ -6,6 +6,7 @@ Foreign classes are known by their names, so that nothing of Locust is imported 
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ _BUILT_IN: tuple[tuple[type[BaseException], str], ...] = (
 
 _ORDER = ("dns", "tls", "refused", "timeout_connect", "timeout_read", "reset")
 """Where several are found in one chain of causes, the first tells most."""
+
+_CUT_OFF = re.compile("closed|Incomplete")
+"""How geventhttpclient's parser says that an answer ended too early; what else it says is that it was no HTTP."""
 
 _CONNECTING = frozenset({"_create_socket", "_connect_socket", "_new_conn", "create_connection", "connect"})
 """Functions of the clients that run while there is no connection yet; both phases end in the same TimeoutError."""
@@ -93,7 +97,7 @@ def _kind(error: BaseException) -> str | None:
     kind = next((_NAMED[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in _NAMED), None)
     if kind is None:
         kind = next((kind for cls, kind in _BUILT_IN if isinstance(error, cls)), None)
-    if kind is None and type(error).__name__ == "HTTPParseError" and "closed" in str(error):
+    if kind is None and type(error).__name__ == "HTTPParseError" and _CUT_OFF.search(str(error)):
         return "reset"
     if kind == "timeout_read" and _was_connecting(error):
         return "timeout_connect"

@@ -1,0 +1,656 @@
+"""Locust as a child process, against a real server: what arrives, what is recorded, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InvalidLocustfile, LoadError
+from harness.history.requests import OUTCOMES
+from tests.contract.load_rig import Rig, browser, load_rig
+
+CLIENTS = pytest.mark.parametrize("client", ["HttpUser", "FastHttpUser"])
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with load_rig(tmp_path) as made:
+        yield made
+
+
+# The schedule
+
+
+@CLIENTS
+def test_the_rate_is_the_one_asked_for_whatever_waits_the_user_file_has(rig: Rig, client: str) -> None:
+    records = rig.run(browser(client), seconds=1.0, rate=80.0, users=480)
+
+    finished = records.note("finished")
+    dues = [request.due for request in records.requests]
+    assert 78 <= finished["scheduled"] <= 90
+    assert finished["scheduled"] == finished["sent"] == len(records.requests)
+    assert {round(later - earlier, 6) for earlier, later in pairwise(dues)} == {0.0125}
+    assert {request.outcome for request in records.requests} == {"ok"}
+
+
+def test_the_first_request_is_due_when_it_was_told_and_none_is_sent_before(rig: Rig) -> None:
+    rig.start(browser("FastHttpUser"))
+    assert rig.server.asked == []
+
+    at = rig.go()
+    time.sleep(0.4)
+    rig.load.stop()
+
+    records = rig.records()
+    assert records.requests[0].due == pytest.approx(at, abs=0.001)
+    assert rig.server.asked[0][0] >= at - 0.001
+    assert all(request.start >= request.due for request in records.requests)
+    assert records.note("began")["begin"] == at
+
+
+def test_users_are_ready_within_a_second_and_a_half(rig: Rig) -> None:
+    began = time.monotonic()
+    rig.start(browser("FastHttpUser"), users=480)
+
+    assert time.monotonic() - began < 5  # 0.4 s on a quiet machine
+
+
+def test_the_same_seed_gives_the_same_poisson_arrivals(rig: Rig) -> None:
+    offsets = []
+    for seed in (3, 3, 4):
+        rig.records_file.unlink(missing_ok=True)
+        records = rig.run(browser("FastHttpUser"), seconds=0.4, arrivals="poisson", seed=seed)
+        offsets.append([round(request.due - records.requests[0].due, 4) for request in records.requests][:10])
+
+    assert offsets[0] == offsets[1] != offsets[2]
+    assert len({round(b - a, 3) for a, b in pairwise(offsets[0])}) > 3
+
+
+def test_a_stall_of_the_server_is_charged_to_every_arrival_that_met_it(rig: Rig) -> None:
+    """Coordinated omission: with the waits of the file, one slow request a user would be all there is to see."""
+    rig.start(browser("FastHttpUser"), rate=50.0, users=150, timeout=5.0)
+    at = rig.go()
+    time.sleep(max(0.0, at + 1.0 - time.time()))
+    rig.server.stalled_until = at + 3.0
+    time.sleep(max(0.0, at + 4.0 - time.time()))
+    rig.load.stop()
+
+    latencies = sorted(request.latency for request in rig.records().requests if request.due < at + 4.0)
+    truth = sorted(max(0.0, 3.0 - offset) if offset >= 1.0 else 0.0 for offset in (number / 50 for number in range(200)))
+    for share in (0.5, 0.75, 0.95, 0.99):
+        assert latencies[int(share * 200)] == pytest.approx(truth[int(share * 200)], rel=0.1, abs=0.15)
+
+
+def test_arrivals_that_no_user_was_free_for_are_dropped_not_forgotten(rig: Rig) -> None:
+    records = rig.run(browser("FastHttpUser", "/hole"), seconds=0.8, users=5)
+
+    finished = records.note("finished")
+    dropped = [request for request in records.requests if request.outcome == "dropped"]
+    assert finished["scheduled"] == len(records.requests) == finished["sent"] + finished["dropped"]
+    assert len(dropped) == finished["dropped"] > 20
+    assert all(request.start == request.due and request.journey == "" for request in dropped)
+
+
+def test_the_closed_loop_keeps_the_waits_of_the_user_file(rig: Rig) -> None:
+    text = browser("FastHttpUser").replace("between(100, 200)", "between(0.2, 0.2)")
+
+    records = rig.run(text, seconds=1.1, rate=None, users=4)
+
+    assert 16 <= len(records.requests) <= 24
+    assert all(request.due == request.start for request in records.requests)
+    assert records.note("finished")["scheduled"] == len(records.requests)
+
+
+def test_the_load_tells_each_second_how_it_fares(rig: Rig) -> None:
+    records = rig.run(browser("FastHttpUser"), seconds=2.3, rate=80.0, users=100)
+
+    vitals = [note for note in records.notes if note["load"] == "vitals"]
+    assert len(vitals) >= 2
+    assert all(0 <= note["cpu"] < 0.5 and 0 <= note["lag"] < 1 and note["idle_users"] > 50 for note in vitals)
+    lags = sorted(request.start - request.due for request in records.requests)
+    assert lags[len(lags) // 2] < 0.02
+
+
+# What becomes of a request
+
+EVERY_WAY = """
+from locust import {client}, SequentialTaskSet, task
+
+class Ways(SequentialTaskSet):
+    @task
+    def ok(self): self.client.get("/ok")
+    @task
+    def missing(self): self.client.get("/status/404")
+    @task
+    def broken(self): self.client.get("/status/503")
+    @task
+    def reset(self): self.client.post("/reset", data="x")
+    @task
+    def close(self): self.client.post("/close", data="x")
+    @task
+    def cut(self): self.client.get("/cut")
+    @task
+    def hole(self): self.client.get("/hole")
+    @task
+    def trickle(self): self.client.get("/trickle")
+    @task
+    def refused(self): self.client.get("http://127.0.0.1:{closed}/", name="/refused")
+    @task
+    def tls(self): self.client.get("https://127.0.0.1:{rude}/", name="/tls")
+    @task
+    def never_connects(self): self.client.get("http://127.0.0.1:{full}/", name="/full")
+
+class Tester({client}):
+    tasks = [Ways]
+"""
+
+EXPECTED = {
+    "GET /ok": "ok",
+    "GET /status/404": "http_4xx",
+    "GET /status/503": "http_5xx",
+    "POST /reset": "reset",
+    "POST /close": "reset",
+    "GET /cut": "reset",
+    "GET /hole": "timeout_read",
+    "GET /trickle": "timeout_read",
+    "GET /refused": "refused",
+    "GET /tls": "tls",
+    "GET /full": "timeout_connect",
+}
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port whose handshakes are not answered: its queue is full."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield int(full.getsockname()[1])
+
+
+@CLIENTS
+def test_each_way_to_fail_has_one_name_whichever_client_met_it(rig: Rig, client: str, full_port: int) -> None:
+    text = EVERY_WAY.format(client=client, closed=closed_port(), rude=rig.server.rude_port, full=full_port)
+
+    records = rig.run(text, seconds=3.0, rate=12.0, users=1, timeout=0.6)
+
+    found = {journey: records.outcomes(journey) for journey in EXPECTED}
+    assert found == {journey: {outcome} for journey, outcome in EXPECTED.items()}
+    assert {request.outcome for request in records.requests} <= set(OUTCOMES)
+    assert all(request.end - request.start < 0.9 for request in records.requests if request.journey)
+    assert {request.status for request in records.requests if request.journey == "GET /status/503"} == {503}
+
+
+@CLIENTS
+def test_a_server_that_accepts_and_never_answers_leaves_no_arrival_unaccounted(rig: Rig, client: str) -> None:
+    records = rig.run(browser(client, "/hole"), seconds=1.2, rate=50.0, users=40, timeout=0.6)
+
+    finished = records.note("finished")
+    assert finished["scheduled"] >= 55
+    assert len(records.requests) == finished["scheduled"] == finished["sent"] + finished["dropped"]
+    assert {request.outcome for request in records.requests} <= {"timeout_read", "unfinished", "dropped"}
+    assert {request.journey for request in records.requests} <= {"GET /hole", ""}
+    assert sum(request.outcome == "timeout_read" for request in records.requests) > 20
+
+
+@CLIENTS
+def test_what_is_still_open_when_locust_ends_is_unfinished_with_its_age(rig: Rig, client: str) -> None:
+    rig.start(browser(client, "/hole?page=1"), rate=20.0, timeout=3.0)
+    rig.go()
+    time.sleep(0.5)
+    os.kill(rig.pid, signal.SIGTERM)
+    assert "before it was told to" in rig.reason_of_end()
+
+    requests = rig.records().requests
+    assert {(request.journey, request.outcome) for request in requests} == {("GET /hole?page=1", "unfinished")}
+    assert all(0 < request.end - request.start < 2 for request in requests)
+
+
+# What users write
+
+VARIED = """
+import gevent
+from locust import FastHttpUser, HttpUser, User, SequentialTaskSet, TaskSet, between, constant, task
+
+class Deep(TaskSet):
+    wait_time = constant(50)
+
+    @task(3)
+    def inside(self):
+        self.client.get("/inside")
+
+    @task
+    class Deeper(TaskSet):
+        def on_start(self):
+            self.count = 0
+
+        @task
+        def deepest(self):
+            self.count += 1
+            if self.count > 2:
+                self.interrupt()
+            self.client.get("/deepest")
+
+class Nested(HttpUser):
+    weight = 2
+    tasks = {Deep: 1}
+
+class Steps(FastHttpUser):
+    def on_start(self):
+        self.client.get("/login")
+
+    @task
+    class Order(SequentialTaskSet):
+        @task
+        def first(self):
+            self.client.get("/first")
+        @task
+        def second(self):
+            self.client.get("/second")
+
+class Chained(FastHttpUser):
+    wait_time = between(10, 20)
+
+    @task
+    def chain(self):
+        self.client.get("/chain/1")
+        self.client.get("/chain/2")
+
+class Checked(HttpUser):
+    @task
+    def accepts_404(self):
+        with self.client.get("/status/404", name="accepted", catch_response=True) as answer:
+            answer.success()
+    @task
+    def refuses_200(self):
+        with self.client.get("/ok", name="refused", catch_response=True) as answer:
+            answer.failure("not what I wanted")
+    @task
+    def stumbles(self):
+        with self.client.get("/ok", name="stumbled", catch_response=True) as answer:
+            answer.json()["nothing like it"]
+    @task
+    def forgets(self):
+        self.client.get("/ok", name="forgotten", catch_response=True)
+    @task
+    def raises(self):
+        self.client.get("/ok", name="before the error")
+        raise ValueError("the journey is broken here")
+
+class OwnClient(User):
+    @task
+    def speak(self):
+        with self.environment.events.request.measure("OWN", "speak"):
+            gevent.sleep(0.01)
+    @task
+    def stammer(self):
+        self.environment.events.request.fire(
+            request_type="OWN", name="stammer", response_time=3, response_length=0, exception=ConnectionResetError("gone"))
+"""
+
+
+def test_every_style_of_user_file_works_unchanged(rig: Rig) -> None:
+    records = rig.run(VARIED, seconds=2.5, rate=150.0, users=70, timeout=2.0)
+
+    finished = records.note("finished")
+    outcomes = {
+        "GET /inside": {"ok"},
+        "GET /deepest": {"ok"},
+        "GET /login": {"ok"},
+        "GET /first": {"ok"},
+        "GET /second": {"ok"},
+        "GET accepted": {"ok"},
+        "GET refused": {"check_failed"},
+        "GET stumbled": {"check_failed"},
+        "GET forgotten": {"ok"},
+        "GET before the error": {"ok"},
+        "OWN speak": {"ok"},
+        "OWN stammer": {"reset"},
+    }
+    assert {journey: records.outcomes(journey) for journey in outcomes} == outcomes
+    assert finished["sent"] + finished["silent"] + finished["dropped"] == finished["scheduled"]
+    assert finished["silent"] == 0
+    raised = [note["error"] for note in records.notes if note["load"] == "raised"]
+    assert any("the journey is broken here" in error and "in raises" in error for error in raised)
+    assert finished["raised"] > 0
+
+
+def test_only_the_first_request_of_a_task_is_charged_from_its_intended_start(rig: Rig) -> None:
+    records = rig.run(VARIED, seconds=0.8, users=10, classes=("Chained",))
+
+    first = [request for request in records.requests if request.journey == "GET /chain/1"]
+    chained = [request for request in records.requests if request.journey == "GET /chain/2"]
+    assert len(first) == records.note("finished")["scheduled"]
+    assert len(first) - len(chained) in (0, 1)  # the last chain may be cut by the end of the load
+    assert all(request.start > request.due for request in first)
+    assert all(request.start == request.due for request in chained)
+
+
+def test_what_users_do_to_get_ready_comes_before_the_first_arrival(rig: Rig) -> None:
+    rig.start(VARIED, users=40, classes=("Steps",))
+    assert rig.server.paths == ["/login"] * 40
+
+    at = rig.go()
+    time.sleep(0.5)
+    rig.load.stop()
+
+    records = rig.records()
+    logins = [request for request in records.requests if request.journey == "GET /login"]
+    assert len(logins) == 40
+    assert all(request.due == request.start and request.end < at for request in logins)
+    assert records.note("finished")["scheduled"] == len(records.requests) - 40
+
+
+def test_a_task_that_does_nothing_leaves_its_arrival_to_the_next(rig: Rig) -> None:
+    text = """
+    from locust import FastHttpUser, task
+    class Hesitant(FastHttpUser):
+        @task
+        def nothing(self):
+            return
+        @task
+        def something(self):
+            self.client.get("/ok")
+    """
+    finished = rig.run(text, seconds=0.8).note("finished")
+
+    assert finished["sent"] >= 0.9 * finished["scheduled"]
+    assert finished["sent"] + finished["silent"] == finished["scheduled"]
+
+
+def test_modules_beside_the_user_file_can_be_imported_at_any_time(rig: Rig) -> None:
+    rig.file("PATH = '/beside'", "beside.py")
+    rig.file("PATH = '/late'", "later.py")
+    text = """
+    from locust import FastHttpUser, task
+    import beside
+    class Browser(FastHttpUser):
+        @task
+        def look(self):
+            import later
+            self.client.get(beside.PATH)
+            self.client.get(later.PATH)
+    """
+    records = rig.run(text, seconds=0.3)
+
+    assert {"/beside", "/late"} == set(rig.server.paths)
+    assert {request.outcome for request in records.requests} == {"ok"}
+
+
+def test_what_configures_locust_elsewhere_is_not_obeyed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.file("[tool.locust]\nusers = 1\nnonsense = 3\n", "pyproject.toml")
+    rig.file("users = 1\nno-such-option = 3\n", "locust.conf")
+    rig.file("users = 1\nno-such-option = 3\n", ".locust.conf")
+    monkeypatch.setenv("HOME", str(rig.folder))
+    monkeypatch.setenv("LOCUST_USERS", "1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+
+    records = rig.run(browser("HttpUser"), seconds=0.3, users=20)
+
+    assert records.note("began")["users"] == 20
+    assert {request.outcome for request in records.requests} == {"ok"}
+
+
+# Marks and traces
+
+
+@CLIENTS
+def test_the_markers_of_fallbacks_are_found_in_header_and_body(rig: Rig, client: str) -> None:
+    rig.marks = {
+        "from-cache": {"header": "X-Fallback", "equals": "from-cache"},
+        "shipping-deferred": {"json": "$.shipping.status", "equals": "DEFERRED"},
+    }
+    text = f"""
+    from locust import {client}, task
+    class Browser({client}):
+        @task
+        def look(self):
+            for path in ("/ok", "/cached", "/deferred"):
+                self.client.get(path)
+    """
+    records = rig.run(text, seconds=0.4)
+
+    marks = {request.journey: request.marks for request in records.requests}
+    assert marks == {"GET /ok": (), "GET /cached": ("from-cache",), "GET /deferred": ("shipping-deferred",)}
+
+
+@CLIENTS
+def test_every_request_carries_a_trace_of_its_own_unless_the_user_set_one(rig: Rig, client: str) -> None:
+    text = f"""
+    from locust import {client}, task
+    class Browser({client}):
+        @task
+        def look(self):
+            self.client.get("/ours", headers={{"X-Mine": "1"}})
+            self.client.get("/theirs", headers={{"Traceparent": "00-{"a" * 32}-{"b" * 16}-00"}})
+    """
+    records = rig.run(text, seconds=0.4)
+
+    sent = {headers["traceparent"] for _, path, headers in rig.server.asked if path == "/ours"}
+    recorded = {request.trace for request in records.requests if request.journey == "GET /ours"}
+    assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", header) for header in sent)
+    assert {header.split("-")[1] for header in sent} == recorded
+    assert len(recorded) == sum(request.journey == "GET /ours" for request in records.requests)
+    assert {headers["traceparent"][:35] for _, path, headers in rig.server.asked if path == "/theirs"} == {f"00-{'a' * 32}"}
+    assert {request.trace for request in records.requests if request.journey == "GET /theirs"} == {"a" * 32}
+
+
+# What cannot be run
+
+
+def refusal(rig: Rig, text: str, **changed: object) -> str:
+    with pytest.raises(InvalidLocustfile) as caught:
+        rig.start(text, **changed)
+    return str(caught.value)
+
+
+def test_a_locustfile_that_does_not_import_is_refused_with_its_own_traceback(rig: Rig) -> None:
+    message = refusal(rig, "import locust\n\ndef wrong():\n    return 1 / 0\n\nwrong()\n")
+
+    assert "ZeroDivisionError" in message
+    assert 'locustfile.py", line 6, in <module>' in message
+    assert "line 4, in wrong" in message
+    assert "importlib" not in message
+    assert "site-packages" not in message
+
+
+def test_a_locustfile_with_a_slip_of_the_pen_is_refused_with_its_line(rig: Rig) -> None:
+    message = refusal(rig, "from locust import task\ndef (:\n")
+
+    assert "SyntaxError" in message
+    assert "line 2" in message
+
+
+def test_a_locustfile_that_exits_is_refused(rig: Rig) -> None:
+    assert "SystemExit" in refusal(rig, "import sys\nsys.exit(0)\n")
+
+
+def test_a_locustfile_without_a_user_is_refused(rig: Rig) -> None:
+    assert "inherits from HttpUser" in refusal(rig, "x = 1\n\ndef test_not_mine():\n    pass\n")
+
+
+def test_a_locustfile_with_a_load_shape_is_refused(rig: Rig) -> None:
+    shape = "from locust import LoadTestShape\nclass Stairs(LoadTestShape):\n    def tick(self): return (1, 1)\n"
+
+    assert "load shape Stairs" in refusal(rig, "from locust import HttpUser\nclass U(HttpUser): pass\n" + shape)
+
+
+def test_user_classes_that_do_not_exist_are_named(rig: Rig) -> None:
+    assert "expected the user classes Buyer, found Browser" in refusal(rig, browser("HttpUser"), classes=("Buyer",))
+
+
+@pytest.mark.parametrize(("name", "said"), [("nothing.py", "no such file"), ("locustfile.txt", "ends with .py")])
+def test_a_locustfile_that_is_none_is_refused_before_anything_starts(rig: Rig, name: str, said: str) -> None:
+    rig.file("", "locustfile.txt")
+
+    with pytest.raises(InvalidLocustfile, match=said):
+        rig.start(None, name=name)
+
+
+def test_users_that_all_end_while_they_get_ready_are_an_error(rig: Rig) -> None:
+    text = browser("FastHttpUser") + "\n        def on_start(self):\n            raise RuntimeError('no ticket')\n"
+
+    with pytest.raises(LoadError, match="no user lived"):
+        rig.start(text, users=3)
+    assert any("no ticket" in note["error"] for note in rig.records().notes)
+
+
+def test_a_locust_that_cannot_be_imported_is_an_error_that_says_what_to_do(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.file("raise ImportError('not here')", "locust.py")
+    monkeypatch.setenv("PYTHONPATH", str(rig.folder))
+
+    with pytest.raises(LoadError, match="pip install locust"):
+        rig.start(browser("HttpUser"))
+
+
+def test_a_locust_that_was_renamed_inside_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.file("import locust\ndel locust.TaskSet.execute_next_task", "sitecustomize.py")
+    monkeypatch.setenv("PYTHONPATH", str(rig.folder))
+
+    with pytest.raises(LoadError, match="is not supported: it has no TaskSet"):
+        rig.start(browser("HttpUser"))
+
+
+# The end
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_an_idle_load_stops_at_once(rig: Rig) -> None:
+    rig.start(browser("FastHttpUser"), rate=1.0, users=200, timeout=30.0)
+    rig.go()
+    pid, began = rig.pid, time.monotonic()
+
+    rig.load.stop()
+
+    assert time.monotonic() - began < 3
+    assert gone_within(pid, 0.1)
+
+
+def test_stopping_before_it_began_and_twice_is_stopping(rig: Rig) -> None:
+    rig.start(browser("FastHttpUser"))
+
+    rig.load.stop()
+    rig.load.stop()
+
+    assert rig.records().note("finished")["scheduled"] == 0
+    assert rig.load.ended_early() is None
+
+
+def test_a_load_that_dies_is_noticed_with_its_last_log_lines(rig: Rig) -> None:
+    rig.start(browser("FastHttpUser"))
+    assert rig.load.ended_early() is None
+    os.kill(rig.pid, signal.SIGKILL)
+
+    reason = rig.reason_of_end()
+
+    assert "signal SIGKILL" in reason
+    assert "All users spawned" in reason
+
+
+def test_a_user_file_that_ends_the_load_is_noticed(rig: Rig) -> None:
+    text = """
+    from locust import FastHttpUser, task
+    class Quitter(FastHttpUser):
+        @task
+        def quit(self):
+            self.client.get("/ok")
+            self.environment.runner.quit()
+    """
+    rig.start(text)
+    rig.go()
+
+    assert "every user has ended" in rig.reason_of_end()
+    assert "every user has ended" in rig.records().note("failed")["error"]
+
+
+def test_a_load_that_cannot_write_its_records_ends_loudly(rig: Rig) -> None:
+    rig.records_file.symlink_to("/dev/full")
+    rig.start(browser("FastHttpUser"))
+    rig.go()
+
+    assert "cannot be written" in rig.reason_of_end()
+
+
+def test_a_user_file_that_never_yields_is_killed_and_said_so(rig: Rig) -> None:
+    text = """
+    from locust import FastHttpUser, task
+    class Busy(FastHttpUser):
+        @task
+        def spin(self):
+            while True:
+                pass
+    """
+    rig.start(text, timeout=0.1)
+    rig.go()
+    time.sleep(0.3)
+    pid = rig.pid
+
+    rig.load.stop()
+
+    assert gone_within(pid, 0.1)
+    assert "was killed" in (rig.load.ended_early() or "")
+
+
+def test_no_load_outlives_the_harness(tmp_path: Path, rig: Rig) -> None:
+    rig.file(browser("FastHttpUser", "/hole"))
+    program = f"""
+import sys, threading, time
+from pathlib import Path
+from tests.contract.load_rig import Rig, start_process
+class Known:
+    url = "{rig.server.url}"
+rig = Rig(Path({str(tmp_path)!r}), Known)
+threading.Thread(target=lambda: (rig.start(None), rig.go(), print(rig.pid, flush=True))).start()
+time.sleep(60)
+"""
+    root = Path(__file__).parents[2]
+    harness = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=root)
+    assert harness.stdout is not None
+    pid = int(harness.stdout.readline())
+    time.sleep(0.4)
+
+    harness.kill()
+    harness.communicate()
+
+    assert gone_within(pid, 3)
+    records = rig.records()
+    assert records.note("failed")["error"] == "whoever started the load is gone"
+    assert records.outcomes("GET /hole") == {"unfinished"}
+
+
+def test_the_harness_itself_never_imports_locust() -> None:
+    program = "import sys, harness.runtime.load.locust; print(sorted({'locust', 'gevent'} & set(sys.modules)))"
+
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert json.loads(found.stdout.replace("'", '"')) == []
