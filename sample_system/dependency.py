@@ -83,7 +83,7 @@ class Dependency:
             with attempt:
                 answer = await self.send(method, path, content, headers=headers, deadline=deadline)
                 if answer.status >= 500:
-                    raise self._away(f"answered {answer.status}")
+                    raise self._unavailable(f"answered {answer.status}")
         return answer
 
     async def send(
@@ -98,9 +98,11 @@ class Dependency:
                     response.status, {name.lower(): value for name, value in response.headers.items()}, await response.read()
                 )
         except TimeoutError as error:
-            raise self._away("did not answer in time", timed_out=True) from error
+            ATTEMPTS.labels(self.name, "timeout").inc()
+            raise self._unavailable("did not answer in time", timed_out=True) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._away(f"{type(error).__name__}: {error}") from error
+            ATTEMPTS.labels(self.name, "error").inc()
+            raise self._unavailable(f"{type(error).__name__}: {error}") from error
         ATTEMPTS.labels(self.name, f"{answer.status // 100}xx").inc()
         return answer
 
@@ -109,10 +111,9 @@ class Dependency:
             return self.patience.attempt
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
-            raise self._away("the deadline of the request had passed", timed_out=True)
+            raise self._unavailable("the deadline of the request had passed", timed_out=True)
         return min(left, self.patience.attempt)
 
-    def _away(self, reason: str, *, timed_out: bool = False) -> DependencyUnavailable:
-        ATTEMPTS.labels(self.name, "timeout" if timed_out else "error").inc()
+    def _unavailable(self, reason: str, *, timed_out: bool = False) -> DependencyUnavailable:
         log.warning("dependency failed", extra={"dependency": self.name, "reason": reason})
         return DependencyUnavailable(self.name, reason, timed_out=timed_out)

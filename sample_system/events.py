@@ -18,6 +18,9 @@ STREAM = "orders"
 KEPT = 10_000
 """Events that the stream keeps at least; consumers are expected not to fall behind further."""
 
+NOT_ACKNOWLEDGED, NEW = "0", ">"
+"""Where in the stream to read on, in the words of Redis."""
+
 SECONDS_FOR_AN_ANSWER = 3.0
 SECONDS_TO_WAIT_FOR_EVENTS = 1.0
 
@@ -64,10 +67,10 @@ class Subscription:
     def __init__(self, events: Events, group: str) -> None:
         self.redis, self.group = events.redis, group
         self.joined = False
-        self.place = "0"
+        self.place = NOT_ACKNOWLEDGED
 
     async def next_events(self) -> list[OrderEvent]:
-        """The next events, waiting a moment for them; first those that were taken before and never acknowledged."""
+        """The next events, waiting a moment for them; after every batch, what of it was not acknowledged comes again."""
         try:
             await self._join()
             answer: Any = await self.redis.xreadgroup(
@@ -78,12 +81,11 @@ class Subscription:
                 block=int(SECONDS_TO_WAIT_FOR_EVENTS * 1000),
             )
         except (RedisError, OSError) as error:
-            self.joined, self.place = False, "0"
+            self.joined, self.place = False, NOT_ACKNOWLEDGED
             raise DependencyUnavailable("redis", repr(error)) from error
         entries = [entry for _, entries in answer for entry in entries]
         found = [OrderEvent(fields.get("kind", ""), fields.get("order", ""), place) for place, fields in entries]
-        if not found:
-            self.place = ">"
+        self.place = NOT_ACKNOWLEDGED if found else NEW
         return found
 
     async def acknowledge(self, events: list[OrderEvent]) -> None:

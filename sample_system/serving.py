@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sample_system.defects import planted
 from sample_system.telemetry import Tracing, log_to_stdout
 from sample_system.unavailable import DependencyUnavailable
 
@@ -80,6 +81,7 @@ def serve(service: str, application: Starlette) -> NoReturn:
     arguments.add_argument("--host", default="127.0.0.1")
     arguments.add_argument("--port", type=int, default=8000)
     given = arguments.parse_args()
+    planted(service, os.environ)  # a defect that this service does not have is refused, not ignored
     log_to_stdout(service)
     # uvicorn raises the signal that ended it once more when all is closed: let that be a success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
