@@ -243,7 +243,8 @@ def plan(story: Story) -> Plan:
     steps = []
     for item in story.faults:
         begin, end = fault_interval(story, item)
-        for verb, at, state in (("begin", begin, state_of(item)), ("heal", end, CLEAN)):
+        struck = CLEAN if story.withheld else state_of(item)
+        for verb, at, state in (("begin", begin, struck), ("heal", end, CLEAN)):
             changes = [{"proxy": edge, "state": state.model_dump(mode="json")} for edge in edges_of(item)]
             steps.append({"verb": verb, "at": at, "fault": item.id, "kind": item.kind, "changes": changes})
     return Plan.model_validate(
@@ -302,12 +303,12 @@ def _request(story: Story, number: int, name: str, drawn: tuple[float, float, li
             latency, lag = latency * damage.slower + damage.later, lag + damage.lag
             outcome, marks = damage.outcome, (damage.mark,) if damage.mark else ()
     due = BEGAN + offset
-    sent = outcome not in ("dropped",)
+    sent = outcome != "dropped"
     return Request(
-        journey=JOURNEYS.get(name, name),
+        journey=JOURNEYS.get(name, name) if sent else "",
         due=round(due, 6),
         start=round(due + (lag if sent else 0.0), 6),
-        end=round(due + lag + latency, 6),
+        end=round(due + (lag + latency if sent else 0.0), 6),
         outcome=outcome,
         status={"ok": 200, "http_5xx": 503, "http_4xx": 409}.get(outcome, 0),
         bytes=240 if outcome == "ok" else 0,
@@ -320,7 +321,9 @@ def _request(story: Story, number: int, name: str, drawn: tuple[float, float, li
 def notes(story: Story, found: tuple[Request, ...]) -> tuple[dict[str, Any], ...]:
     """What the load process wrote about itself."""
     began = {"load": "began", "at": BEGAN}
-    return (began, {"load": "finished", "at": BEGAN + story.load_seconds, "scheduled": len(found)})
+    dropped = sum(request.outcome == "dropped" for request in found)
+    counts = {"scheduled": len(found), "requests": len(found) - dropped, "dropped": dropped, "silent": 0}
+    return (began, {"load": "finished", "at": BEGAN + story.load_seconds, **counts})
 
 
 def tell(story: Story) -> History:
@@ -382,10 +385,8 @@ def _phases(story: Story) -> Iterator[Event]:
 
 
 def _faults(story: Story) -> Iterator[Event]:
-    if story.withheld:
-        return
     for item in story.faults:
-        asked = state_of(item).model_dump(mode="json")
+        asked = (CLEAN if story.withheld else state_of(item)).model_dump(mode="json")
         clean = CLEAN.model_dump(mode="json")
         begin, end = (BEGAN + at for at in fault_interval(story, item))
         assert item.id is not None
@@ -402,13 +403,14 @@ def _faults(story: Story) -> Iterator[Event]:
 def _probes(story: Story, item: FaultItem, edge: str, interval: tuple[float, float]) -> Iterator[Event]:
     instead = {(proxy, moment): (outcome, seconds) for proxy, moment, outcome, seconds in story.probes}
     after = ("silent", 2.0) if edge in story.not_healed else ("answered", 0.002)
-    bite = ("answered", 0.002) if edge in {*story.not_found, *story.never_begun} else _bite(item)
+    spared = story.withheld or edge in {*story.not_found, *story.never_begun}
+    bite = ("answered", 0.002) if spared else _bite(item)
     begin, end = interval
     moments = (("before", begin - 3.0, ("answered", 0.002)), ("during", begin + 0.6, bite), ("after", end + 0.1, after))
     for moment, at, usual in moments:
         outcome, seconds = instead.get((edge, moment), usual)
         assert item.id is not None
-        yield EdgeProbed(at + seconds, item.id, edge, moment, outcome, seconds)
+        yield EdgeProbed(at, item.id, edge, moment, outcome, seconds)
 
 
 def _bite(item: FaultItem) -> tuple[str, float]:

@@ -1,0 +1,122 @@
+"""One run laid before the judge: what was expected, what was recorded, journeys under their plain names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from math import ceil
+
+from pydantic import ValidationError
+
+from harness.errors import UnreadableRun
+from harness.history.events import ServiceExited
+from harness.history.history import History, Window
+from harness.history.requests import Request
+from harness.model.experiment import Experiment
+from harness.model.faults import FaultItem
+from harness.model.load import GUARD_SECONDS, PHASES
+
+Group = tuple[Request, ...]
+
+FEWEST_REQUESTS = 30
+"""A window with fewer requests than this shows nothing."""
+
+MOST_EXAMPLES = 5
+
+
+class Case:
+    """The experiment and the history of one run, and what every judgement asks of the two."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        try:
+            self.experiment = Experiment.model_validate(history.plan.get("experiment"))
+        except ValidationError as error:
+            raise UnreadableRun(f"the run's plan holds no experiment that can be read: {error}") from error
+        self._plain = {request: plain for plain, request in self.experiment.system.journeys.items()}
+        self._groups: dict[Window, dict[str, Group]] = {}
+
+    def journey_of(self, request: Request) -> str:
+        """The plain name of a request's journey; one that nobody named is a journey under its own name."""
+        return self._plain.get(request.journey, request.journey)
+
+    def plain(self, name: str) -> str:
+        """A journey's plain name, whichever of its two names is given."""
+        return self._plain.get(name, name)
+
+    def judged(self, phase: str) -> Window | None:
+        """The recorded window of a phase without its guards; None where it is not there, or nothing of it is left."""
+        recorded = self.history.phases.get(phase)
+        window = recorded.narrowed(GUARD_SECONDS) if recorded is not None else None
+        return window if window is not None and window.seconds > 0 else None
+
+    def window(self, during: str) -> Window | None:
+        """What `during` means: a phase without its guards, or the recorded interval of a fault."""
+        return self.judged(during) if during in PHASES else self.history.faults.get(during)
+
+    def groups(self, window: Window) -> dict[str, Group]:
+        """The requests that were due in a window, by journey, in the order of the journeys' names.
+
+        An arrival that found no user free was never drawn a journey: it counts only among all requests.
+        """
+        if window not in self._groups:
+            found: dict[str, list[Request]] = {}
+            for request in self.history.due_in(window):
+                if request.journey:
+                    found.setdefault(self.journey_of(request), []).append(request)
+            self._groups[window] = {journey: tuple(found[journey]) for journey in sorted(found)}
+        return self._groups[window]
+
+    def group(self, journey: str | None, window: Window) -> Group:
+        """The requests of one journey, or of all together, that were due in a window."""
+        return self.history.due_in(window) if journey is None else self.groups(window).get(self.plain(journey), ())
+
+    def under_fault(self, journeys: Iterable[str], window: Window) -> Group:
+        """Requests that met a fault from their start to their end: healing frees calls in flight, so those say nothing."""
+        wanted = {self.plain(journey) for journey in journeys}
+        return tuple(
+            request
+            for request in self.history.due_in(window)
+            if self.journey_of(request) in wanted and request.start >= window.begin and request.end <= window.end
+        )
+
+    def waited(self, request: Request) -> float:
+        """How long a request took; one that never ended counts as at least the client's timeout."""
+        if request.outcome in ("unfinished", "dropped"):
+            return max(request.latency, self.experiment.load.timeout)
+        return request.latency
+
+    def fault(self, name: str | None) -> FaultItem | None:
+        """The fault of this id, or the only one where none is named."""
+        faults = self.experiment.faults
+        if name is None:
+            return faults[0] if len(faults) == 1 else None
+        return next((item for item in faults if item.id == name), None)
+
+    @cached_property
+    def exits(self) -> tuple[ServiceExited, ...]:
+        """The services that ended although nobody had asked them to."""
+        return self.history.of(ServiceExited)
+
+    def since_load(self, at: float) -> float:
+        """A time as seconds since the load began."""
+        return at - self.history.began
+
+    def more(self, during: str, have: int, need: int) -> str:
+        """What to change so that a window holds as many requests as are needed."""
+        factor = max(need, 1) / max(have, 1)
+        phase = during if during in PHASES else "fault"
+        load = self.experiment.load
+        lever = f"raise load.users to {ceil(load.users * factor)}"
+        if load.rate is not None:
+            lever = f"raise load.rate to {ceil(load.rate * factor)}/s"
+        judged = max(1.0, getattr(self.experiment.phases, phase) - 2 * GUARD_SECONDS)
+        return f"{lever}, or phases.{phase} to {ceil(judged * factor + 2 * GUARD_SECONDS)}s"
+
+    def example(self, request: Request) -> str:
+        """One request, so that it can be found again."""
+        status = f" {request.status}" if request.status else ""
+        trace = f", trace {request.trace}" if request.trace else ""
+        said = f" ({request.error[:160]})" if request.error else ""
+        at = f"at {self.since_load(request.due):.2f} s"
+        return f"{at}: {self.journey_of(request)}, {request.outcome}{status} after {request.latency:.2f} s{trace}{said}"

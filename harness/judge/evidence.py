@@ -1,0 +1,199 @@
+"""Whether a run was worth judging: what must be known before any expectation says something.
+
+The load arrived as planned, the baseline was healthy, each fault was set, bit, met traffic, and was healed.
+What is missing here makes every expectation that rests on it inconclusive: silence never passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+
+from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunHalted, ServiceExited
+from harness.history.history import Window
+from harness.history.requests import Request
+from harness.judge import words
+from harness.judge.case import FEWEST_REQUESTS, Case
+from harness.judge.expectations.error_rate import judge_error_rate
+from harness.judge.expectations.response_time import judge_response_time
+from harness.judge.proofs import bit, healed, met, was_set
+from harness.judge.statistics import quantile
+from harness.judge.strikes import strikes_of
+from harness.judge.verdict import Finding, Outcome
+from harness.model.expectations import ErrorRate, ResponseTime
+
+LEAST_LOAD = 0.98
+"""The share of the planned arrivals that must have been scheduled, recorded, and sent."""
+MOST_LAG = 0.1
+"""Seconds between due and sent, at the 99th percentile, beyond which a window measures the generator."""
+JUDGED = ("baseline", "fault", "recovery")
+
+
+def gather(case: Case) -> tuple[Finding, ...]:
+    """All evidence there is, in the order in which a run produces it; without a fault, load and baseline alone."""
+    strikes = strikes_of(case)
+    found = (load_arrived(case), baseline_healthy(case))
+    if not strikes and not case.experiment.faults:
+        return found
+    return (*found, was_set(strikes), bit(strikes), met(case, strikes), healed(strikes))
+
+
+def _evidence(kind: str, title: str, seen: str, missing: tuple[str, str] | None, details: tuple[str, ...] = ()) -> Finding:
+    outcome = Outcome.PASSED if missing is None else Outcome.INCONCLUSIVE
+    why, advice = missing or ("", "")
+    return Finding(kind, kind, title, outcome, why or seen, why=why, advice=advice, details=details)
+
+
+# load
+
+
+def load_arrived(case: Case) -> Finding:
+    """The load was sent as planned and in time. How it was answered is not its business."""
+    problems = list(_load_problems(case))
+    windows = {phase: window for phase in JUDGED if (window := case.judged(phase)) is not None}
+    details = tuple(f"{phase}: {_window_seen(case, window)}" for phase, window in windows.items())
+    return _evidence("load", "load arrived", _load_seen(case, windows), problems[0] if problems else None, details)
+
+
+def _load_seen(case: Case, windows: dict[str, Window]) -> str:
+    due = [request for window in windows.values() for request in case.history.due_in(window)]
+    seconds = sum(window.seconds for window in windows.values())
+    sent = sum(request.outcome != "dropped" for request in due)
+    rate = case.experiment.load.rate
+    told = f"{sent / seconds:.1f}" if seconds else "0"
+    lag = words.seconds(max((_lag(case.history.due_in(window)) for window in windows.values()), default=0.0))
+    return f"{told}/{rate:g} per s, lag p99 {lag}" if rate is not None else f"{told} per s (closed model), lag p99 {lag}"
+
+
+def _window_seen(case: Case, window: Window) -> str:
+    due = case.history.due_in(window)
+    dropped = sum(request.outcome == "dropped" for request in due)
+    lost = f", {dropped} not sent" if dropped else ""
+    return f"{words.count(len(due), 'request')}, lag p99 {words.seconds(_lag(due))}{lost}"
+
+
+def _lag(due: tuple[Request, ...]) -> float:
+    sent = sorted(request.start - request.due for request in due if request.outcome != "dropped")
+    return max(0.0, quantile(sent, 0.99)) if sent else 0.0
+
+
+def _load_problems(case: Case) -> Iterator[tuple[str, str]]:
+    yield from _ending_problems(case)
+    yield from _number_problems(case)
+    for phase in JUDGED:
+        if getattr(case.experiment.phases, phase) > 0:
+            yield from _window_problems(case, phase)
+
+
+def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
+    ended = case.history.of(LoadEnded)
+    if not case.history.of(LoadBegan):
+        yield "the load never began", "see the log of the load process"
+    elif not ended:
+        cut = words.moment(case.since_load(case.history.ended))
+        yield f"the history ends while the load was on: the run was cut off after {cut}", "run it again"
+    elif not ended[-1].finished:
+        yield f"the load ended by itself: {ended[-1].detail or 'no reason is known'}", "see the log of the load process"
+
+
+def _number_problems(case: Case) -> Iterator[tuple[str, str]]:
+    finished = [note for note in case.history.notes if note.get("load") == "finished"]
+    records = len(case.history.requests)
+    if not finished:
+        yield "the load process did not say that it finished", "see the log of the load process"
+        return
+    said = {key: value for key, value in finished[-1].items() if isinstance(value, int)}
+    planned = _planned(case)
+    scheduled = said.get("scheduled", 0)
+    if planned is not None and scheduled < planned[1]:
+        yield f"{scheduled} of {planned[0]:.0f} planned requests were scheduled", "run it on a machine that is less busy"
+    written = said.get("requests", scheduled) + said.get("dropped", 0)
+    if records < written:
+        yield f"{written - records} of {written} requests left no record", "see the log of the load process"
+    idle = said.get("silent", 0)
+    if idle > (1 - LEAST_LOAD) * scheduled:
+        yield f"{idle} of {scheduled} arrivals sent no request: their task made none", "see the tasks of the locustfile"
+
+
+def _planned(case: Case) -> tuple[float, float] | None:
+    """How many arrivals were planned and how few are enough; None in the closed model, which plans none."""
+    load = case.history.plan.get("load", {})
+    rate, seconds = load.get("rate"), load.get("seconds")
+    if rate is None or seconds is None:
+        return None
+    number = rate * seconds
+    scatter = 3 * sqrt(number) if load.get("arrivals") == "poisson" else 0.0
+    return number, min(LEAST_LOAD * number, number - scatter) - 1e-6
+
+
+def _window_problems(case: Case, phase: str) -> Iterator[tuple[str, str]]:
+    window = case.judged(phase)
+    if window is None:
+        yield f"no {phase} phase longer than its guards was recorded", f"see why the run ended before its {phase}"
+        return
+    due = case.history.due_in(window)
+    users = case.experiment.load.users
+    sent = sum(request.outcome != "dropped" for request in due)
+    if len(due) < FEWEST_REQUESTS:
+        told = f"{words.count(len(due), 'request')} in the {phase}, at least {FEWEST_REQUESTS} are needed"
+        yield told, case.more(phase, len(due), FEWEST_REQUESTS)
+    elif sent < LEAST_LOAD * len(due):
+        lost = words.share(1 - sent / len(due))
+        why = f"the {users} users ran out: {lost} of the requests in the {phase} found none free to send them"
+        yield why, f"raise load.max_users to {2 * users}"
+    elif _lag(due) > MOST_LAG:
+        lag = words.seconds(_lag(due))
+        why = f"requests in the {phase} were sent late (p99 {lag}, at most {words.seconds(MOST_LAG)}): users or machine ran out"
+        yield why, f"raise load.max_users to {2 * users}, or run on a machine that is less busy"
+
+
+# baseline
+
+
+def baseline_healthy(case: Case) -> Finding:
+    """What must hold before anything is injected did hold."""
+    window = case.judged("baseline")
+    findings = [_steady(case, str(item.id or item.kind), item.expectation) for item in case.experiment.steady_state]
+    details = tuple(f"{finding.title}: {finding.seen}, {finding.limit}" for finding in findings)
+    seen = words.several([finding.seen for finding in findings])
+    missing = _unhealthy(case, window, findings)
+    return _evidence("baseline", "baseline was healthy", seen, missing, (*details, *_exit_lines(case)))
+
+
+def _unhealthy(case: Case, window: Window | None, findings: list[Finding]) -> tuple[str, str] | None:
+    exit = _exit_before_fault(case)
+    if exit is not None:
+        return f"{exit.service} ended by itself before any fault ({exit.how})", f"see the log of {exit.service}"
+    if window is None:
+        return "no baseline longer than its guards was recorded", "see why the run ended before it"
+    requests = len(case.history.due_in(window))
+    if requests < FEWEST_REQUESTS:
+        told = f"{words.count(requests, 'request')} in the baseline, at least {FEWEST_REQUESTS} are needed"
+        return told, case.more("baseline", requests, FEWEST_REQUESTS)
+    worst = max(findings, key=lambda finding: finding.outcome, default=None)
+    if worst is not None and worst.outcome is not Outcome.PASSED:
+        return f"{worst.seen}, {worst.limit}: {worst.why}", worst.advice
+    halted = case.history.of(RunHalted)
+    if halted and not case.history.of(FaultBegan):
+        return halted[0].reason, "run it again when the system is healthy"
+    return None
+
+
+def _steady(case: Case, name: str, expected: ErrorRate | ResponseTime) -> Finding:
+    in_baseline = expected.model_copy(update={"during": "baseline"})
+    if isinstance(in_baseline, ErrorRate):
+        return judge_error_rate(name, in_baseline, case)
+    return judge_response_time(name, in_baseline, case)
+
+
+def _exit_before_fault(case: Case) -> ServiceExited | None:
+    """A service that ended in the baseline says nothing about the fault; later it may be what the fault did."""
+    baseline = case.history.phases.get("baseline")
+    return next((exit for exit in case.exits if baseline is None or exit.at <= baseline.end), None)
+
+
+def _exit_lines(case: Case) -> Iterator[str]:
+    for exit in case.exits:
+        at = words.moment(case.since_load(exit.at))
+        yield f"{exit.service} ended by itself at {at} ({exit.how})"
+        yield from (f"{exit.service}: {line}" for line in exit.log[-5:])

@@ -1,0 +1,144 @@
+"""The damage stays with the journeys named: every other is in the fault phase as it was in the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from harness.judge import words
+from harness.judge.case import MOST_EXAMPLES, Case
+from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, slower
+from harness.judge.rows import Heading, Row, against, finding, measure, nothing, worst_of
+from harness.judge.statistics import Change, enough_for
+from harness.judge.verdict import Finding, Measure, Outcome
+from harness.model.expectations import BlastRadius, Margins
+from harness.model.parts import LatencyMargin
+
+NEEDED_FOR_P95 = 72
+"""With fewer requests nothing bounds a p95 above."""
+
+STARVED = 0.5
+"""A journey that was tried less than half as often as in the baseline has lost volume: what is left says little."""
+
+LONGER = 1.5
+"""By how much to lengthen a window whose latency could not be told."""
+
+
+def judge_blast_radius(name: str, expected: BlastRadius, case: Case) -> Finding:
+    """Each journey against itself in the baseline; `may_degrade` is judged by errors alone, `may_fail` not at all."""
+    margins = margins_of(expected.worse_by, case.experiment.margins)
+    may_degrade, may_fail = ([case.plain(name) for name in names] for names in (expected.may_degrade, expected.may_fail))
+    named = words.several([*may_degrade, *may_fail])
+    title = f"blast radius stays with {named}" if named else "no journey is worse than in the baseline"
+    heading = Heading(name, "blast_radius", title, f"may {words.margin(margins.p95)}")
+    before, during = case.judged("baseline"), case.judged("fault")
+    if before is None or during is None:
+        missing = "baseline" if before is None else "fault"
+        return nothing(heading, f"no {missing} phase longer than its guards was recorded")
+    journeys = sorted({*case.experiment.system.journeys, *case.groups(before), *case.groups(during)})
+    compared = {journey: Comparison(case, journey, (before, during)) for journey in journeys}
+    rows = [
+        _row(comparison, margins, latency=journey not in may_degrade)
+        for journey, comparison in compared.items()
+        if journey not in may_fail
+    ]
+    aside = [f"{journey}: {_errors_seen(compared[journey])} (it may fail)" for journey in journeys if journey in may_fail]
+    return finding(case, heading, rows, aside=aside)
+
+
+def _row(comparison: Comparison, margins: Margins, *, latency: bool) -> Row:
+    """One journey: where it was tried in both windows its errors and, unless it may degrade, its latency."""
+    if not all(comparison.numbers):
+        return _untried(comparison)
+    rows = [*_starved(comparison), _errors(comparison, margins.error_rate)]
+    if latency:
+        rows += [_latency(comparison, name, getattr(margins, name)) for name in SHARES]
+    worst = worst_of(rows)
+    line = words.several([row.seen.removeprefix(f"{comparison.journey} ") for row in rows])
+    return replace(
+        worst,
+        subject=comparison.journey,
+        seen=f"worst: {worst.seen}",
+        line=line if latency else f"{line} (it may degrade)",
+    )
+
+
+def _untried(comparison: Comparison) -> Row:
+    before, during = comparison.numbers
+    journey = comparison.journey
+    if before == 0:
+        why, advice = f"{journey} was never tried in the baseline", f"let the load hold {journey}, or take it out of journeys"
+    else:
+        why, advice = f"{journey} was not tried any more under the fault", "see what keeps its users from trying it"
+    seen = f"{journey} tried {before} times in the baseline, {during} times under the fault"
+    return Row(journey, Outcome.INCONCLUSIVE, seen, why, advice, line=seen)
+
+
+def _starved(comparison: Comparison) -> list[Row]:
+    """A journey may also be lost by being tried less, where it begins with what another journey left."""
+    during, usual = comparison.numbers[1], _expected(comparison)
+    if during >= STARVED * usual:
+        return []
+    seen = f"{comparison.journey} tried {during} times, {usual:.0f} usual"
+    advice = "see what keeps its users from trying it: the figures are those of the few who could"
+    return [Row(comparison.journey, Outcome.INCONCLUSIVE, seen, f"{seen}: its volume was lost", advice)]
+
+
+def _expected(comparison: Comparison) -> float:
+    first, second = comparison.windows
+    return comparison.numbers[0] * second.seconds / first.seconds
+
+
+def _errors_seen(comparison: Comparison) -> str:
+    return f"errors {words.points(comparison.errors[0])}" if all(comparison.numbers) else "not tried in both windows"
+
+
+def _errors(comparison: Comparison, margin: float) -> Row:
+    journey, case = comparison.journey, comparison.case
+    rise, interval = comparison.errors
+    outcome = against(interval, margin, "max")
+    why, advice = "", ""
+    if outcome is Outcome.FAILED:
+        why = f"{journey} fails more often than in the baseline by surely more than {margin * 100:g} points"
+        advice = f"look at what {journey} calls: the traces below lead there"
+    elif outcome is Outcome.INCONCLUSIVE:
+        fewest = min(comparison.numbers)
+        why = f"{words.count(fewest, 'request')} of {journey} cannot show that errors rose by at most {margin * 100:g} points"
+        advice = case.more("fault", fewest, max(enough_for(margin), round(fewest * LONGER)))
+    failed = tuple(request for request in comparison.groups[1] if not request.ok)[:MOST_EXAMPLES]
+    seen = f"{journey} errors {words.points(rise)}"
+    limit = f"may +{margin * 100:g} points"
+    return Row(journey, outcome, seen, why, advice, measure("points", rise, interval, margin, "max"), failed, limit)
+
+
+def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> Row:
+    journey, case = comparison.journey, comparison.case
+    fewest = min(comparison.numbers)
+    if fewest < NEEDED_FOR_P95 or not comparison.has_blocks:
+        why = f"{words.count(fewest, 'request')} of {journey} in so short a window cannot show its {name}"
+        advice = case.more("fault", fewest, max(NEEDED_FOR_P95, round(fewest * LONGER)))
+        return Row(journey, Outcome.INCONCLUSIVE, f"{journey} {name} unknown", why, advice)
+    change = comparison.changes[name]
+    outcome = slower(change, allowed)
+    seen = f"{journey} {name} {words.times(change.times)}"
+    why, advice = "", ""
+    if outcome is Outcome.FAILED:
+        rise = f"from {words.seconds(change.first)} to {words.seconds(change.second)}"
+        why = f"{journey} {name} went {rise}, surely more than {words.margin(allowed)}"
+        advice = f"see what {journey} waits for: the traces below lead there"
+    elif outcome is Outcome.INCONCLUSIVE:
+        why = f"the interval of the {name} of {journey} lies across the limit"
+        advice = case.more("fault", fewest, round(fewest * LONGER))
+    slowest = sorted(comparison.groups[1], key=lambda request: (-case.waited(request), request.due))[:MOST_EXAMPLES]
+    shown = min(_measures(change, allowed), key=lambda found: (found[0], found[1]))[2]
+    return Row(journey, outcome, seen, why, advice, shown, tuple(slowest), f"may {words.margin(allowed)}")
+
+
+def _measures(change: Change, allowed: LatencyMargin) -> Iterator[tuple[Outcome, int, Measure]]:
+    """Both parts of a margin; shown is the one that decides: where either holds, that one, the ratio first."""
+    if allowed.relative is not None:
+        limit = 1 + allowed.relative
+        yield against(change.ratio, limit, "max"), 0, measure("ratio", change.times, change.ratio, limit, "max")
+    if allowed.absolute is not None:
+        limit = allowed.absolute
+        yield against(change.difference, limit, "max"), 1, measure("seconds", change.plus, change.difference, limit, "max")

@@ -1,0 +1,83 @@
+"""The share of requests that failed, against a limit."""
+
+from __future__ import annotations
+
+from harness.judge import words
+from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case, Group
+from harness.judge.rows import Heading, Row, against, finding, measure, nothing
+from harness.judge.statistics import enough_for, wilson
+from harness.judge.verdict import Finding, Outcome
+from harness.model.expectations import EACH, ErrorRate
+
+ALL = "all requests"
+
+
+def judge_error_rate(name: str, expected: ErrorRate, case: Case) -> Finding:
+    """Wilson's interval against `max`: of all journeys together, of one, or of each by itself."""
+    during = expected.during or "fault"
+    of = "" if expected.journey is None else f" of {'each journey' if expected.journey == EACH else expected.journey}"
+    heading = Heading(name, "error_rate", f"error rate{of} during {during}", f"at most {words.limit_share(expected.max)}")
+    window = case.window(during)
+    if window is None:
+        return nothing(heading, f"no window {during} was recorded")
+    if expected.journey == EACH:
+        journeys = sorted({*case.experiment.system.journeys, *case.groups(window)})
+        groups: dict[str, Group] = {journey: case.group(journey, window) for journey in journeys}
+    else:
+        groups = {expected.journey or ALL: case.group(expected.journey, window)}
+    if during not in ("warmup", "baseline", "fault", "recovery"):
+        groups = {journey: tuple(_met(group, window.end)) for journey, group in groups.items()}
+    rows = [_row(journey, group, expected.max, (case, during)) for journey, group in groups.items()]
+    return finding(case, heading, rows)
+
+
+def _met(group: Group, healed: float) -> Group:
+    """Healing frees calls in flight, so those that were still open say nothing about the fault."""
+    return tuple(request for request in group if request.end <= healed)
+
+
+def _row(journey: str, group: Group, limit: float, place: tuple[Case, str]) -> Row:
+    case, during = place
+    failed = tuple(request for request in group if not request.ok)
+    share = wilson(len(failed), len(group))
+    if len(group) < FEWEST_REQUESTS:
+        told = words.count(len(group), "request")
+        return Row(
+            journey,
+            Outcome.INCONCLUSIVE,
+            f"{len(failed)} of {told} failed",
+            f"{told} of {journey} in {during}, at least {FEWEST_REQUESTS} are needed",
+            case.more(during, len(group), FEWEST_REQUESTS),
+        )
+    outcome = against(share, limit, "max")
+    observed = len(failed) / len(group)
+    seen = f"{words.share(observed)} of {len(group)} requests failed {words.span(share.low, share.high)}"
+    why, advice = "", ""
+    if outcome is Outcome.FAILED:
+        why = f"surely more than {words.limit_share(limit)} of {journey} failed: {_kinds(failed)}"
+        advice = "look up the traces below in the services' logs"
+    elif outcome is Outcome.INCONCLUSIVE:
+        why = f"the interval of {journey} lies across the limit"
+        advice = case.more(during, len(group), _needed(observed, limit, len(group)))
+    return Row(journey, outcome, seen, why, advice, measure("share", observed, share, limit, "max"), failed[:MOST_EXAMPLES])
+
+
+def _needed(observed: float, limit: float, have: int) -> int:
+    """About how many requests would decide at the share that was observed; where it lies on the limit, four times as many."""
+    if observed == 0:
+        return enough_for(limit)
+    for factor in (1.5, 2, 3, 4):
+        share = wilson(round(observed * have * factor), round(have * factor))
+        if against(share, limit, "max") is not Outcome.INCONCLUSIVE:
+            return round(have * factor)
+    return have * 4
+
+
+def _kinds(failed: Group) -> str:
+    """How they failed, most frequent first."""
+    counts: dict[str, int] = {}
+    for request in failed:
+        counts[request.outcome] = counts.get(request.outcome, 0) + 1
+    return words.several(
+        [f"{number} {kind}" for kind, number in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))]
+    )

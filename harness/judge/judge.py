@@ -1,0 +1,175 @@
+"""From a history to its verdict: evidence first, then every expectation, then the word they add up to.
+
+A pure function: the same history gives the same verdict, byte for byte, on any machine, in any year.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import assert_never
+
+from harness.history.events import FaultBegan, FaultEnded, RunBegan, RunFailed, RunHalted, RunInterrupted
+from harness.history.history import History
+from harness.judge.case import Case
+from harness.judge.evidence import gather
+from harness.judge.expectations.blast_radius import judge_blast_radius
+from harness.judge.expectations.error_rate import judge_error_rate
+from harness.judge.expectations.fallback import judge_fallback
+from harness.judge.expectations.invariant import held_from, judge_invariant
+from harness.judge.expectations.recovery import judge_recovery
+from harness.judge.expectations.response_time import judge_response_time
+from harness.judge.journeys import journeys_of
+from harness.judge.proofs import left_behind
+from harness.judge.sentence import sentence_of
+from harness.judge.verdict import EXIT_CODES, LEFT_BEHIND, TERMINATED, Finding, Outcome, Verdict, Word, overall
+from harness.model.expectations import (
+    BlastRadius,
+    ErrorRate,
+    ExpectationItem,
+    Fallback,
+    Invariant,
+    Recovery,
+    ResponseTime,
+)
+
+ALWAYS = frozenset({"load", "baseline"})
+OF_THE_FAULT = ALWAYS | {"set", "bit", "met"}
+OF_THE_HEALING = OF_THE_FAULT | {"healed"}
+
+
+def judge(history: History) -> Verdict:
+    """Judge what was recorded of a run, whole or cut off."""
+    case = Case(history)
+    evidence = gather(case)
+    expectations = tuple(_expectation(case, item, evidence) for item in case.experiment.expect)
+    word = word_of(history, evidence, expectations)
+    left = left_behind(history)
+    began = history.of(RunBegan)
+    return Verdict(
+        run=began[0].run if began else "",
+        scenario=case.experiment.name,
+        question=case.experiment.question,
+        word=word,
+        sentence=sentence_of(case, word, missing_of(case, evidence), expectations),
+        exit_code=LEFT_BEHIND if left else exit_code_of(word, history),
+        evidence=evidence,
+        expectations=expectations,
+        journeys=journeys_of(case),
+        marks=tuple(sorted(_marks(case, expectations), key=lambda mark: mark[1])),
+        left_behind=left,
+    )
+
+
+def word_of(history: History, evidence: Sequence[Finding], expectations: Sequence[Finding]) -> Word:
+    """The one word. What ended the run comes first; a run that just stops is inconclusive for lack of evidence.
+
+    A halt before any fault means that the baseline was not healthy: that is no stop condition met under a
+    fault, but evidence that is missing.
+    """
+    if history.of(RunInterrupted):
+        return "interrupted"
+    if history.of(RunFailed):
+        return "error"
+    if history.of(RunHalted) and not halted_before_any_fault(history):
+        return "halted"
+    if not expectations:
+        return "inconclusive"
+    match overall(finding.outcome for finding in (*evidence, *expectations)):
+        case Outcome.PASSED:
+            return "passed"
+        case Outcome.INCONCLUSIVE:
+            return "inconclusive"
+        case Outcome.FAILED:
+            return "failed"
+
+
+def halted_before_any_fault(history: History) -> bool:
+    """Whether the baseline was found unhealthy while the run went on."""
+    return bool(history.of(RunHalted)) and not history.of(FaultBegan)
+
+
+def exit_code_of(word: Word, history: History) -> int:
+    """The exit code of a word; a run that was asked to end by another signal than Ctrl-C has its own."""
+    if word == "interrupted" and history.of(RunInterrupted)[0].signal != "SIGINT":
+        return TERMINATED
+    return EXIT_CODES[word]
+
+
+def _expectation(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> Finding:
+    found = judge_expectation(case, item)
+    rests = rests_on(item)
+    missing = next((proof for proof in missing_of(case, evidence) if proof.kind in rests), None)
+    return weakened(found, missing) if missing is not None else found
+
+
+def missing_of(case: Case, evidence: Sequence[Finding]) -> list[Finding]:
+    """The evidence that is not there; first what may have caused the rest."""
+    missing = [proof for proof in evidence if proof.outcome is not Outcome.PASSED]
+    if halted_before_any_fault(case.history):
+        missing.sort(key=lambda proof: proof.kind != "baseline")
+    return missing
+
+
+def judge_expectation(case: Case, item: ExpectationItem) -> Finding:
+    """One expectation by itself, whatever the evidence."""
+    name, expected = str(item.id or item.kind), item.expectation
+    match expected:
+        case ErrorRate():
+            return judge_error_rate(name, expected, case)
+        case ResponseTime():
+            return judge_response_time(name, expected, case)
+        case BlastRadius():
+            return judge_blast_radius(name, expected, case)
+        case Fallback():
+            return judge_fallback(name, expected, case)
+        case Recovery():
+            return judge_recovery(name, expected, case)
+        case Invariant():
+            return judge_invariant(name, expected, case)
+        case _:
+            assert_never(expected)
+
+
+def rests_on(item: ExpectationItem) -> frozenset[str]:
+    """The evidence without which an expectation says nothing, whatever was measured."""
+    expected = item.expectation
+    match expected:
+        case ErrorRate() | ResponseTime():
+            if expected.during in ("warmup", "baseline"):
+                return ALWAYS
+            return OF_THE_HEALING if expected.during in ("recovery", "drain") else OF_THE_FAULT
+        case BlastRadius():
+            return OF_THE_FAULT
+        case Fallback() | Recovery() | Invariant():
+            return OF_THE_HEALING
+        case _:
+            assert_never(expected)
+
+
+def weakened(found: Finding, missing: Finding) -> Finding:
+    """A finding that rests on evidence that is not there: what was measured stays, and decides nothing."""
+    measured = f"measured as {found.outcome.word}: {found.why or found.seen}"
+    why = f"evidence is missing ({missing.kind}): {missing.why}"
+    return replace(found, outcome=Outcome.INCONCLUSIVE, why=why, advice=missing.advice, details=(measured, *found.details))
+
+
+def _marks(case: Case, expectations: Sequence[Finding]) -> Iterator[tuple[str, float]]:
+    """Moments worth a dot on the time axis, in seconds since the load began."""
+    began = min((event.at for event in case.history.of(FaultBegan)), default=None)
+    healed = max((event.at for event in case.history.of(FaultEnded)), default=None)
+    under_fault = [request for request in case.history.requests if began is not None and request.due >= began]
+    for label, shown in (
+        ("first fallback", [request for request in under_fault if request.marks]),
+        ("first failing request", [request for request in under_fault if not request.ok]),
+    ):
+        if shown:
+            yield label, round(case.since_load(min(request.end for request in shown)), 3)
+    for finding in expectations:
+        if finding.kind == "recovery" and healed is not None and finding.measure and finding.measure.observed is not None:
+            yield "good again", round(case.since_load(healed) + finding.measure.observed, 3)
+            break
+    for item in case.experiment.expect:
+        held = held_from(item.invariant.name, case) if item.invariant is not None else None
+        if held is not None:
+            yield "invariant held", round(case.since_load(held), 3)

@@ -1,0 +1,233 @@
+"""Whether the faults were what they were meant to be: set, felt, met by traffic, and taken away again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.history.events import CounterRead, UndoDone, UndoFailed
+from harness.history.history import History, Window
+from harness.judge import words
+from harness.judge.case import Case
+from harness.judge.edges import EdgeCounts, Traffic
+from harness.judge.sights import cannot_be_probed, expected_of, is_clean, was_seen
+from harness.judge.strikes import Strike
+from harness.judge.verdict import Finding, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is known of one strike: `missing` says what is not proved, empty where all is."""
+
+    strike: Strike
+    seen: str
+    missing: str = ""
+    advice: str = ""
+
+    @property
+    def line(self) -> str:
+        """The proof as one line."""
+        told = self.missing or self.seen
+        return told if self.strike.proxy in told else f"{self.strike.proxy}: {told}"
+
+
+def evidence_finding(kind: str, title: str, proofs: Sequence[Proof], seen: str) -> Finding:
+    """Evidence is there, or it is not; it never fails."""
+    if not proofs:
+        nothing = "a fault was expected, and no step of the plan sets one"
+        return Finding(kind, kind, title, Outcome.INCONCLUSIVE, nothing, why=nothing)
+    missing = [proof for proof in proofs if proof.missing]
+    first = missing[0] if missing else None
+    return Finding(
+        kind,
+        kind,
+        title,
+        Outcome.INCONCLUSIVE if missing else Outcome.PASSED,
+        first.line if first else seen,
+        source=f"{len({proof.strike.proxy for proof in proofs})} edges",
+        why=first.line if first else "",
+        advice=first.advice if first else "",
+        details=tuple(proof.line for proof in proofs),
+    )
+
+
+# set
+
+
+def was_set(strikes: Sequence[Strike]) -> Finding:
+    """Read back from the engine, every proxy was in the state that was asked for."""
+    edges = words.several(list(dict.fromkeys(strike.proxy for strike in strikes)))
+    return evidence_finding("set", "fault was set", [_set(strike) for strike in strikes], f"read back on {edges}")
+
+
+def _set(strike: Strike) -> Proof:
+    began = strike.began
+    if began is None and strike.refused is not None:
+        return Proof(
+            strike, "", f"the proxy did not take {strike.fault}: {strike.refused.reason}", "see the proxy engine's log"
+        )
+    if began is None:
+        return Proof(strike, "", f"{strike.fault} was never set", "see why the run ended before it")
+    if strike.is_set:
+        return Proof(strike, f"{strike.fault} set in {words.seconds(began.at - began.asked_at)}, read back")
+    if is_clean(began.asked):
+        return Proof(
+            strike, "", f"{strike.fault} was withheld: nothing was set", "run the scenario itself, not its twin without fault"
+        )
+    return Proof(
+        strike, "", f"{strike.fault} was asked for, and read back the proxy was in another state", "see the engine's log"
+    )
+
+
+# bit
+
+
+def bit(strikes: Sequence[Strike]) -> Finding:
+    """A probe through the proxy saw what the fault must show, where before it got an answer."""
+    proofs = [_bit(strike) for strike in strikes]
+    probes = [strike.probe("during") for strike in strikes]
+    slowest = max((probe.seconds for probe in probes if probe is not None), default=0.0)
+    kinds = words.several(sorted({probe.outcome for probe in probes if probe is not None}))
+    return evidence_finding("bit", "it bit", proofs, f"a probe was {kinds} ({words.seconds(slowest)})")
+
+
+def _bit(strike: Strike) -> Proof:
+    sight, before, during = strike.sight, strike.probe("before"), strike.probe("during")
+    if not strike.is_set or sight is None:
+        return Proof(strike, "", f"{strike.fault} was not set, so it could not bite", "")
+    if reason := cannot_be_probed(sight, strike.protocol):
+        return Proof(strike, "", reason, "name the protocol by the callee's port or URL, or use another kind of fault")
+    if before is None or during is None:
+        return Proof(strike, "", f"nobody looked through the proxy {'before' if before is None else 'during'} the fault", "")
+    told = (
+        f"{before.outcome} before ({words.seconds(before.seconds)}), {during.outcome} during ({words.seconds(during.seconds)})"
+    )
+    if was_seen(sight, before, during):
+        return Proof(strike, told)
+    return Proof(
+        strike, "", f"expected a probe to be {expected_of(sight)}, it was {told}", "see the logs of the callee and the engine"
+    )
+
+
+# met
+
+
+def met(case: Case, strikes: Sequence[Strike]) -> Finding:
+    """Each fault met traffic on at least one of its edges; which edges nobody used is told."""
+    counts = EdgeCounts(case.history)
+    proofs, total = [], 0
+    for fault in dict.fromkeys(strike.fault for strike in strikes):
+        own = [_met(case, counts, strike) for strike in strikes if strike.fault == fault]
+        total += sum(number for _, number in own)
+        found = [proof for proof, _ in own]
+        proofs += found if all(proof.missing for proof in found) else [_used(proof) for proof in found]
+    rungs = sorted({proof.seen.split(" ", 1)[1].split(" (")[0] for proof in proofs if proof.seen[:1].isdigit()})
+    return evidence_finding("met", "it met traffic", proofs, f"{total} {words.several(rungs)}")
+
+
+def _used(proof: Proof) -> Proof:
+    """An edge that nobody used is no gap where the same fault met traffic on another."""
+    return Proof(proof.strike, proof.missing or proof.seen)
+
+
+def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, int]:
+    if not strike.is_set:
+        return Proof(strike, "", f"{strike.fault} was not set, so nothing could meet it"), 0
+    if strike.window is None:
+        return Proof(strike, "", f"the end of {strike.fault} was not recorded"), 0
+    traffic = counts.during(strike.proxy, strike.window)
+    if traffic is None:
+        return Proof(strike, "", "the engine counted nothing there", "see the proxy engine's log"), 0
+    for rung in RUNGS:
+        number, told = rung(case, strike, traffic)
+        if number:
+            return Proof(strike, f"{number} {told}"), number
+    nobody = f"nothing met the fault on edge {strike.proxy}: nobody called it"
+    unseen = f" ({traffic.cannot})" if traffic.cannot else ""
+    return Proof(strike, "", nobody + unseen, "aim the fault at an edge that the load uses, or raise load.rate"), 0
+
+
+def _requests(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
+    return traffic.requests or 0, "requests"
+
+
+def _connections(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
+    return traffic.accepted + (traffic.refused or 0), "attempts" if traffic.refused else "connections"
+
+
+def _bytes(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
+    return max(0, traffic.bytes_up), "bytes from the caller"
+
+
+def _caller(case: Case, strike: Strike, traffic: Traffic) -> tuple[int, str]:
+    """Where refusals cannot be counted: connections that were cut, and a fallback for this very edge that fired."""
+    if traffic.refused is not None or traffic.cut <= 0 or strike.window is None:
+        return 0, ""
+    marks = _marks(case, strike, strike.window)
+    unseen = traffic.cannot or "refusals are not counted"
+    told = f"fallbacks of the caller ({words.count(traffic.cut, 'connection')} cut; {unseen})"
+    return marks or _moved(case, strike, strike.window), told
+
+
+RUNGS: tuple[Callable[[Case, Strike, Traffic], tuple[int, str]], ...] = (_requests, _connections, _bytes, _caller)
+"""What shows that traffic met a fault, best first."""
+
+
+def _fallbacks_for(case: Case, proxy: str) -> set[str]:
+    return {name for name, declared in case.experiment.system.fallbacks.items() if declared.for_ == proxy}
+
+
+def _marks(case: Case, strike: Strike, window: Window) -> int:
+    names = _fallbacks_for(case, strike.proxy)
+    return sum(bool(names & set(request.marks)) for request in case.history.due_in(window))
+
+
+def _moved(case: Case, strike: Strike, window: Window) -> int:
+    names = _fallbacks_for(case, strike.proxy)
+    reads = [
+        read.value
+        for read in case.history.of(CounterRead)
+        if read.fallback in names and read.value is not None and window.begin <= read.at <= window.end
+    ]
+    return max(0, round(reads[-1] - reads[0])) if reads else 0
+
+
+# healed
+
+
+def healed(strikes: Sequence[Strike]) -> Finding:
+    """Read back, every proxy was as it should be without the fault, and a probe got an answer again."""
+    proofs = [_healed(strike, strikes) for strike in strikes]
+    slowest = max((strike.ended.at - strike.ended.asked_at for strike in strikes if strike.ended is not None), default=0.0)
+    return evidence_finding("healed", "it was healed", proofs, f"in {words.seconds(slowest)}")
+
+
+def _healed(strike: Strike, strikes: Sequence[Strike]) -> Proof:
+    if strike.began is None:
+        return Proof(strike, "", f"{strike.fault} never began, so there was nothing to heal")
+    if strike.ended is None:
+        return Proof(strike, "", f"the healing of {strike.fault} was not recorded", "see the journal of undos: chaos gc")
+    if not strike.is_healed:
+        return Proof(
+            strike, "", f"after healing {strike.fault} the proxy was read back in another state", "see the engine's log"
+        )
+    after = strike.probe("after")
+    told = f"in {words.seconds(strike.ended.at - strike.ended.asked_at)}"
+    if after is not None and after.outcome == "answered":
+        return Proof(strike, f"{told}, a probe was answered")
+    if any(_is_on(other, after.at if after else strike.ended.at) for other in strikes if other.proxy == strike.proxy):
+        return Proof(strike, f"{told}, another fault was still on")
+    seen = "nobody looked through the proxy after it" if after is None else f"a probe was {after.outcome} after it"
+    return Proof(strike, "", f"{strike.fault} was healed {told}, and yet {seen}", "see the logs of the callee and the engine")
+
+
+def _is_on(strike: Strike, at: float) -> bool:
+    window = strike.window
+    return window is not None and window.begin <= at < window.end
+
+
+def left_behind(history: History) -> tuple[str, ...]:
+    """The undos that failed and were not done later, by whomever."""
+    done: dict[str, float] = {event.undo: event.at for event in history.of(UndoDone)}
+    failed = {event.undo: event.at for event in history.of(UndoFailed)}
+    return tuple(undo for undo, at in failed.items() if done.get(undo, at - 1.0) < at)

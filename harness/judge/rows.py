@@ -1,0 +1,113 @@
+"""Rows: the parts that findings are made of, one for each journey, quantile or witness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.history.requests import Request
+from harness.judge.case import MOST_EXAMPLES, Case
+from harness.judge.statistics import Interval, finite
+from harness.judge.verdict import Finding, Measure, Outcome, Unit, overall
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One part of a finding: what was seen of `subject`, and how it came out.
+
+    `limit` stands for that of the heading where it is the row's own; `line` says the same as `seen`, with
+    everything. `examples` are requests that show it.
+    """
+
+    subject: str
+    outcome: Outcome
+    seen: str
+    why: str = ""
+    advice: str = ""
+    measure: Measure | None = None
+    examples: tuple[Request, ...] = ()
+    limit: str = ""
+    line: str = ""
+
+
+def against(interval: Interval, limit: float, bound: Literal["max", "min"]) -> Outcome:
+    """Inside with both ends: passed. Outside with both: failed. Across the limit: nobody can say."""
+    low, high = (interval.low, interval.high) if bound == "max" else (-interval.high, -interval.low)
+    line = limit if bound == "max" else -limit
+    if high <= line + 1e-12:
+        return Outcome.PASSED
+    return Outcome.FAILED if low > line + 1e-12 else Outcome.INCONCLUSIVE
+
+
+def measure(unit: Unit, observed: float, interval: Interval, limit: float, bound: Literal["max", "min"]) -> Measure:
+    """A measure of an interval whose ends may be unbounded."""
+    return Measure(unit, finite(observed), finite(interval.low), finite(interval.high), limit, bound)
+
+
+def strain(row: Row) -> float:
+    """How near a row comes to its limit, or how far it goes beyond it; picks the worst among rows of one outcome."""
+    found = row.measure
+    if found is None:
+        return 0.0
+    if found.bound == "max":
+        end = found.high if found.high is not None else found.observed
+        return (end or 0.0) / max(found.limit, 1e-9)
+    end = found.low if found.low is not None else found.observed
+    return found.limit / max(end or 0.0, 1e-9)
+
+
+def worst_of(rows: Iterable[Row]) -> Row:
+    """The row that decides."""
+    return max(rows, key=lambda row: (row.outcome, strain(row)))
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What a finding says whatever came out."""
+
+    id: str
+    kind: str
+    title: str
+    limit: str = ""
+    source: str = ""
+
+
+def nothing(heading: Heading, why: str, advice: str = "") -> Finding:
+    """The finding of somebody who saw nothing."""
+    return Finding(
+        heading.id, heading.kind, heading.title, Outcome.INCONCLUSIVE, why, heading.limit, heading.source, why, advice
+    )
+
+
+def finding(case: Case, heading: Heading, rows: Sequence[Row], *, aside: Iterable[str] = ()) -> Finding:
+    """Add rows up: the worst decides, all are told, requests and log lines are added where one failed."""
+    if not rows:
+        return nothing(heading, "there was nothing to judge")
+    worst = worst_of(rows)
+    told = [row for row in rows if row.line or len(rows) > 1]
+    failed = [_line(row) for row in told if row.outcome is Outcome.FAILED]
+    others = [_line(row) for row in told if row.outcome is not Outcome.FAILED]
+    return Finding(
+        heading.id,
+        heading.kind,
+        heading.title,
+        overall(row.outcome for row in rows),
+        worst.seen,
+        worst.limit or heading.limit,
+        heading.source,
+        worst.why,
+        worst.advice,
+        worst.measure,
+        (*failed, *(_of_the_failed(case, rows) if worst.outcome is Outcome.FAILED else ()), *others, *aside),
+    )
+
+
+def _line(row: Row) -> str:
+    return f"{row.subject}: {row.line or row.seen}"
+
+
+def _of_the_failed(case: Case, rows: Sequence[Row]) -> Iterator[str]:
+    shown = [request for row in rows if row.outcome is Outcome.FAILED for request in row.examples]
+    yield from (case.example(request) for request in shown[:MOST_EXAMPLES])
+    yield from (f"{exit.service} ended by itself ({exit.how}): {line}" for exit in case.exits for line in exit.log[-5:])

@@ -1,0 +1,86 @@
+"""The answer in one sentence with figures, made of the findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.history.events import RunFailed, RunHalted, RunInterrupted
+from harness.judge import words
+from harness.judge.case import Case
+from harness.judge.verdict import Finding, Outcome, Word
+
+
+def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations: Sequence[Finding]) -> str:
+    """What a person would say who is asked how it went; `missing` is the evidence that is not there."""
+    match word:
+        case "passed":
+            return _passed(case, expectations)
+        case "failed":
+            return _failed(expectations)
+        case "inconclusive":
+            return _inconclusive(missing, expectations)
+        case "halted":
+            return _closed(f"The run was halted: {case.history.of(RunHalted)[0].reason}")
+        case "interrupted":
+            event = case.history.of(RunInterrupted)[0]
+            return f"The run was interrupted by {event.signal} {_when(case, event.at)}; what had been seen by then is below."
+        case "error":
+            failure = case.history.of(RunFailed)[0]
+            who = "The harness itself failed" if failure.defect else "The run could not go on"
+            return _closed(f"{who}: {failure.reason}")
+
+
+def _when(case: Case, at: float) -> str:
+    since = case.since_load(at)
+    return f"{since:.0f} s after the load began" if since >= 0 else "before the load began"
+
+
+def _closed(text: str) -> str:
+    text = text.strip().split("\n")[0].rstrip(".:; ")
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _passed(case: Case, expectations: Sequence[Finding]) -> str:
+    order = ("fallback", "error_rate", "response_time", "blast_radius", "invariant", "recovery")
+    found = sorted(expectations, key=lambda finding: order.index(finding.kind))
+    clauses = [_clause(finding) for finding in found]
+    told = clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])}, and {clauses[-1]}"
+    return _closed(told if case.experiment.faults else f"nothing was injected: {told}")
+
+
+def _clause(finding: Finding) -> str:
+    """What one expectation that passed adds to the answer."""
+    match finding.kind:
+        case "fallback":
+            observed = finding.measure.observed if finding.measure is not None else None
+            name = finding.title.removeprefix("fallback ")
+            return f"{words.share(observed or 0.0)} of {finding.source} were answered by {name}"
+        case "blast_radius":
+            named = finding.title.partition("stays with ")[2]
+            return f"the damage stayed with {named}" if named else "no journey was hurt"
+        case "recovery":
+            return f"all was well again {finding.seen}"
+        case "invariant":
+            return f"the data settled: {finding.title}"
+        case _:
+            return finding.seen
+
+
+def _failed(expectations: Sequence[Finding]) -> str:
+    failed = [finding for finding in expectations if finding.outcome is Outcome.FAILED]
+    first = failed[0]
+    others = f" ({words.count(len(failed) - 1, 'more expectation')} failed)" if len(failed) > 1 else ""
+    why = first.why or first.seen
+    return _closed(f"{first.title}: {why}{others}")
+
+
+def _inconclusive(missing: Sequence[Finding], expectations: Sequence[Finding]) -> str:
+    if missing:
+        return _closed(f"nothing can be concluded: {missing[0].why or missing[0].seen}")
+    open_ones = [finding for finding in expectations if finding.outcome is Outcome.INCONCLUSIVE]
+    if not open_ones:
+        return "Nothing was expected, so nothing was shown."
+    first = open_ones[0]
+    return _closed(
+        f"{len(open_ones)} of {len(expectations)} expectations could not be decided: {first.title}: {first.why or first.seen}"
+    )
