@@ -76,7 +76,7 @@ class Strike:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One moment to show on the time axis. `delay` counts from the begin or the healing of the fault before it."""
+    """One moment to show on the time axis. `delay` counts from what it follows: fault, healing, or end of the load."""
 
     label: str
     at: float
@@ -226,5 +226,6 @@ class Summary:
 
     def _delay(self, at: float) -> str:
         boundaries = [boundary for stretch in self.struck_time for boundary in stretch]
+        boundaries += [self.phases["drain"][0]] if "drain" in self.phases else []
         before = max((boundary for boundary in boundaries if boundary <= at), default=None)
         return "" if before is None else f"+{duration(at - before)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
@@ -28,6 +29,9 @@ SIDE_BY_SIDE = 100
 """From this width on what was seen stands beside what was expected, not under it."""
 
 MOST_DETAILS = 6
+DETAILS: dict[Outcome, int] = {Outcome.PASSED: 0, Outcome.INCONCLUSIVE: 2, Outcome.FAILED: MOST_DETAILS}
+
+_BEFORE_A_UNIT = re.compile(r"(?<=\d) (?=(?:ms|s|min|%|points|rows|requests)(?:\W|$))|(?<=[→·]) ")
 NARROWEST = 40
 
 
@@ -49,15 +53,18 @@ def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
     """Each expectation with what was seen beside it, or under it where there is no room; the worst nearest to the prompt."""
     room = (width - 6) * 9 // 20
     column = min(room, max((cell_len(clean(finding.title)) for finding in findings), default=0))
+    indent = INDENT if width < SIDE_BY_SIDE else INDENT + " " * (column + 2)
+    told = set()
     for finding in sorted(findings, key=lambda finding: finding.outcome):
         yield from _heading(finding, column, width)
+        if (finding.why, finding.advice) in told:
+            yield Text(f"{indent}for the same reason", "dim")
+        else:
+            yield from _reasons(finding, width, indent)
         if finding.outcome is not Outcome.PASSED:
-            yield from _reasons(finding, width, INDENT if width < SIDE_BY_SIDE else INDENT + " " * (column + 2))
-            yield from (
-                line
-                for detail in finding.details[:MOST_DETAILS]
-                for line in _wrapped(clean(detail, 300), width, INDENT + "  ", "dim")
-            )
+            told.add((finding.why, finding.advice))
+        for detail in finding.details[: DETAILS[finding.outcome]]:
+            yield from _wrapped(clean(detail, 300), width, INDENT + "  ", "dim")
     if findings:
         yield Text()
 
@@ -80,10 +87,12 @@ def _heading(finding: Finding, column: int, width: int) -> Iterator[Text]:
 
 
 def _reasons(finding: Finding, width: int, indent: str) -> Iterator[Text]:
+    """Why it did not pass, and what to do next."""
     if finding.why and finding.why != finding.seen:
         yield from _wrapped(clean(finding.why), width, indent)
     if finding.advice:
-        yield from _wrapped(f"→ {clean(finding.advice)}", width, indent, STYLES[finding.outcome])
+        for number, line in enumerate(_wrapped(clean(finding.advice), width - len(indent) - 2, "")):
+            yield Text.assemble(indent, ("→ " if number == 0 else "  ", STYLES[finding.outcome]), line)
 
 
 def _troubles(summary: Summary, width: int) -> Iterator[Text]:
@@ -118,14 +127,14 @@ def _last(history: History, verdict: Verdict, pieces: Iterable[str], width: int)
 
 
 def _wrapped(text: str, width: int, indent: str, style: str = "") -> Iterator[Text]:
-    """The text in lines, broken between words; a word that is too long stays whole, so that it can be copied."""
+    """The text in lines, broken between words, never before a unit; a word that is too long stays whole, to be copied."""
     room = max(10, width - len(indent))
     line = ""
-    for word in text.split():
+    for word in _BEFORE_A_UNIT.sub("\N{NO-BREAK SPACE}", text).split(" "):
         longer = f"{line} {word}" if line else word
         if line and cell_len(longer) > room:
-            yield Text(indent) + Text(line, style)
+            yield Text(indent) + Text(line.replace("\N{NO-BREAK SPACE}", " "), style)
             line = word
         else:
             line = longer
-    yield Text(indent) + Text(line, style)
+    yield Text(indent) + Text(line.replace("\N{NO-BREAK SPACE}", " "), style)

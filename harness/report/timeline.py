@@ -196,7 +196,7 @@ def _bands(summary: Summary, axis: TimeAxis) -> Iterable[Band]:
     for name, (begin, end) in summary.phases.items():
         if name in NOT_JUDGED:
             yield _band(begin, end, "idle", axis)
-        elif end - begin > 2 * GUARD_SECONDS and name != "fault":
+        elif end - begin > 2 * GUARD_SECONDS and not (name == "fault" and summary.strikes):
             yield _band(begin, begin + GUARD_SECONDS, "guard", axis)
             yield _band(end - GUARD_SECONDS, end, "guard", axis)
     for begin, end in summary.struck_time:

@@ -87,10 +87,21 @@ def amount(measure: Measure, value: float) -> str:
 
 
 def interval(measure: Measure) -> str:
-    """The 95 % interval in words; empty where there is none, or nothing but the value itself."""
-    if measure.low is None or measure.high is None or measure.low == measure.high:
+    """The 95 % interval in words, its unit said once; empty where there is none, or nothing but the value itself."""
+    low, high = measure.low, measure.high
+    if low is None or high is None or low == high:
         return ""
-    return f"{amount(measure, measure.low)} to {amount(measure, measure.high)}"
+    match measure.unit:
+        case "share":
+            return f"{low * 100:.1f} to {high * 100:.1f} %"
+        case "points":
+            return f"{low * 100:+.1f} to {high * 100:+.1f} points"
+        case "ratio":
+            return f"×{low:.2f} to ×{high:.2f}"
+        case "seconds" | "rows":
+            return f"{amount(measure, low)} to {amount(measure, high)}"
+        case _:
+            assert_never(measure.unit)
 
 
 def limit(measure: Measure) -> str:

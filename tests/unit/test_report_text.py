@@ -64,6 +64,16 @@ def test_each_line_that_did_not_pass_says_what_to_do_next() -> None:
     assert "→ raise load.rate, or phases.fault to 30s" in told
 
 
+def test_a_reason_that_many_share_is_told_once() -> None:
+    history, verdict = made_up("inconclusive")
+    unproved = [replace(one, outcome=Outcome.INCONCLUSIVE, why="not proved that fault was set") for one in verdict.expectations]
+
+    told = lines(history, replace(verdict, expectations=tuple(replace(one, advice="set one") for one in unproved)))
+
+    assert sum("not proved that fault was set" in line for line in told) == 1
+    assert sum("for the same reason" in line for line in told) == 3
+
+
 def test_what_failed_is_nearest_to_the_prompt() -> None:
     signs = [line[2] for line in lines(*made_up("failed")) if line[2:3] in ("✓", "?", "✗")]
 
