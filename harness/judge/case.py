@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from functools import cached_property
 from math import ceil
 
-from pydantic import ValidationError
-
 from harness.errors import UnreadableRun
 from harness.history.events import ServiceExited
 from harness.history.history import History, Window
@@ -31,7 +29,7 @@ class Case:
         self.history = history
         try:
             self.experiment = Experiment.model_validate(history.plan.get("experiment"))
-        except ValidationError as error:
+        except ValueError as error:
             raise UnreadableRun(f"the run's plan holds no experiment that can be read: {error}") from error
         self._plain = {request: plain for plain, request in self.experiment.system.journeys.items()}
         self._groups: dict[Window, dict[str, Group]] = {}
