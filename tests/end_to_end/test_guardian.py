@@ -37,14 +37,13 @@ guardian = start_guardian(run.path)
 launch = JournaledLaunch(journal)
 temporary = make_run_folder(journal)
 addresses = RunAddresses.claim()
-names = {"postgres": 5432, "redis": 6379, "deaf": 8000}
+names = {"redis": 6379} if sys.argv[2] == "tidy" else {"postgres": 5432, "redis": 6379, "deaf": 8000}
 own = {name: addresses.service(name, port) for name, port in names.items()}
-deaf = "{python} -c 'import signal, socket, time; signal.signal(15, 1); socket.create_server((\\"{host}\\", {port})); time.sleep(90)'"
-deaf = deaf.replace("socket.create_server", "s = socket.create_server")
+deaf = "signal.signal(15, 1); s = socket.create_server((sys.argv[1], int(sys.argv[2]))); time.sleep(90)"
 local = {
     "postgres": LocalService(provided="postgresql"),
     "redis": LocalService(provided="redis"),
-    "deaf": LocalService(command=deaf),
+    "deaf": LocalService(command=f"{{python}} -c 'import signal, socket, sys, time; {deaf}' {{host}} {{port}}"),
 }
 compose = Compose({name: ComposeService(name, ports=(port,)) for name, port in names.items()})
 system = LocalSystem(compose, local, (), {}, own, run.path, temporary)
@@ -87,17 +86,27 @@ class Harness:
         self.process.wait()
 
 
+StartHarness = Callable[[str], Harness]
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "run"
-    yield folder
-    if (folder / "undo.jsonl").exists():
-        groups = [undo for undo in UndoJournal(folder / "undo.jsonl").left().values() if isinstance(undo, EndProcessGroup)]
-        end_process_groups(groups, grace=0.1)
+def start(tmp_path: Path) -> Iterator[StartHarness]:
+    """Start a harness; whatever becomes of the test, nothing of it is left."""
+    started: list[Harness] = []
+
+    def start(ending: str) -> Harness:
+        started.append(Harness(tmp_path / "run", ending))
+        return started[-1]
+
+    yield start
+    for harness in started:
+        harness.kill()
+        left = UndoJournal(harness.folder / "undo.jsonl").left().values()
+        end_process_groups([undo for undo in left if isinstance(undo, EndProcessGroup)], grace=0.1)
 
 
-def test_ten_seconds_after_the_harness_was_killed_no_process_of_the_run_is_left(folder: Path) -> None:
-    harness = Harness(folder, "untidy")
+def test_ten_seconds_after_the_harness_was_killed_no_process_of_the_run_is_left(start: StartHarness) -> None:
+    harness = start("untidy")
     family = harness.family()
     assert len(family) > 8  # the harness, its guardian, Redis, the deaf one, and a database of several processes
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -106,7 +115,7 @@ def test_ten_seconds_after_the_harness_was_killed_no_process_of_the_run_is_left(
     harness.kill()
     wait_until(lambda: not family & process_table().keys(), seconds=10)
 
-    events = read_events(folder)
+    events = read_events(harness.folder)
     acted = [event for event in events if isinstance(event, GuardianActed)]
     undone = [event for event in events if isinstance(event, UndoDone)]
     assert [event.failed for event in acted] == [0]
@@ -114,14 +123,14 @@ def test_ten_seconds_after_the_harness_was_killed_no_process_of_the_run_is_left(
     assert {event.by for event in undone} == {"guardian"}
     assert [event for event in events if isinstance(event, UndoFailed)] == []
     assert not Path(harness.told["temporary"]).exists()
-    assert (folder / "logs" / "guardian.log").read_text() == ""
+    assert (harness.folder / "logs" / "guardian.log").read_text() == ""
 
 
-def test_a_harness_that_undid_everything_itself_leaves_the_guardian_nothing_to_do(folder: Path) -> None:
-    harness = Harness(folder, "tidy")
+def test_a_harness_that_undid_everything_itself_leaves_the_guardian_nothing_to_do(start: StartHarness) -> None:
+    harness = start("tidy")
 
     assert harness.process.wait(20) == 0
 
     assert harness.told["watched"] is True
     assert harness.told["guardian"] not in process_table()
-    assert [event for event in read_events(folder) if isinstance(event, GuardianActed)] == []
+    assert [event for event in read_events(harness.folder) if isinstance(event, GuardianActed)] == []
