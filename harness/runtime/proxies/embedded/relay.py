@@ -1,0 +1,419 @@
+"""One connection through a proxy: two sockets, two ways between them, and what the toxics make of it.
+
+The rules that keep it alive: an end that was closed by its peer may still be written to (half-close); `write_eof`
+is called once and never on a closing transport, for uvloop aborts the process otherwise; nobody is read from
+faster than the other side takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from random import Random
+from typing import Any, Protocol
+
+from harness.runtime.proxies.embedded.alarm import Alarm
+from harness.runtime.proxies.embedded.counts import Counts
+from harness.runtime.proxies.embedded.stages import Passage, Stage, stage_for
+from harness.runtime.proxies.embedded.tap import Tap
+from harness.runtime.proxies.embedded.toxics import Toxic
+
+DIAL_WITHIN = 30.0
+"""Seconds for reaching the upstream; longer than callers usually wait, so that a silent one looks silent."""
+
+MOST_HELD = 8 * 1024 * 1024
+"""Bytes that latency may hold back in one direction of one connection before its source is no longer read."""
+
+_DIALLING, _FULL, _HELD = 1, 2, 4
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Edge(Protocol):
+    """What a connection needs to know of the proxy it belongs to."""
+
+    loop: asyncio.AbstractEventLoop
+    alarm: Alarm
+    random: Random
+    upstream: tuple[str, int]
+    connections: set[Connection]
+
+    def counts_for(self, source: str) -> Counts:
+        """Where a connection from this address is counted."""
+        ...
+
+    def toxics_of(self, stream: str) -> list[Toxic]:
+        """The toxics of one direction, in the order in which they act."""
+        ...
+
+
+class End(asyncio.Protocol):
+    """One socket of a connection. What it reads goes out by `out`; what is written to it came by `into`."""
+
+    __slots__ = ("connection", "eof_sent", "into", "out", "tap", "transport")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.transport: Any = None
+        self.eof_sent = False
+        self.out: Direction
+        self.into: Direction
+        self.tap: Tap | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.connection.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        tap = self.tap
+        if tap is not None and tap.on:
+            tap.read_requests(data)
+        self.out.first.feed(data)
+
+    def eof_received(self) -> bool:
+        if not self.out.ended:
+            self.out.ended = True
+            self.out.first.finish()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- every end of it is the same
+        self.transport = None
+        self.connection.lost(self)
+
+    def pause_writing(self) -> None:
+        self.into.block(_FULL)
+
+    def resume_writing(self) -> None:
+        self.into.unblock(_FULL)
+
+    def send_eof(self) -> None:
+        """Close this end for writing, its peer may go on sending."""
+        if self.transport is not None and not self.eof_sent and not self.transport.is_closing():
+            self.eof_sent = True
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close once everything has been written."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def reset(self) -> None:
+        """Close now, with a reset."""
+        if self.transport is not None:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None and not self.transport.is_closing():
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+
+
+class Outlet:
+    """The end of a direction: what comes here has passed, is counted, and is written."""
+
+    __slots__ = ("_direction", "finished")
+
+    def __init__(self, direction: Direction) -> None:
+        self._direction = direction
+        self.finished = False
+
+    def feed(self, data: bytes) -> None:
+        direction = self._direction
+        transport = direction.dest.transport
+        if transport is None or transport.is_closing():
+            return
+        if direction.is_up:
+            direction.counts.bytes_up += len(data)
+        else:
+            direction.counts.bytes_down += len(data)
+            tap = direction.tap
+            if tap is not None and tap.on:
+                tap.read_answers(data)
+        transport.write(data)
+
+    def finish(self) -> None:
+        self.finished = True
+        self._direction.connection.finished(self._direction)
+
+
+class Direction:
+    """One way of a connection: from a source through its stages to the outlet. This is the `Way` of its stages."""
+
+    __slots__ = (
+        "_blocked",
+        "_held",
+        "_stages",
+        "alarm",
+        "connection",
+        "counts",
+        "dest",
+        "ended",
+        "first",
+        "is_up",
+        "outlet",
+        "random",
+        "source",
+        "stream",
+        "tap",
+    )
+
+    def __init__(self, connection: Connection, stream: str, source: End, dest: End) -> None:
+        self.connection, self.stream, self.source, self.dest = connection, stream, source, dest
+        self.is_up = stream == "upstream"
+        self.counts: Counts
+        self.tap: Tap | None = None
+        self.alarm, self.random = connection.edge.alarm, connection.edge.random
+        self.outlet = Outlet(self)
+        self.first: Passage = self.outlet
+        self.ended = False
+        self._stages: dict[str, Stage] = {}
+        self._blocked = 0
+        self._held = 0
+        source.out = self
+        dest.into = self
+
+    def add(self, toxic: Toxic) -> None:
+        """Let a toxic act from now on, behind those that do already, if this connection is among those it strikes."""
+        if toxic.toxicity < 1 and self.random.random() >= toxic.toxicity:
+            return
+        stage = stage_for(toxic.effect, self, self.outlet)
+        if self._stages:
+            next(reversed(self._stages.values())).next = stage
+        else:
+            self.first = stage
+        self._stages[toxic.name] = stage
+
+    def change(self, toxic: Toxic, was: Toxic) -> None:
+        """A toxic's attributes or its toxicity were changed; connections are drawn anew only where the latter was."""
+        stage = self._stages.get(toxic.name)
+        if stage is not None:
+            stage.change(toxic.effect)
+        if toxic.toxicity != was.toxicity:
+            struck = self.random.random() < toxic.toxicity
+            if stage is not None and not struck:
+                self.remove(toxic.name)
+            elif stage is None and struck:
+                self.add(Toxic(toxic.name, toxic.stream, 1.0, toxic.effect))
+
+    def remove(self, name: str) -> None:
+        """A toxic acts no more; what it held passes, what it lost stays lost."""
+        stage = self._stages.pop(name, None)
+        if stage is None:
+            return
+        stage.remove()
+        self._join()
+
+    def drop(self) -> None:
+        """The connection is over: nothing passes any more."""
+        for stage in self._stages.values():
+            stage.drop()
+        self._stages.clear()
+        self.first = self.outlet
+
+    def hold(self, size: int) -> None:
+        self._held += size
+        if self._held > MOST_HELD:
+            self.block(_HELD)
+        elif self._blocked & _HELD and self._held <= MOST_HELD // 2:
+            self.unblock(_HELD)
+
+    def cut(self) -> None:
+        self.connection.cut()
+
+    def reset(self) -> None:
+        self.connection.reset()
+
+    def block(self, reason: int) -> None:
+        """Read no more from the source, for this reason."""
+        if not self._blocked:
+            self._reading(pause=True)
+        self._blocked |= reason
+
+    def unblock(self, reason: int) -> None:
+        """This reason not to read is over."""
+        if self._blocked:
+            self._blocked &= ~reason
+            if not self._blocked:
+                self._reading(pause=False)
+
+    def _reading(self, *, pause: bool) -> None:
+        transport = self.source.transport
+        if transport is None or self.ended or transport.is_closing():
+            return
+        if pause:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
+    def _join(self) -> None:
+        following: Passage = self.outlet
+        for stage in reversed(self._stages.values()):
+            stage.next = following
+            following = stage
+        self.first = following
+
+
+class Early:
+    """Keeps what a client sends before its upstream is reached; after the first chunk the client is no longer read."""
+
+    __slots__ = ("_direction", "chunks")
+
+    def __init__(self, direction: Direction) -> None:
+        self._direction = direction
+        self.chunks: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        self.chunks.append(data)
+        self._direction.block(_DIALLING)
+
+    def finish(self) -> None:
+        """The direction remembers its end by itself."""
+
+
+class Connection:
+    """One client's connection through a proxy, from its being accepted until both sockets are gone."""
+
+    __slots__ = ("_concluded", "_dial", "_early", "_over", "_tap", "client", "counts", "down", "edge", "server", "up")
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.client, self.server = End(self), End(self)
+        self.up = Direction(self, "upstream", self.client, self.server)
+        self.down = Direction(self, "downstream", self.server, self.client)
+        self._early: Early | None = Early(self.up)
+        self.up.first = self._early
+        self._dial: asyncio.Task[None] | None = None
+        self._over = self._concluded = False
+
+    def made(self, end: End) -> None:
+        """A socket of this connection is there."""
+        if end is self.client:
+            self.edge.connections.add(self)
+            self._count_in(end.transport.get_extra_info("peername"))
+            self._dial = self.edge.loop.create_task(self._reach_upstream())
+        elif self._over:
+            end.abort()
+        else:
+            self._begin()
+
+    def lost(self, end: End) -> None:
+        """A socket of this connection is gone: what it had sent still arrives, then the other is closed."""
+        if not self._over:
+            self._close_after(end.out)
+        if self.client.transport is None and self.server.transport is None:
+            self._conclude()
+
+    def finished(self, direction: Direction) -> None:
+        """The last byte of a direction has passed."""
+        if self.up.outlet.finished and self.down.outlet.finished:
+            self.client.close()
+            self.server.close()
+        elif direction.source.transport is None:
+            direction.dest.close()
+        else:
+            direction.dest.send_eof()
+
+    def cut(self) -> None:
+        """Close both ends now, because of a fault."""
+        self._end(End.abort)
+
+    def reset(self) -> None:
+        """Reset both ends now, because of a fault."""
+        self._end(End.reset)
+
+    def add(self, toxic: Toxic) -> None:
+        """A toxic was added to the proxy. Before the upstream is reached none acts; then all do."""
+        if self._is_through:
+            self._direction(toxic).add(toxic)
+
+    def change(self, toxic: Toxic, was: Toxic) -> None:
+        """A toxic of the proxy was changed."""
+        if self._is_through:
+            self._direction(toxic).change(toxic, was)
+
+    def remove(self, toxic: Toxic) -> None:
+        """A toxic of the proxy was removed."""
+        if self._is_through:
+            self._direction(toxic).remove(toxic.name)
+
+    @property
+    def _is_through(self) -> bool:
+        return self._early is None and not self._over
+
+    def _direction(self, toxic: Toxic) -> Direction:
+        return self.up if toxic.stream == "upstream" else self.down
+
+    def _count_in(self, source: tuple[Any, ...] | None) -> None:
+        self.counts = self.up.counts = self.down.counts = self.edge.counts_for(source[0] if source else "")
+        self._tap = self.client.tap = self.down.tap = Tap(self.counts)
+        self.counts.accepted += 1
+        self.counts.open += 1
+
+    async def _reach_upstream(self) -> None:
+        host, port = self.edge.upstream
+        try:
+            async with asyncio.timeout(DIAL_WITHIN):
+                await self.edge.loop.create_connection(lambda: self.server, host, port)
+        except (OSError, TimeoutError, ValueError):  # the last for a name that can be none
+            self._turn_away()
+        finally:
+            self._dial = None
+
+    def _turn_away(self) -> None:
+        """The upstream cannot be reached: a client that has sent something is reset, as its own kernel would do."""
+        self._over = True
+        if self._early is not None and self._early.chunks:
+            self.client.reset()
+        else:
+            self.client.abort()
+
+    def _begin(self) -> None:
+        early, self._early = self._early, None
+        self.up.first = self.up.outlet
+        for direction in (self.up, self.down):
+            for toxic in self.edge.toxics_of(direction.stream):
+                direction.add(toxic)
+        for chunk in early.chunks if early else ():
+            self.up.first.feed(chunk)
+        if self.up.ended:
+            self.up.first.finish()
+        self.up.unblock(_DIALLING)
+
+    def _close_after(self, direction: Direction) -> None:
+        if self._early is not None:
+            self._stop_dialling()
+            self._over = True
+        elif not direction.ended:
+            direction.ended = True
+            direction.first.finish()
+        elif direction.outlet.finished:
+            direction.dest.close()
+
+    def _end(self, how: Callable[[End], None]) -> None:
+        if self._over:
+            return
+        self._over = True
+        self.counts.cut += 1
+        self._stop_dialling()
+        self.up.drop()
+        self.down.drop()
+        how(self.client)
+        how(self.server)
+
+    def _stop_dialling(self) -> None:
+        if self._dial is not None:
+            self._dial.cancel()
+
+    def _conclude(self) -> None:
+        if self._concluded:
+            return
+        self._over = self._concluded = True
+        self.up.drop()
+        self.down.drop()
+        self._tap.end()
+        self.counts.open -= 1
+        self.edge.connections.discard(self)
