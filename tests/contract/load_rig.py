@@ -48,7 +48,7 @@ def start_process(
 
 
 class Server:
-    """Answers on loopback as the path asks: /ok /hole /trickle /status/N /reset /close /cut; all wait while it is stalled."""
+    """Answers on loopback as the path asks: /ok /hole /trickle /status/N /reset /close /cut /nonsense; all wait while it is stalled."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[float, str, dict[str, str]]] = []
@@ -116,7 +116,9 @@ class Server:
             linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
-        if path in {"/reset", "/close"}:
+        if path == "/nonsense":
+            writer.write(b"this is no HTTP\r\n\r\n")
+        if path in {"/reset", "/close", "/nonsense"}:
             return False
         if path in {"/cut", "/trickle"}:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")

@@ -99,7 +99,7 @@ class Agent:
         self.ledger = Ledger(Path(settings["records"]), Marks(settings["marks"]), self._cannot_write)
         rate = settings["rate"]
         offsets = arrival_offsets(rate, settings["arrivals"], settings["seed"]) if rate is not None else None
-        self.pace = Pace(offsets, StopUser)
+        self.pace = Pace(offsets, settings["seed"], StopUser)
         self.watch = Watch(self.ledger, self.pace, settings["seed"], settings["timeout"], StopUser)
         self.served = 0
         self.raised = 0
@@ -235,7 +235,7 @@ class Agent:
         """End in good order: nothing new, then what is open, then the users, then Locust."""
         self._end_arrivals(at)
         patience = now() + self.settings["timeout"] + 2 * DEADLINE_GRACE
-        gevent.sleep(0)
+        gevent.sleep(0.005)  # whoever was given an arrival just now sends it first
         while self.ledger.open and now() < patience:
             gevent.sleep(0.01)
         self.ledger.finish_open()

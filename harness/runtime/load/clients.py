@@ -61,8 +61,8 @@ class Watch:
     def begin(self, client: Client, session: Any, method: str, url: str, given: dict[str, Any]) -> Exchange:
         """Enter a request that is about to be sent; adds its trace to what is `given`."""
         turn: Turn | None = getattr(session.user, TURN, None)
-        if turn is not None and turn.running and self.pace.ending:
-            raise self._end_user()
+        if turn is not None and turn.running and turn.requested and self.pace.ending:
+            raise self._end_user()  # what is chained to an arrival ends with the load; the arrival itself is still sent
         trace = self._trace(client, session, given)
         start = now()
         due = turn.take_due(start) if turn is not None else start

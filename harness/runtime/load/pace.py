@@ -7,13 +7,14 @@ In the closed model the users' own waits stay, and only begin and end are ours.
 
 from __future__ import annotations
 
+import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
-from gevent.event import Event
-from gevent.queue import Queue
+from gevent.event import AsyncResult
 
 from harness.runtime.load.ledger import Exchange, now
 
@@ -53,17 +54,18 @@ class Turn:
 class Pace:
     """Begin and end of the load, and in the open model the arrivals between them."""
 
-    def __init__(self, offsets: Iterator[float] | None, end_user: Callable[[], BaseException]) -> None:
+    def __init__(self, offsets: Iterator[float] | None, seed: int, end_user: Callable[[], BaseException]) -> None:
         self._offsets = offsets
+        self._seed = seed
         self._end_user = end_user
-        self._begun = Event()
-        self._queue: Any = Queue()
+        self._line: deque[Any] = deque()
+        self._late: deque[float] = deque()
         self._dispatcher: Any = None
-        self.begin = 0.0
-        self.ending = False
-        self.idle = 0
-        self.scheduled = 0
         self._lag = 0.0
+        self.begin = 0.0
+        self.has_begun = False
+        self.ending = False
+        self.scheduled = 0
 
     @property
     def is_open(self) -> bool:
@@ -71,16 +73,24 @@ class Pace:
         return self._offsets is not None
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the first arrival was announced; requests before that are of users getting ready."""
-        return bool(self._begun.is_set())
+    def idle(self) -> int:
+        """How many users wait for their turn."""
+        return len(self._line)
 
     def go(self, at: float) -> None:
-        """The first arrival is due at `at`."""
-        self.begin = at
-        self._begun.set()
-        if self._offsets is not None and self._dispatcher is None and not self.ending:
+        """The first arrival is due at `at`.
+
+        Users were made class by class, and stand so in line; left like that, the mix of classes would swing with
+        every round of the line.
+        """
+        if self.has_begun or self.ending:
+            return
+        self.begin, self.has_begun = at, True
+        random.Random(self._seed).shuffle(self._line)  # noqa: S311 - an order, not a secret
+        if self._offsets is not None:
             self._dispatcher = gevent.spawn(self._dispatch, self._offsets)
+        else:
+            self._wake_all(at)
 
     def next_turn(self, last: Turn | None) -> Turn:
         """Wait until it is this user's turn; raises the exception that ends a user when the load is over."""
@@ -88,60 +98,65 @@ class Pace:
             gevent.sleep(0)
             last.handed_on, last.running = last.handed_on + 1, True
             return last
-        if self.is_open:
-            return self._next_arrival()
-        self._wait_for_begin()
-        if self.ending:
-            raise self._end_user()
-        return Turn(None, now())
+        if not self.is_open:
+            return self._turn_of_own()
+        due = self._late.popleft() if self._late else self._wait_in_line()
+        began = now()
+        self._lag = max(self._lag, began - due)
+        return Turn(due, began)
 
     def end(self, at: float) -> list[float]:
         """No further arrival. Wakes every idle user to its end; returns the arrivals that were due and that nobody took."""
         self.ending = True
         if self._dispatcher is not None:
             self._dispatcher.kill()
-        waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-        self._begun.set()
-        for _ in range(self.idle):
-            self._queue.put(_END)
-        late = [due for due in waiting if due > at]
-        self.scheduled -= len(late)
-        return [due for due in waiting if due <= at]
+        self._wake_all(_END)
+        late, too_late = [due for due in self._late if due <= at], [due for due in self._late if due > at]
+        self._late.clear()
+        self.scheduled -= len(too_late)
+        return late
 
     def worst_lag(self) -> float:
         """The largest distance between a due time and its turn since the last call, arrivals still waiting included."""
-        waiting = self._queue.peek_nowait() if self.is_open and self._queue.qsize() else None
-        lag = max(self._lag, now() - waiting) if waiting is not None else self._lag
+        lag = max(self._lag, now() - self._late[0]) if self._late else self._lag
         self._lag = 0.0
         return lag
 
-    def _next_arrival(self) -> Turn:
-        self.idle += 1
+    def _turn_of_own(self) -> Turn:
+        if not self.has_begun:
+            _sleep_until(self._wait_in_line())
+        if self.ending:
+            raise self._end_user()
+        return Turn(None, now())
+
+    def _wait_in_line(self) -> float:
+        if self.ending:
+            raise self._end_user()
+        place = AsyncResult()
+        self._line.append(place)
         try:
-            due: float | None = _END if self.ending else self._queue.get()
-        finally:
-            self.idle -= 1
+            due: float | None = place.get()
+        except BaseException:
+            if place in self._line:
+                self._line.remove(place)
+            raise
         if due is _END:
             raise self._end_user()
-        began = now()
-        self._lag = max(self._lag, began - due)
-        return Turn(due, began)
+        return due
 
-    def _wait_for_begin(self) -> None:
-        self.idle += 1
-        try:
-            self._begun.wait()
-            if not self.ending:
-                _sleep_until(self.begin)
-        finally:
-            self.idle -= 1
+    def _wake_all(self, told: float | None) -> None:
+        while self._line:
+            self._line.popleft().set(told)
 
     def _dispatch(self, offsets: Iterator[float]) -> None:
         for offset in offsets:
             due = self.begin + offset
             _sleep_until(due)
             self.scheduled += 1
-            self._queue.put(due)
+            if self._line:
+                self._line.popleft().set(due)
+            else:
+                self._late.append(due)
 
 
 def _sleep_until(moment: float) -> None:
