@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,8 @@ def _why_not(name: str, argv: Sequence[str], environment: Mapping[str, str], fol
     command = argv[0] if argv else "(an empty command)"
     if folder is not None and not folder.is_dir():
         return f"{name}: expected a folder {folder} to run in, found none"
-    if isinstance(error, FileNotFoundError):
+    missing = "/" not in command and shutil.which(command, path=environment.get("PATH", os.defpath)) is None
+    if missing or isinstance(error, FileNotFoundError):
         return (
             f"{name}: expected a program {command}, found none on the PATH {environment.get('PATH', os.defpath)}; "
             f"install it, or mend the command"
