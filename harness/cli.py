@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from harness import __version__
-from harness.errors import CouldNotRun, HarnessError, InvalidFile
+from harness.errors import CouldNotRun, HarnessError, InvalidFile, Problem
 
 if TYPE_CHECKING:
     from harness.experiment import Options, Run
@@ -161,19 +161,17 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
                 terminal.tell(finished)
             if stop.signal is not None:
                 break
-    _hand_on(runs, junit_xml)
+    _hand_on(runs, junit_xml, strict=strict)
     raise click.exceptions.Exit(_worst([finished.verdict.exit_code for finished in runs], strict=strict))
 
 
-def _hand_on(runs: Sequence[Run], junit: Path | None) -> None:
-    """Copies for CI: JUnit where it was asked for, the summary where GitHub wants it."""
-    from harness.experiment import JUNIT, MARKDOWN
+def _hand_on(runs: Sequence[Run], junit: Path | None, *, strict: bool) -> None:
+    """For CI: one JUnit file of all runs where it was asked for, the summaries where GitHub wants them."""
+    from harness.experiment import MARKDOWN, joined_junit
 
     if junit is not None:
-        from harness.report.junit import joined
-
         junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_text(joined([(finished.folder / JUNIT).read_text(encoding="utf-8") for finished in runs]), encoding="utf-8")
+        junit.write_text(joined_junit(runs, strict=strict), encoding="utf-8")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:
@@ -246,7 +244,7 @@ def validate(files: Sequence[Path]) -> None:
     from harness.model.resolving import resolve
     from harness.plan.planning import plan_of
 
-    problems = []
+    problems: list[Problem] = []
     for file in files:
         try:
             resolved = resolve(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from harness.model.resolving import Resolved, resolve
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
 from harness.report.html import html_report
-from harness.report.junit import junit_xml
+from harness.report.junit import Undecided, joined, junit_xml
 from harness.report.markdown import markdown_summary
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
@@ -109,8 +109,8 @@ class Stage:
         folder.write("compose.json", _compose_json(resolved.system.compose))
         decided = plan_to_json(plan)
         folder.write(PLAN, decided)
-        watches = [LiveJudge(json.loads(decided)), self.audience(plan)]
-        recorder = Recorder(folder, [watch for watch in watches if watch is not None])
+        watcher = self.audience(plan)
+        recorder = Recorder(folder, LiveJudge(json.loads(decided)), *([watcher] if watcher is not None else []))
         try:
             carry_out(plan, self._setting(resolved, folder.path.name), recorder, self.stop)
         finally:
@@ -144,9 +144,15 @@ def judge_folder(folder: Path, command: str | None = None) -> Run:
         command = command_for(Path("scenarios") / f"{experiment['name']}.yaml", experiment["seed"])
     _write(folder / VERDICT, verdict_to_json(verdict))
     _write(folder / JUNIT, junit_xml(history, verdict))
-    _write(folder / MARKDOWN, markdown_summary(history, verdict))
+    _write(folder / MARKDOWN, markdown_summary(history, verdict, command))
     _write(folder / HTML, html_report(history, verdict, command))
     return Run(folder, verdict, command)
+
+
+def joined_junit(runs: Sequence[Run], *, strict: bool) -> str:
+    """One JUnit document for several runs; `strict` tells what could not be decided as failed."""
+    undecided = Undecided.FAILURE if strict else Undecided.SKIPPED
+    return joined([junit_xml(read_history(run.folder), run.verdict, undecided) for run in runs])
 
 
 def _write(path: Path, text: str) -> None:

@@ -32,7 +32,7 @@ class Terminal:
         """What watches the run that is about to begin."""
         if self._quiet:
             return None
-            from harness.report.live import LiveView
+        from harness.report.live import LiveView
 
         view = LiveView(plan.model_dump(mode="json"))
         if self._console.is_terminal:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement, fromstring, indent, tostring
 
 from harness.history.history import History
 from harness.judge.verdict import Finding, Outcome, Verdict
@@ -90,3 +91,19 @@ def _mark(case: Element, finding: Finding, tag: str) -> None:
         mark.set("type", finding.outcome.word)
     lines = [finding.why, f"→ {finding.advice}" if finding.advice else "", *finding.details]
     mark.text = "\n".join(_safe(line) for line in lines if line)
+
+
+def joined(documents: Sequence[str]) -> str:
+    """One document with the suites of several."""
+    suites = Element("testsuites", name="chaos")
+    totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    seconds = 0.0
+    for document in documents:
+        for suite in fromstring(document.partition("?>")[2]):  # noqa: S314 - written by junit_xml
+            suites.append(suite)
+            totals = {name: total + int(suite.get(name, "0")) for name, total in totals.items()}
+            seconds += float(suite.get("time", "0"))
+    for name, total in totals.items():
+        suites.set(name, str(total))
+    suites.set("time", f"{seconds:.3f}")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(suites, encoding="unicode") + "\n"

@@ -142,7 +142,7 @@ class Load(Protocol):
 
 
 class Watch(Protocol):
-    """Sees everything while it happens, and may ask the run to end early."""
+    """Sees everything while it happens."""
 
     def see_event(self, event: Event) -> None:
         """An event or sample was recorded."""
@@ -151,6 +151,10 @@ class Watch(Protocol):
     def see_requests(self, requests: Sequence[Request]) -> None:
         """Requests were recorded."""
         ...
+
+
+class Gate(Watch, Protocol):
+    """A watch that may ask the run to end early: where a judgement is needed while the run goes on."""
 
     def halt_before_injection(self) -> str | None:
         """Asked once, when the baseline is over: why nothing must be injected, or None."""

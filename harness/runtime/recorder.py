@@ -12,15 +12,16 @@ from typing import Any
 from harness.history.events import Event
 from harness.history.requests import Request, request_from_data
 from harness.history.store import RunFolder
-from harness.runtime.ports import Watch
+from harness.runtime.ports import Gate, Watch
 
 
 class Recorder:
     """The one way into the history. May be called from any thread."""
 
-    def __init__(self, folder: RunFolder, watches: Sequence[Watch]) -> None:
+    def __init__(self, folder: RunFolder, gate: Gate, *watches: Watch) -> None:
         self.folder = folder
-        self._watches = tuple(watches)
+        self._gate = gate
+        self._watches = (gate, *watches)
         self._lock = threading.Lock()
 
     def record(self, event: Event) -> None:
@@ -38,10 +39,9 @@ class Recorder:
                     watch.see_requests(requests)
 
     def reason_to_halt(self) -> str | None:
-        """Why nothing must be injected, where a watch says so."""
+        """Why nothing must be injected, where the gate says so."""
         with self._lock:
-            reasons = [watch.halt_before_injection() for watch in self._watches]
-        return next((reason for reason in reasons if reason), None)
+            return self._gate.halt_before_injection()
 
 
 class RequestTail:

@@ -22,7 +22,7 @@ from harness.plan.plan import Plan, PlannedProxy, WatchCounter
 from harness.runtime.driver import Driver, Halt, World
 from harness.runtime.guardian import start_guardian
 from harness.runtime.load.locust import LocustLoad
-from harness.runtime.ports import Address, ProxyMade
+from harness.runtime.ports import Address, Proxies, ProxyMade
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.starting import StartedEngine, start_embedded
 from harness.runtime.recorder import Recorder, RequestTail, now
@@ -31,6 +31,10 @@ from harness.runtime.services.addresses import RunAddresses
 from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
 from harness.runtime.stopping import Stop, Stopped
 from harness.runtime.undo import EndProcessGroup, RestoreProxies, UndoJournal, make_run_folder
+
+
+GROUPS = {"proxy engine": "proxies", "load": "load"}
+"""What the processes that are no services are called, and what they count as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class _LocalRun:
         self._journal = journal
         self._launch = JournaledLaunch(journal)
         self._addresses: RunAddresses | None = None
+        self._engine: StartedEngine | None = None
         self._driver: Driver | None = None
         self._sampler: Sampler | None = None
 
@@ -116,7 +121,7 @@ class _LocalRun:
         addresses = self._addresses = RunAddresses.claim()
         system = self._local_system(addresses)
         engine = self._start_engine(addresses)
-        engine.proxies.create(_proxies_to_make(self._plan, system, addresses))
+        engine.create(_proxies_to_make(self._plan, system, addresses))
         services = LocalServices(system, self._launch, self._recorder.record, self._recorder.folder.log_file)
         self._stop.wait_for(services.start, services.give_up)
         load = LocustLoad(self._launch, self._setting.locustfile.parent, self._recorder.folder.log_file("load"))
@@ -126,9 +131,9 @@ class _LocalRun:
         load.start(arrivals, f"http://{system.proxies[entry]}", _marks(self._plan), records)
         self._stop.check()
         self._recorder.record(SystemReady(now(), time.monotonic() - began))
-        world = World(engine.proxies, services, load, dict(system.proxies), addresses.probe_source)
+        world = World(engine, services, load, dict(system.proxies), addresses.probe_source)
         counters = [seen for seen in self._plan.observations if isinstance(seen, WatchCounter)]
-        self._sampler = Sampler(self._recorder, engine.proxies, services, counters)
+        self._sampler = Sampler(self._recorder, engine, services, counters)
         self._driver = Driver(self._plan, world, self._recorder, self._stop, self._sampler)
         self._sampler.begin(RequestTail(records), MachineWatch(self._groups))
         self._driver.drive()
@@ -143,6 +148,8 @@ class _LocalRun:
 
     def collect(self) -> None:
         """After the undo: give back the addresses, and take note of the processes that ended."""
+        if self._engine is not None:
+            self._engine.stop()
         if self._addresses is not None:
             self._addresses.close()
         self._launch.collect()
@@ -161,17 +168,18 @@ class _LocalRun:
             overrides=setting.overrides,
         )
 
-    def _start_engine(self, addresses: RunAddresses) -> StartedEngine:
+    def _start_engine(self, addresses: RunAddresses) -> Proxies:
         self._journal.before(RestoreProxies(addresses.control_url))
         log = self._recorder.folder.log_file("proxies")
-        return start_embedded(self._launch, addresses.control, log, addresses.probe_source)
+        self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source)
+        return self._engine.engine
 
     def _groups(self) -> Mapping[str, Sequence[int]]:
         """The processes of this run by what they are, for telling who uses the machine."""
         groups: dict[str, list[int]] = {"proxies": [], "load": [], "system": []}
         for undo in self._journal.left().values():
             if isinstance(undo, EndProcessGroup):
-                groups.get(undo.name, groups["system"]).append(undo.pid)
+                groups[GROUPS.get(undo.name, "system")].append(undo.pid)
         return groups
 
 
