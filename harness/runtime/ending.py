@@ -8,6 +8,7 @@ ten processes take no longer than one.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -22,6 +23,9 @@ GRACE_SECONDS = 3.0
 
 KILL_SECONDS = 2.0
 """How long the kernel may take to end what was killed."""
+
+SHARED_MEMORY_LINE = 6
+IPC_RMID = 0
 
 PROC = Path("/proc")
 POLL_SECONDS = 0.02
@@ -188,3 +192,16 @@ def kill_dwellers(folder: Path) -> None:
         with suppress(OSError):
             if f"{(PROC / str(process.pid) / 'cwd').readlink()}/".startswith(inside):
                 _send(process, signal.SIGKILL)
+
+
+def free_shared_memory(folder: Path) -> None:
+    """Give back the shared memory of a PostgreSQL server in `folder` that was killed before it could do so.
+
+    The lock file that it left tells the memory's key and number; where they no longer belong together, it is gone.
+    """
+    for lock in folder.glob("*/data/postmaster.pid"):
+        with suppress(OSError, ValueError, IndexError):
+            key, number = map(int, lock.read_text().splitlines()[SHARED_MEMORY_LINE].split())
+            libc = ctypes.CDLL(None)
+            if libc.shmget(ctypes.c_int(key), ctypes.c_size_t(0), 0) == number:
+                libc.shmctl(number, IPC_RMID, None)

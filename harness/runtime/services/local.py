@@ -30,7 +30,7 @@ from harness.runtime.services.environment import Surroundings, environment_of
 from harness.runtime.services.postgresql import Postgresql, contents_of
 from harness.runtime.services.redis import Redis, redis_passwords
 from harness.runtime.services.spot import Spot
-from harness.runtime.services.waiting import how_it_ended, tail_of
+from harness.runtime.services.waiting import how_it_ended, listening_outside, tail_of
 
 READY_SECONDS = 30.0
 """How long a service may take to become ready, where its health check does not ask for more."""
@@ -261,6 +261,11 @@ class LocalServices:
         self._tell(ServiceStarted(time.time(), service.name, service.process.pid, str(service.spot.address)))
         service.started.set()
         self._wait_until_ready(service, began + service.patience)
+        if outside := listening_outside(service.process.pid):
+            raise CouldNotRun(
+                f"service {service.name} listens at {', '.join(outside)}, where others on the network reach it; expected "
+                f"loopback alone: let its command listen at {{host}} and {{port}}"
+            )
         self._tell(ServiceReady(time.time(), service.name, time.monotonic() - began))
         service.ready.set()
 

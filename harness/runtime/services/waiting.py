@@ -6,8 +6,9 @@ import os
 import re
 import signal
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
+from ipaddress import ip_address
 from pathlib import Path
 
 from harness.runtime.ports import Address
@@ -47,6 +48,27 @@ def why_no_pong(address: Address) -> str | None:
     except OSError as error:
         return f"PING to {address} found {_in_words(error)}"
     return None if answer.startswith((b"+PONG", b"-NOAUTH")) else f"PING to {address} was answered {answer!r}"
+
+
+def listening_outside(pid: int) -> tuple[str, ...]:
+    """The addresses outside loopback at which a process or one that descends from it listens."""
+    import psutil
+
+    found = set()
+    with suppress(psutil.Error):
+        first = psutil.Process(pid)
+        for process in (first, *first.children(recursive=True)):
+            with suppress(psutil.Error):
+                listeners = [one.laddr for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+                found |= {f"{listener.ip}:{listener.port}" for listener in listeners if not is_loopback(listener.ip)}
+    return tuple(sorted(found))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone, written as IPv4, as IPv6, or as the one in the other."""
+    address = ip_address(host)
+    inside = getattr(address, "ipv4_mapped", None) or address
+    return inside.is_loopback
 
 
 def _in_words(error: Exception) -> str:
