@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from harness.history.requests import Request
@@ -45,21 +46,25 @@ def measure(unit: Unit, observed: float, interval: Interval, limit: float, bound
     return Measure(unit, finite(observed), finite(interval.low), finite(interval.high), limit, bound)
 
 
-def strain(row: Row) -> float:
-    """How near a row comes to its limit, or how far it goes beyond it; picks the worst among rows of one outcome."""
-    found = row.measure
-    if found is None:
+def strain(found: Measure | None) -> float:
+    """How near what was observed comes to its limit, or how far it goes beyond; picks the worst among equals."""
+    if found is None or found.observed is None:
         return 0.0
     if found.bound == "max":
-        end = found.high if found.high is not None else found.observed
-        return (end or 0.0) / max(found.limit, 1e-9)
-    end = found.low if found.low is not None else found.observed
-    return found.limit / max(end or 0.0, 1e-9)
+        return found.observed / max(found.limit, 1e-9)
+    return found.limit / max(found.observed, 1e-9)
 
 
 def worst_of(rows: Iterable[Row]) -> Row:
     """The row that decides."""
-    return max(rows, key=lambda row: (row.outcome, strain(row)))
+    return max(rows, key=lambda row: (row.outcome, strain(row.measure), _width(row.measure)))
+
+
+def _width(found: Measure | None) -> float:
+    """How much an interval leaves open."""
+    if found is None or found.observed is None:
+        return 0.0
+    return inf if found.low is None or found.high is None else found.high - found.low
 
 
 @dataclass(frozen=True, slots=True)

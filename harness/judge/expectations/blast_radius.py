@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.judge import words
 from harness.judge.case import MOST_EXAMPLES, Case
 from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, slower
-from harness.judge.rows import Heading, Row, against, finding, measure, nothing, worst_of
+from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, worst_of
 from harness.judge.statistics import Change, enough_for
 from harness.judge.verdict import Finding, Measure, Outcome
 from harness.model.expectations import BlastRadius, Margins
@@ -130,15 +130,15 @@ def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> 
         why = f"the interval of the {name} of {journey} lies across the limit"
         advice = case.more("fault", fewest, round(fewest * LONGER))
     slowest = sorted(comparison.groups[1], key=lambda request: (-case.waited(request), request.due))[:MOST_EXAMPLES]
-    shown = min(_measures(change, allowed), key=lambda found: (found[0], found[1]))[2]
+    _, shown = min(_measures(change, allowed), key=lambda found: (found[0], strain(found[1])))
     return Row(journey, outcome, seen, why, advice, shown, tuple(slowest), f"may {words.margin(allowed)}")
 
 
-def _measures(change: Change, allowed: LatencyMargin) -> Iterator[tuple[Outcome, int, Measure]]:
-    """Both parts of a margin; shown is the one that decides: where either holds, that one, the ratio first."""
+def _measures(change: Change, allowed: LatencyMargin) -> Iterator[tuple[Outcome, Measure]]:
+    """Both parts of a margin; the one that allows more decides, and is shown."""
     if allowed.relative is not None:
-        limit = 1 + allowed.relative
-        yield against(change.ratio, limit, "max"), 0, measure("ratio", change.times, change.ratio, limit, "max")
+        shown = measure("ratio", change.times, change.ratio, 1 + allowed.relative, "max")
+        yield against(change.ratio, shown.limit, "max"), shown
     if allowed.absolute is not None:
-        limit = allowed.absolute
-        yield against(change.difference, limit, "max"), 1, measure("seconds", change.plus, change.difference, limit, "max")
+        shown = measure("seconds", change.plus, change.difference, allowed.absolute, "max")
+        yield against(change.difference, shown.limit, "max"), shown
