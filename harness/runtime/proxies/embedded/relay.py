@@ -39,6 +39,11 @@ class Edge(Protocol):
     upstream: tuple[str, int]
     connections: set[Connection]
 
+    @property
+    def enabled(self) -> bool:
+        """Whether connections may live."""
+        ...
+
     def counts_for(self, source: str) -> Counts:
         """Where a connection from this address is counted."""
         ...
@@ -295,8 +300,12 @@ class Connection:
             self.edge.connections.add(self)
             self._count_in(end.transport.get_extra_info("peername"))
             self._dial = self.edge.loop.create_task(self._reach_upstream())
-        elif self._over:
+            if not self.edge.enabled:  # accepted by the kernel before the proxy was disabled
+                self.cut()
+        elif self._over:  # uvloop does not report the loss of a transport whose dialling was cancelled
             end.abort()
+            end.transport = None
+            self.lost(end)
         else:
             self._begin()
 
@@ -399,8 +408,7 @@ class Connection:
         self._over = True
         self.counts.cut += 1
         self._stop_dialling()
-        self.up.drop()
-        self.down.drop()
+        self._forget()
         how(self.client)
         how(self.server)
 
@@ -412,8 +420,12 @@ class Connection:
         if self._concluded:
             return
         self._over = self._concluded = True
+        self._forget()
+        self.counts.open -= 1
+        self.edge.connections.discard(self)
+
+    def _forget(self) -> None:
+        """Nothing passes any more, and what was not answered never will be."""
         self.up.drop()
         self.down.drop()
         self._tap.end()
-        self.counts.open -= 1
-        self.edge.connections.discard(self)

@@ -6,6 +6,8 @@ HTTP/1.1, and on one that becomes something else (CONNECT, an upgrade, nonsense)
 
 from __future__ import annotations
 
+from typing import Any
+
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from harness.runtime.proxies.embedded.counts import UNANSWERED, Counts
@@ -23,8 +25,8 @@ class Tap:
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._requests = HttpRequestParser(_RequestReader(self))
-        self._answers = HttpResponseParser(_AnswerReader(self))
+        self._requests: Any = HttpRequestParser(_RequestReader(self))
+        self._answers: Any = HttpResponseParser(_AnswerReader(self))
         self._waiting = 0
         self._head: bytearray | None = None
         self._is_http = False
@@ -51,12 +53,12 @@ class Tap:
             self._give_up()
 
     def end(self) -> None:
-        """The connection is over: whatever waits is unanswered."""
+        """The connection is over: whatever waits is unanswered. Ending twice is ending once."""
         if self._waiting:
             self._counts.answered(UNANSWERED, self._waiting)
             self._waiting = 0
         self.on = False
-        del self._requests, self._answers
+        self._requests = self._answers = None
 
     def _request(self) -> None:
         if not self.on:
