@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from harness.errors import InvalidLocustfile, LoadError
+from harness.errors import CouldNotRun, InvalidLocustfile, LoadError
 from harness.history.requests import OUTCOMES
+from harness.plan.plan import Arrivals
 from harness.runtime.load import locust as adapter
 from harness.runtime.load.arrivals import arrival_offsets
 from tests.contract.load_rig import Rig, browser, load_rig
@@ -562,6 +564,22 @@ def test_a_locust_that_was_renamed_inside_is_refused(rig: Rig, monkeypatch: pyte
         rig.start(browser("HttpUser"))
 
 
+def test_a_load_that_cannot_even_be_launched_leaves_nothing_open(tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise CouldNotRun("load: no more processes")
+
+    (tmp_path / "locustfile.py").write_text("")
+    load = adapter.LocustLoad(refuse, tmp_path, tmp_path / "load.log")
+    arrivals = Arrivals(
+        locustfile=str(tmp_path / "locustfile.py"), rate=1.0, users=1, arrivals="uniform", timeout=1.0, seed=1, seconds=1.0
+    )
+
+    with pytest.raises(CouldNotRun, match="no more processes"):
+        load.start(arrivals, "http://127.0.0.1:1", {}, tmp_path / "requests.jsonl")
+    load.stop()
+    assert load.ended_early() is None
+
+
 # The end
 
 
@@ -575,8 +593,9 @@ def gone_within(pid: int, seconds: float) -> bool:
     return False
 
 
-def test_an_idle_load_stops_at_once(rig: Rig) -> None:
-    rig.start(browser("FastHttpUser"), rate=1.0, users=200, timeout=30.0)
+@pytest.mark.parametrize("rate", [1.0, None])
+def test_an_idle_load_stops_at_once(rig: Rig, rate: float | None) -> None:
+    rig.start(browser("FastHttpUser"), rate=rate, users=200, timeout=30.0)
     rig.go()
     pid, began = rig.pid, time.monotonic()
 

@@ -108,6 +108,11 @@ def test_marks_are_found_in_headers_and_bodies() -> None:
     assert found(answer(body=b'{"degraded"')) == ()
 
 
+def test_a_marker_that_could_never_be_found_is_an_error() -> None:
+    with pytest.raises(ValueError, match="expected a header or a json path"):
+        Marks({"cached": {"json_": "$.a", "equals": "b"}})
+
+
 def test_a_body_is_not_asked_for_where_no_marker_lies_in_it() -> None:
     def body() -> bytes:
         raise AssertionError

@@ -31,7 +31,7 @@ try:
     import locust.clients
     import locust.contrib.fasthttp
     import locust.main
-    from locust.exception import StopUser
+    from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 except ImportError as error:  # told to the harness in main: there is no other way to say it
     MISSING: ImportError | None = error
 else:
@@ -342,13 +342,15 @@ def require_known_locust() -> None:
 
 def is_control_flow(error: BaseException) -> bool:
     """Whether an exception only tells Locust what to do next."""
-    return type(error).__module__ == "locust.exception" and type(error).__name__ != "LocustError"
+    return isinstance(error, InterruptTaskSet | RescheduleTask | RescheduleTaskImmediately | StopUser | StopTest)
 
 
 def own_traceback(error: BaseException, path: str) -> str:
-    """The traceback from the user's own file on; what Locust and the import system did before is not theirs."""
+    """The traceback from the user's own code on; what Locust and the import system did before is not theirs."""
     frames = traceback.extract_tb(error.__traceback__)
-    first = next((number for number, frame in enumerate(frames) if frame.filename == path), len(frames))
+    machinery = str(Path(locust.__file__).parent)
+    last = max((number for number, frame in enumerate(frames) if frame.filename.startswith(machinery)), default=-1)
+    first = next((number for number, frame in enumerate(frames) if frame.filename == path), last + 1)
     own = [frame for frame in frames[first:] if not frame.filename.startswith("<frozen importlib")]
     return "".join([*traceback.format_list(own), *traceback.format_exception_only(error)]).rstrip()
 

@@ -49,9 +49,9 @@ class LocustLoad:
         locustfile = _locustfile(arrivals.locustfile)
         self._timeout = arrivals.timeout
         self._log_begin = self._log.stat().st_size if self._log.exists() else 0
-        self._begin_process()
-        self._send(_settings(arrivals, locustfile, entry, marks, records))
         try:
+            self._begin_process()
+            self._send(_settings(arrivals, locustfile, entry, marks, records))
             self._wait_until_ready(time.monotonic() + START_SECONDS + 2 * arrivals.timeout)
         except BaseException:
             self._end_process()
@@ -84,13 +84,13 @@ class LocustLoad:
         return self._early
 
     def _begin_process(self) -> None:
-        ours, theirs = socket.socketpair()
+        self._heard, self._ending, self._early = b"", False, None
+        self._channel, theirs = socket.socketpair()
         with theirs:
             argv = [sys.executable, "-P", str(Path(__file__).with_name("agent.py")), str(theirs.fileno())]
             self._process = self._launch(
                 "load", argv, environment=_environment(), log=self._log, folder=self._folder, pass_fds=(theirs.fileno(),)
             )
-        self._channel, self._heard, self._ending, self._early = ours, b"", False, None
 
     def _wait_until_ready(self, deadline: float) -> None:
         message = self._message(deadline)

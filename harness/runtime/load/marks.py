@@ -11,6 +11,9 @@ class Marks:
     """The declared markers, by the name of the fallback."""
 
     def __init__(self, declared: Mapping[str, Mapping[str, str]]) -> None:
+        for name, mark in declared.items():
+            if not mark.get("header") and not mark.get("json"):
+                raise ValueError(f"marker of {name}: expected a header or a json path, found {dict(mark)}")
         self._headers = [(name, mark["header"], mark["equals"]) for name, mark in declared.items() if mark.get("header")]
         self._paths = [
             (name, mark["json"].removeprefix("$.").split("."), mark["equals"])
