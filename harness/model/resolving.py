@@ -30,6 +30,9 @@ DRAIN_SECONDS = 15.0
 SHORTEST_PHASE = 5.0
 """A judged phase must leave something between its guards."""
 
+SHORTEST_FAULT = 3.0
+"""A probe must have time to see that it bites, also where it hangs."""
+
 HEALTHY_ERRORS = 0.01
 """The error rate that the baseline must stay under where no steady state is written."""
 
@@ -264,11 +267,9 @@ class _Resolving:
         for index, item in enumerate(faults):
             at = item.at or 0.0
             end = at + (item.for_ if item.for_ is not None else phases.fault - at)
-            if at >= phases.fault or end > phases.fault + 1e-9 or end <= at:
-                self._say(
-                    ("faults", index),
-                    f"expected a fault within the fault phase of {phases.fault:g}s, found one from {at:g}s to {end:g}s",
-                )
+            if at >= phases.fault or end > phases.fault + 1e-9 or end - at < SHORTEST_FAULT:
+                message = f"expected a fault of at least {SHORTEST_FAULT:g}s within the fault phase of {phases.fault:g}s"
+                self._say(("faults", index), f"{message}, found one from {at:g}s to {end:g}s")
 
     def _steady_state(self, system: System) -> tuple[SteadyItem, ...]:
         if self.scenario.steady_state is None:

@@ -257,7 +257,7 @@ KINDS = [
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(EDGES), st.sampled_from(KINDS), st.integers(0, 10), st.integers(1, 10)),
+        st.tuples(st.sampled_from(EDGES), st.sampled_from(KINDS), st.integers(0, 10), st.integers(3, 10)),
         min_size=1,
         max_size=6,
     )

@@ -109,7 +109,7 @@ expect:
         (
             "  - outage: {service: shipping}",
             "  - {outage: {service: shipping}, at: 15s, for: 10s}",
-            "5:5: expected a fault within the fault phase of 20s, found one from 15s to 25s",
+            "5:5: expected a fault of at least 3s within the fault phase of 20s, found one from 15s to 25s",
         ),
         (
             "expect:",

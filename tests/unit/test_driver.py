@@ -1,0 +1,300 @@
+"""The driver follows its plan; whatever ends it early, every fault that is on is healed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import LoadError, ProxyError
+from harness.history.events import (
+    EdgeProbed,
+    Event,
+    FaultBegan,
+    FaultEnded,
+    FaultRefused,
+    InvariantAsked,
+    LoadBegan,
+    LoadEnded,
+    PhaseBegan,
+    PhaseEnded,
+    RunHalted,
+)
+from harness.history.requests import Request
+from harness.history.store import RunFolder, read_events
+from harness.model.resolving import resolve
+from harness.plan.plan import CLEAN, Arrivals, Plan, WatchBite, WatchInvariant
+from harness.plan.planning import plan_of
+from harness.runtime.driver import Driver, Halt, World
+from harness.runtime.ports import Address, ProxyMade
+from harness.runtime.recorder import Recorder
+from harness.runtime.sampler import Sampler
+from harness.runtime.stopping import Stop, Stopped
+from tests.contract.memory_proxies import MemoryProxies
+from tests.systems import SCENARIO, write_system
+
+NOWHERE = Address("127.0.0.1", 9)
+EDGE = "order -> shipping"
+
+
+class StillSystem:
+    """Services that are there and do nothing."""
+
+    def start(self) -> None: ...
+
+    def exited(self) -> Sequence[Event]:
+        return ()
+
+    def address(self, service: str) -> Address:
+        return NOWHERE
+
+    def database_url(self, service: str, database: str) -> str:
+        return f"postgresql://nobody@{NOWHERE}/{database}"
+
+    def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
+        return ()
+
+
+class ToldLoad:
+    """A load that remembers what it was told; `dies` is what it says of its early end from then on."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.dies: str | None = None
+
+    def start(self, arrivals: Arrivals, entry: str, marks: dict[str, Any], records: Path) -> None:
+        self.told.append("start")
+
+    def go(self, at: float) -> None:
+        self.told.append("go")
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+    def ended_early(self) -> str | None:
+        return self.dies
+
+
+class OpenGate:
+    """Lets everything through, unless it was given a reason."""
+
+    def __init__(self, reason: str | None = None) -> None:
+        self.reason = reason
+        self.events: list[Event] = []
+
+    def see_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def see_requests(self, requests: Sequence[Request]) -> None: ...
+
+    def halt_before_injection(self) -> str | None:
+        return self.reason
+
+
+class Stand:
+    """A driver with everything it needs, at a hundredth of the time a plan says."""
+
+    def __init__(self, folder: Path, plan: Plan, gate: OpenGate | None = None) -> None:
+        self.gate = gate or OpenGate()
+        self.proxies = MemoryProxies()
+        names = [proxy.name for proxy in plan.proxies]
+        self.proxies.create(
+            [ProxyMade(name, Address("127.0.0.1", 20_000 + index), NOWHERE) for index, name in enumerate(names)]
+        )
+        self.load = ToldLoad()
+        self.stop = Stop()
+        self.run = RunFolder(folder / "run")
+        self.recorder = Recorder(self.run, self.gate)
+        services = StillSystem()
+        world = World(self.proxies, services, self.load, dict.fromkeys(names, NOWHERE), None)
+        sampler = Sampler(self.recorder, self.proxies, services, [])
+        self.driver = Driver(plan, world, self.recorder, self.stop, sampler)
+
+    def drive(self) -> None:
+        try:
+            self.driver.drive()
+        finally:
+            self.driver.heal()
+            self.driver.close()
+
+    def recorded(self) -> list[Event]:
+        return [event for event in read_events(self.run.path) if type(event).__name__ != "EdgeSeen"]
+
+
+def quick(folder: Path, scenario: str = SCENARIO) -> Plan:
+    """The plan of the small system, a hundred times as fast."""
+    resolved = resolve(write_system(folder, scenario=scenario), environ={})
+    plan = plan_of(resolved.experiment, resolved.queries)
+    return plan.model_copy(
+        update={
+            "phases": tuple(p.model_copy(update={"at": p.at / 100, "until": p.until / 100}) for p in plan.phases),
+            "steps": tuple(s.model_copy(update={"at": s.at / 100}) for s in plan.steps),
+            "observations": tuple(
+                o.model_copy(update={"at": o.at / 100, "within": o.within / 100, "hold": o.hold / 100})
+                if isinstance(o, WatchInvariant)
+                else o
+                for o in plan.observations
+                if not isinstance(o, WatchBite)
+            ),
+        }
+    )
+
+
+def names(events: Sequence[Event]) -> list[str]:
+    def name(event: Event) -> str:
+        if isinstance(event, PhaseBegan | PhaseEnded):
+            return f"{type(event).__name__} {event.phase}"
+        return type(event).__name__
+
+    return [name(event) for event in events]
+
+
+def test_everything_happens_in_the_planned_order(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path))
+
+    stand.drive()
+
+    assert names(stand.recorded()) == [
+        "LoadBegan",
+        "PhaseBegan warmup",
+        "PhaseEnded warmup",
+        "PhaseBegan baseline",
+        "PhaseEnded baseline",
+        "PhaseBegan fault",
+        "FaultBegan",
+        "PhaseEnded fault",
+        "PhaseBegan recovery",
+        "FaultEnded",
+        "PhaseEnded recovery",
+        "LoadEnded",
+    ]
+    assert stand.load.told == ["go", "stop"]
+    assert set(stand.proxies.states.values()) == {CLEAN}
+
+
+def test_events_carry_what_was_asked_and_what_was_found_and_when(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path))
+
+    stand.drive()
+
+    load = next(event for event in stand.recorded() if isinstance(event, LoadBegan))
+    began = next(event for event in stand.recorded() if isinstance(event, FaultBegan))
+    ended = next(event for event in stand.recorded() if isinstance(event, FaultEnded))
+    assert (began.fault, began.proxy, began.asked) == ("outage-1", EDGE, {"enabled": False, "toxics": []})
+    assert began.found == began.asked
+    assert began.asked_at <= began.at
+    assert 0.25 <= began.at - load.at < 2
+    assert ended.found == {"enabled": True, "toxics": []}
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.35], ids=["in the baseline", "in the fault"])
+def test_an_interrupt_heals_and_ends(tmp_path: Path, moment: float) -> None:
+    plan = quick(tmp_path)
+    stand = Stand(
+        tmp_path,
+        plan.model_copy(
+            update={
+                "phases": (*plan.phases[:-1], plan.phases[-1].model_copy(update={"until": 60})),
+                "steps": (plan.steps[0], plan.steps[1].model_copy(update={"at": 30})),
+            }
+        ),
+    )
+    threading.Timer(0.2 + moment, stand.stop.ask, ("SIGINT",)).start()
+
+    with pytest.raises(Stopped, match="SIGINT"):
+        stand.drive()
+
+    assert set(stand.proxies.states.values()) == {CLEAN}
+    assert names(stand.recorded()).count("FaultBegan") == names(stand.recorded()).count("FaultEnded")
+
+
+def test_a_baseline_that_is_not_healthy_ends_the_run_before_anything_is_injected(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path), OpenGate("30 % of 100 requests failed"))
+
+    with pytest.raises(Halt):
+        stand.drive()
+
+    events = stand.recorded()
+    assert [event.reason for event in events if isinstance(event, RunHalted)] == ["30 % of 100 requests failed"]
+    assert not any(isinstance(event, FaultBegan) for event in events)
+
+
+def test_a_load_that_dies_ends_the_run(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path))
+    stand.load.dies = "Locust ended with signal SIGKILL"
+
+    with pytest.raises(LoadError, match="SIGKILL"):
+        stand.drive()
+
+    (ended,) = (event for event in stand.recorded() if isinstance(event, LoadEnded))
+    assert (ended.finished, ended.detail) == (False, "Locust ended with signal SIGKILL")
+
+
+def test_a_fault_that_the_engine_does_not_take_ends_the_run(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path))
+    stand.proxies.broken = {EDGE}
+
+    with pytest.raises(ProxyError, match="does not answer"):
+        stand.drive()
+
+    assert [event.proxy for event in stand.recorded() if isinstance(event, FaultRefused)] == [EDGE]
+
+
+def test_of_two_proxies_the_one_that_was_set_is_healed_when_the_other_fails(tmp_path: Path) -> None:
+    plan = quick(tmp_path, SCENARIO.replace("service: shipping", "from: order"))
+    stand = Stand(tmp_path, plan)
+    stand.proxies.broken = {"order -> redis"}
+
+    with pytest.raises(ProxyError):
+        stand.drive()
+
+    assert set(stand.proxies.states.values()) == {CLEAN}
+
+
+def test_a_healing_that_fails_is_recorded_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    plan = quick(tmp_path, SCENARIO.replace("service: shipping", "from: order"))
+    without_heal = plan.model_copy(update={"steps": plan.steps[:1]})
+    stand = Stand(tmp_path, without_heal)
+
+    original = stand.driver.heal
+
+    def break_then_heal() -> None:
+        stand.proxies.broken = {"order -> postgres"}
+        original()
+
+    stand.driver.heal = break_then_heal  # type: ignore[method-assign]
+    stand.drive()
+
+    assert [event.proxy for event in stand.recorded() if isinstance(event, FaultRefused)] == ["order -> postgres"]
+    assert {name for name, state in stand.proxies.states.items() if state != CLEAN} == {"order -> postgres"}
+
+
+def test_an_invariant_is_asked_in_the_drain_with_the_load_off(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path, SCENARIO + "  - invariant: every order is shipped\n"))
+
+    stand.drive()
+
+    events = stand.recorded()
+    asked = next(event for event in events if isinstance(event, InvariantAsked))
+    ended = next(event for event in events if isinstance(event, LoadEnded))
+    assert asked.at >= ended.at
+    assert asked.value is None
+    assert asked.detail
+
+
+def test_a_proxy_is_probed_before_during_and_after_the_fault(tmp_path: Path) -> None:
+    plan = quick(tmp_path)
+    bite = WatchBite(fault="outage-1", proxy=EDGE, protocol="http")
+    stand = Stand(tmp_path, plan.model_copy(update={"observations": (bite,)}))
+    began = time.monotonic()
+
+    stand.drive()
+
+    probes = [event for event in stand.recorded() if isinstance(event, EdgeProbed)]
+    assert sorted(probe.moment for probe in probes) == ["after", "before", "during"]
+    assert {probe.outcome for probe in probes} == {"refused"}
+    assert time.monotonic() - began < 10
