@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -280,22 +281,32 @@ def _observations(story: Story) -> Iterator[dict[str, Any]]:
             yield {"what": "bite", "fault": item.id, "proxy": edge, "protocol": edge_data(edge)["protocol"]}
 
 
+Drawn = tuple[str, float, float, tuple[float, ...]]
+MOST_DAMAGES = 8
+
+
 def requests(story: Story) -> tuple[Request, ...]:
     """Every request of a story, in the order they were due."""
-    random = Random(story.seed)
-    names, weights = zip(*story.weights, strict=True)
+    drawn = _drawn(story.seed, round(story.rate * story.load_seconds), story.weights)
+    return tuple(_request(story, number, one) for number, one in enumerate(drawn))
+
+
+@lru_cache(maxsize=8)
+def _drawn(seed: int, number: int, weights: tuple[tuple[str, float], ...]) -> tuple[Drawn, ...]:
+    """What chance decides of each request, damage or not: journey, latency, lag, and a draw for each damage there may be."""
+    random = Random(seed)
+    names, shares = [name for name, _ in weights], [share for _, share in weights]
     found = []
-    for number in range(round(story.rate * story.load_seconds)):
-        name = random.choices(names, weights)[0]
-        usual = USUAL_SECONDS.get(name, 0.01) * random.lognormvariate(0.0, 0.4)
+    for _ in range(number):
+        name = random.choices(names, shares)[0]
+        latency = USUAL_SECONDS.get(name, 0.01) * random.lognormvariate(0.0, 0.4)
         lag = 0.0007 * random.expovariate(1.0)
-        draws = [random.random() for _ in range(8)]
-        found.append(_request(story, number, name, (usual, lag, draws)))
+        found.append((name, latency, lag, tuple(random.random() for _ in range(MOST_DAMAGES))))
     return tuple(found)
 
 
-def _request(story: Story, number: int, name: str, drawn: tuple[float, float, list[float]]) -> Request:
-    latency, lag, draws = drawn
+def _request(story: Story, number: int, drawn: Drawn) -> Request:
+    name, latency, lag, draws = drawn
     offset = number / story.rate
     outcome, marks = "ok", ()
     for damage, draw in zip(story.damage, draws, strict=False):
@@ -440,7 +451,7 @@ def _edges(story: Story, found: tuple[Request, ...]) -> Iterator[Event]:
     """Once a second what every proxy counted; a request passes its edges at the moment it starts."""
     plain = {request_name: name for name, request_name in JOURNEYS.items()}
     counts = {edge: _Count() for edge in EDGES}
-    struck = [(edge, item, fault_interval(story, item)) for item in story.faults for edge in edges_of(item)]
+    struck = _struck(story)
     sent = iter([request for request in found if request.outcome != "dropped"])
     request = next(sent, None)
     for second in count():
@@ -451,29 +462,39 @@ def _edges(story: Story, found: tuple[Request, ...]) -> Iterator[Event]:
             away = set(story.unused)
             for edge in WAYS.get(plain.get(request.journey, ""), ("client -> gateway",)):
                 if edge not in away:
-                    item = _fault_on(story, struck, edge, request.start - BEGAN)
-                    away.update(_behind(edge) if item is not None and item.latency is None else ())
+                    item = _fault_on(struck, edge, request.start - BEGAN)
+                    if item is not None and item.latency is None:
+                        away.update(_behind(edge))
                     _pass(counts[edge], item)
             request = next(sent, None)
         for edge in EDGES:
-            if edge not in story.unused or counts[edge].accepted:
-                yield _seen(story, edge, counts[edge], at)
+            yield _seen(story, edge, counts[edge], at)
 
 
-def _fault_on(
-    story: Story, struck: list[tuple[str, FaultItem, tuple[float, float]]], edge: str, offset: float
-) -> FaultItem | None:
-    if story.withheld or edge in {*story.leaking, *story.not_found, *story.never_begun}:
-        return None
-    return next((item for name, item, (begin, end) in struck if name == edge and begin <= offset < end), None)
+Struck = dict[str, list[tuple[FaultItem, float, float]]]
 
 
-def _behind(edge: str) -> Iterator[str]:
+def _struck(story: Story) -> Struck:
+    """The faults that really are on each edge, and when."""
+    found: Struck = {}
+    spared = {*story.leaking, *story.not_found, *story.never_begun}
+    for item in () if story.withheld else story.faults:
+        for edge in edges_of(item):
+            if edge not in spared:
+                found.setdefault(edge, []).append((item, *fault_interval(story, item)))
+    return found
+
+
+def _fault_on(struck: Struck, edge: str, offset: float) -> FaultItem | None:
+    return next((item for item, begin, end in struck.get(edge, ()) if begin <= offset < end), None)
+
+
+@cache
+def _behind(edge: str) -> tuple[str, ...]:
     """The edges that nobody reaches when this one is cut."""
     callee = edge.split(" -> ")[1]
-    for further in EDGES:
-        if further.startswith(f"{callee} ->"):
-            yield from (further, *_behind(further))
+    further = [other for other in EDGES if other.startswith(f"{callee} ->")]
+    return tuple(name for other in further for name in (other, *_behind(other)))
 
 
 def _pass(counted: _Count, item: FaultItem | None) -> None:
