@@ -43,9 +43,8 @@ def main() -> NoReturn:
 def _outcome_of(command: Callable[[], Any]) -> int:
     """The exit code of a command, with every error told to the person."""
     try:
-        command()
-    except click.exceptions.Exit as asked:
-        return asked.exit_code
+        code = command()  # what a command raised as Exit, click hands back as a number
+        return code if isinstance(code, int) else 0
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.ClickException as error:
@@ -56,11 +55,11 @@ def _outcome_of(command: Callable[[], Any]) -> int:
         return COULD_NOT_RUN if isinstance(error, CouldNotRun) else INVALID
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception:
         traceback.print_exc()
         click.echo("chaos: this is a defect of the harness itself, not of your system", err=True)
         return COULD_NOT_RUN
-    return 0
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

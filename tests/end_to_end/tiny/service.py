@@ -1,6 +1,6 @@
 """A service of the tiny system: `front` asks `back` for one of its two pages, and has a fallback when it gets no answer.
 
-    python service.py HOST PORT [fails-at-boot]
+python service.py HOST PORT [fails-at-boot]
 """
 
 import http.client
@@ -17,17 +17,21 @@ fallbacks = 0
 
 
 def ask_back() -> bool:
-    """One question to the other service, on a connection that is kept."""
-    if getattr(local, "connection", None) is None:
-        where = urlsplit(BACK)
-        local.connection = http.client.HTTPConnection(where.hostname, where.port, timeout=1)
-    try:
-        local.connection.request("GET", "/")
-        return local.connection.getresponse().read() == b"ok"
-    except (OSError, http.client.HTTPException):
-        local.connection.close()
-        local.connection = None
-        return False
+    """One question to the other service, on a connection that is kept; one that has died meanwhile is replaced once."""
+    for _ in range(2):
+        kept = getattr(local, "connection", None)
+        if kept is None:
+            where = urlsplit(BACK)
+            local.connection = http.client.HTTPConnection(where.hostname, where.port, timeout=1)
+        try:
+            local.connection.request("GET", "/")
+            return local.connection.getresponse().read() == b"ok"
+        except (OSError, http.client.HTTPException):
+            local.connection.close()
+            local.connection = None
+            if kept is None:
+                return False
+    return False
 
 
 class Pages(BaseHTTPRequestHandler):

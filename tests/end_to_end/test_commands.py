@@ -1,0 +1,116 @@
+"""The command line, as far as it touches nothing: help, bad input, plans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.chaos import PROJECT, TINY, chaos, scenario
+
+SCENARIOS = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "scenarios").glob("*.yaml"))
+
+
+def test_help_tells_the_commands_and_the_exit_codes() -> None:
+    answer = chaos("--help")
+
+    assert answer.code == 0
+    assert all(f"\n  {command} " in answer.out for command in ("run", "prove", "validate", "plan", "judge"))
+    assert "130/143 interrupted" in answer.out
+
+
+@pytest.mark.parametrize("file", SCENARIOS)
+def test_every_scenario_of_the_project_is_valid_and_can_be_planned(file: str) -> None:
+    assert chaos("validate", file).out == f"{file}: valid\n"
+    assert chaos("plan", file, "--json").out == chaos("plan", file, "--json").out
+
+
+def test_a_misspelt_key_is_told_with_its_line_and_the_right_word(tmp_path: Path) -> None:
+    path = tmp_path / "misspelt.yaml"
+    text = (PROJECT / SCENARIOS[0]).read_text(encoding="utf-8").replace("../sample_system", str(PROJECT / "sample_system"))
+    path.write_text(text.replace("expect:", "expekt:"), encoding="utf-8")
+
+    for command in ("run", "plan", "validate", "prove"):
+        answer = chaos(command, str(path))
+
+        assert answer.code == 2
+        assert f"{path}:6:1: expected a key that is known here, found 'expekt'; did you mean 'expect'?" in answer.err
+        assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "no.yaml"], "no.yaml: expected a scenario, found no such file"),
+        (["run"], "Missing argument 'FILES...'"),
+        (["fly"], "No such command 'fly'"),
+        (["run", "scenarios/shipping_down.yaml", "--env", "DEFECTS=x"], "expected SERVICE.NAME=VALUE, found 'DEFECTS=x'"),
+        (
+            ["run", "scenarios/shipping_down.yaml", "--env", "ordr.DEFECTS=x"],
+            "--env: expected a service of the system, found 'ordr'",
+        ),
+        (["run", "scenarios/shipping_down.yaml", "--seed", "-1"], "-1 is not in the range"),
+        (["run", "scenarios/shipping_down.yaml", "--runtime", "moon"], "'moon' is not one of"),
+        (["prove", "scenarios/shipping_down.yaml", "--only", "nothing"], "--only: expected one of clean, no_fallback"),
+        (["judge", "scenarios"], "scenarios: expected the folder of a run, with plan.json in it; found none"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_ends_with_2_and_says_what_was_expected(arguments: list[str], told: str) -> None:
+    answer = chaos(*arguments)
+
+    assert answer.code == 2
+    assert told in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_validate_tells_the_problems_of_all_files_at_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("version: 1\n", encoding="utf-8")
+    second.write_text("[]", encoding="utf-8")
+
+    answer = chaos("validate", str(first), str(second), SCENARIOS[0])
+
+    assert answer.code == 2
+    assert f"{SCENARIOS[0]}: valid" in answer.out
+    assert f"{first}:1:1: expected the key 'question', found none" in answer.err
+    assert f"{second}:1:1: expected a scenario, a mapping of keys to values; found a list" in answer.err
+
+
+def test_what_local_processes_would_ignore_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    for name in ("system.yaml", "locustfile.py", "service.py"):
+        (tmp_path / name).write_text((TINY / name).read_text(encoding="utf-8"), encoding="utf-8")
+    compose = (TINY / "compose.yaml").read_text(encoding="utf-8").replace("image: back\n", "image: back\n    restart: always\n")
+    (tmp_path / "compose.yaml").write_text(compose + "  extra: {expose: ['1']}\n", encoding="utf-8")
+    path = scenario(tmp_path, "[]", "[error_rate: {max: 1%}]")
+    path.write_text(path.read_text(encoding="utf-8").replace(str(TINY), "."), encoding="utf-8")
+
+    answer = chaos("run", str(path), "--report-dir", str(tmp_path / "reports"))
+
+    assert answer.code == 2
+    assert (
+        f"{tmp_path}/compose.yaml:11:5: expected only what a run without containers can honour, found 'restart'" in answer.err
+    )
+    assert "expected how extra runs without containers" in answer.err
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_plan_tells_its_values_and_where_they_came_from() -> None:
+    answer = chaos("plan", "scenarios/shipping_down.yaml", "--explain")
+
+    assert answer.code == 0
+    assert "begin outage-1  order -> shipping" in answer.out
+    assert "load.rate" in answer.out
+    assert "sample_system/system.yaml:5:41" in answer.out
+    assert "ORDER_URL" in answer.out
+
+
+def test_the_plan_of_a_twin_can_be_looked_at() -> None:
+    plan = json.loads(chaos("plan", "scenarios/shipping_down.yaml", "--json", "--twin", "wrong edge").out)
+
+    assert plan["twin"] == "wrong edge"
+    assert {change["proxy"] for step in plan["steps"] for change in step["changes"]} == {
+        "gateway -> shipping (spare)",
+        "order -> shipping (spare)",
+    }
