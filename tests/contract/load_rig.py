@@ -11,7 +11,7 @@ import subprocess
 import textwrap
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +188,17 @@ class Rig:
         assert self.load.ended_early() is None
         self.load.stop()
         assert self.load.ended_early() is None
+        return self.records()
+
+    def run_until_seen(self, text: str, journeys: Iterable[str], **changed: Any) -> Records:
+        """Start, let it go on until each of these journeys was recorded, and stop."""
+        self.start(text, **changed)
+        self.go()
+        deadline = time.monotonic() + 20
+        while set(journeys) - {request.journey for request in self.records().requests}:
+            assert time.monotonic() < deadline, "not every journey was recorded"
+            time.sleep(0.1)
+        self.load.stop()
         return self.records()
 
     def records(self) -> Records:
