@@ -269,8 +269,7 @@ class _Session:
         left = end - time.monotonic()
         if left <= 0:
             raise requests.Timeout("no time is left")
-        address = self._base + quote(path, safe="/")
-        response = self._http.request(method, address, timeout=left, stream=True, allow_redirects=False, **given)
+        response = self._sent(method, self._base + quote(path, safe="/"), timeout=left, **given)
         response._content = _body(response, end)
         if response.status_code >= 500:
             raise requests.HTTPError(f"status {response.status_code}: {_said(response.content)}")
@@ -278,6 +277,15 @@ class _Session:
         if checked.status_code >= 300:
             raise requests.HTTPError(f"status {response.status_code}: {_said(response.content)}")
         return checked
+
+    def _sent(self, method: str, address: str, **given: Any) -> requests.Response:
+        """Once more where a question found the connection dropped: a server closes those that were idle for long."""
+        try:
+            return self._http.request(method, address, stream=True, allow_redirects=False, **given)
+        except requests.ConnectionError as dropped:
+            if method != "GET" or isinstance(dropped, requests.Timeout):
+                raise
+            return self._http.request(method, address, stream=True, allow_redirects=False, **given)
 
 
 def _body(response: requests.Response, end: float) -> bytes:
@@ -294,29 +302,25 @@ def _body(response: requests.Response, end: float) -> bytes:
 _CURRENT: ContextVar[_Session | None] = ContextVar("_CURRENT", default=None)
 
 
-class _Consumer:
-    """Stands where the library's classes look for their server; outside of an engine's call they find their own."""
+class _Consumer(toxiproxy.api.APIConsumer):  # type: ignore[misc]  # it tells no types
+    """Stands where the library's classes look for their server; outside of an engine's call they find what they always did."""
 
-    @staticmethod
-    def get(url: str, params: Any = None, **given: Any) -> Any:
+    @classmethod
+    def get(cls, url: str, params: Any = None, **given: Any) -> Any:
+        session = _CURRENT.get()
+        return super().get(url, params, **given) if session is None else session.send("GET", url, params=params, **given)
+
+    @classmethod
+    def post(cls, url: str, data: Any = None, json: Any = None, **given: Any) -> Any:
         session = _CURRENT.get()
         if session is None:
-            return toxiproxy.api.APIConsumer.get(url, params, **given)
-        return session.send("GET", url, params=params, **given)
-
-    @staticmethod
-    def post(url: str, data: Any = None, json: Any = None, **given: Any) -> Any:
-        session = _CURRENT.get()
-        if session is None:
-            return toxiproxy.api.APIConsumer.post(url, data, json, **given)
+            return super().post(url, data, json, **given)
         return session.send("POST", url, data=data, json=json, **given)
 
-    @staticmethod
-    def delete(url: str, **given: Any) -> Any:
+    @classmethod
+    def delete(cls, url: str, **given: Any) -> Any:
         session = _CURRENT.get()
-        if session is None:
-            return toxiproxy.api.APIConsumer.delete(url, **given)
-        return session.send("DELETE", url, **given)
+        return super().delete(url, **given) if session is None else session.send("DELETE", url, **given)
 
 
 toxiproxy.proxy.APIConsumer = toxiproxy.server.APIConsumer = _Consumer

@@ -27,6 +27,7 @@ class Asked:
     path: str
     body: bytes
     user_agent: str = ""
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class ControlConnection(asyncio.Protocol):
         self._answering: asyncio.Task[None] | None = None
         self._url = self._agent = b""
         self._body = bytearray()
+        self._is_last = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -98,6 +100,9 @@ class ControlConnection(asyncio.Protocol):
         if name.lower() == b"user-agent":
             self._agent = value
 
+    def on_headers_complete(self) -> None:
+        self._is_last = not self._parser.should_keep_alive()
+
     def on_body(self, body: bytes) -> None:
         self._body += body
         if len(self._body) > MOST_BODY:
@@ -106,7 +111,7 @@ class ControlConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         path = self._url.split(b"?", 1)[0].decode("latin-1")
         method = self._parser.get_method().decode("latin-1")
-        self._asked.append(Asked(method, path, bytes(self._body), self._agent.decode("latin-1")))
+        self._asked.append(Asked(method, path, bytes(self._body), self._agent.decode("latin-1"), self._is_last))
 
     def _go_on(self) -> None:
         if self._asked and self._answering is None:
@@ -120,7 +125,8 @@ class ControlConnection(asyncio.Protocol):
                 if self._transport is None:
                     return
                 self._transport.write(answer.as_bytes())
-                if asked is None:
+                if asked is None or asked.is_last:
                     self._transport.close()
+                    return
         finally:
             self._answering = None

@@ -1,0 +1,143 @@
+"""Reading along on one connection: requests, answers and attempts, however the bytes are cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.runtime.proxies.embedded import counts as counting
+from harness.runtime.proxies.embedded.counts import Counts
+from harness.runtime.proxies.embedded.tap import Tap
+
+GET = b"GET /x HTTP/1.1\r\nHost: shipping\r\n\r\n"
+HEAD = b"HEAD /x HTTP/1.1\r\nHost: shipping\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+HEAD_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def conversation(*turns: tuple[bytes, bytes], step: int = 65536) -> Counts:
+    counts = Counts()
+    tap = Tap(counts)
+    for request, answer in turns:
+        for place in range(0, len(request), step):
+            if tap.on:
+                tap.read_requests(request[place : place + step])
+        for place in range(0, len(answer), step):
+            if tap.on:
+                tap.read_answers(answer[place : place + step])
+    tap.end()
+    tap.end()
+    return counts
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 65536])
+@pytest.mark.parametrize(
+    ("request_bytes", "answer", "status"),
+    [
+        (GET, OK, "200"),
+        (
+            b"POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nGET / HTTP",
+            b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+            "201",
+        ),
+        (
+            b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "500",
+        ),
+        (GET, b"HTTP/1.1 204 No Content\r\n\r\n", "204"),
+        (GET, b"HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n", "304"),
+        (GET, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + OK, "200"),
+        (HEAD, HEAD_OK, "200"),
+        (HEAD, b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD_OK, "200"),
+    ],
+)
+def test_each_request_and_its_answer_are_counted_once(request_bytes: bytes, answer: bytes, status: str, step: int) -> None:
+    counts = conversation((request_bytes, answer), (GET, OK), (request_bytes, answer), step=step)
+
+    expected = {status: 2, "200": 1} if status != "200" else {"200": 3}
+    assert (counts.requests, counts.answers, counts.lost_track) == (3, expected, 0)
+
+
+def test_requests_sent_in_one_go_are_counted_one_by_one() -> None:
+    counts = conversation((GET * 5, OK * 3))
+
+    assert (counts.requests, counts.answers) == (5, {"200": 3, "0": 2})
+
+
+def test_an_answer_to_a_head_and_the_next_one_in_one_piece_are_told_apart() -> None:
+    counts = conversation((HEAD, HEAD_OK), (GET, b""), (b"", OK))
+
+    assert counts.answers == {"200": 2}
+
+
+def test_an_answer_that_ends_with_its_connection_is_one() -> None:
+    assert conversation((GET, b"HTTP/1.1 200 OK\r\n\r\nuntil the end")).answers == {"200": 1}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"PING\r\n",
+        b"GET key\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_left_alone(first: bytes) -> None:
+    counts = conversation((first, b"+PONG\r\n"), (GET, OK))
+
+    assert (counts.requests, counts.answers, counts.lost_track) == (None, {}, 0)
+
+
+def test_a_callee_that_speaks_first_does_not_speak_http() -> None:
+    assert conversation((b"", b"220 ready\r\n"), (GET, OK)).requests is None
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer"),
+    [
+        (b"CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"),
+        (
+            b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81",
+        ),
+        (GET, b"HTTP/1.1 nonsense"),
+        (GET + HEAD, OK),
+        (HEAD + GET, HEAD_OK),
+        (HEAD, b"what is this\r\n\r\n"),
+        (HEAD, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000),
+    ],
+)
+def test_a_connection_that_becomes_something_else_is_given_up_and_said_so(request_bytes: bytes, answer: bytes) -> None:
+    counts = conversation((request_bytes, answer), (b"\x00\x01\x02", b"\x00\x01\x02"))
+
+    assert counts.requests is not None
+    assert counts.lost_track == 1
+    assert "1 connections ceased to be plain HTTP/1.1" in counts.as_data(0.0, "x")["cannot"]
+
+
+@pytest.mark.parametrize("name", [b"traceparent", b"Traceparent", b"TRACEPARENT"])
+def test_attempts_are_counted_by_the_trace_they_bear(name: bytes) -> None:
+    traced = b"GET / HTTP/1.1\r\n%s: %s\r\n\r\n" % (name, TRACE)
+    other = traced.replace(b"0af7", b"0af8")
+
+    counts = conversation((traced, OK), (traced, OK), (other, OK), (GET, OK))
+
+    assert (counts.requests, counts.traces, counts.most_attempts) == (4, 2, 2)
+
+
+def test_a_trace_that_is_none_is_not_counted() -> None:
+    assert conversation((b"GET / HTTP/1.1\r\ntraceparent: 00-short\r\n\r\n", OK)).traces == 0
+
+
+def test_the_oldest_traces_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "MOST_TRACES", 3)
+    counts = Counts()
+
+    for trace in (b"a", b"b", b"c", b"d", b"d", b"a"):
+        counts.attempt(trace)
+
+    assert (counts.traces, counts.most_attempts) == (5, 2)
