@@ -98,6 +98,9 @@ class Driver:
         """Take away every fault that is on. Called when a drive ended, however it ended; twice is once."""
         for fault, proxy in list(self._active):
             self._put_clean(fault, proxy)
+        if self._load_on:
+            self._load_on = False
+            self._recorder.record(LoadEnded(now(), False, "the run was ended before its load was"))
 
     def close(self) -> None:
         """Let go of what the drive held."""
@@ -171,6 +174,7 @@ class Driver:
         reason = self._recorder.reason_to_halt()
         if reason is not None:
             self._recorder.record(RunHalted(now(), reason))
+            self._end_load()
             raise Halt(reason)
 
     # faults
