@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from harness.runtime.proxies.embedded import counts as counting
 from harness.runtime.proxies.embedded.counts import Counts
-from harness.runtime.proxies.embedded.tap import Tap
+from harness.runtime.proxies.embedded.tap import NOT_HTTP, Tap
 
 GET = b"GET /x HTTP/1.1\r\nHost: shipping\r\n\r\n"
 HEAD = b"HEAD /x HTTP/1.1\r\nHost: shipping\r\n\r\n"
@@ -15,19 +18,26 @@ HEAD_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def conversation(*turns: tuple[bytes, bytes], step: int = 65536) -> Counts:
+def conversation(*turns: tuple[bytes, bytes], step: int = 65536) -> dict[str, Any]:
+    """What is told of a connection on which these bytes passed, cut into steps."""
     counts = Counts()
     tap = Tap(counts)
     for request, answer in turns:
         for place in range(0, len(request), step):
-            if tap.on:
-                tap.read_requests(request[place : place + step])
+            read(tap, tap.requests, request[place : place + step])
         for place in range(0, len(answer), step):
-            if tap.on:
-                tap.read_answers(answer[place : place + step])
+            read(tap, tap.answers, answer[place : place + step])
     tap.end()
     tap.end()
-    return counts
+    return counts.as_data(0.0, "x")
+
+
+def read(tap: Tap, along: Callable[[bytes], object] | None, data: bytes) -> None:
+    if along is not None:
+        try:
+            along(data)
+        except NOT_HTTP:
+            tap.give_up()
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 65536])
@@ -53,26 +63,26 @@ def conversation(*turns: tuple[bytes, bytes], step: int = 65536) -> Counts:
     ],
 )
 def test_each_request_and_its_answer_are_counted_once(request_bytes: bytes, answer: bytes, status: str, step: int) -> None:
-    counts = conversation((request_bytes, answer), (GET, OK), (request_bytes, answer), step=step)
+    found = conversation((request_bytes, answer), (GET, OK), (request_bytes, answer), step=step)
 
     expected = {status: 2, "200": 1} if status != "200" else {"200": 3}
-    assert (counts.requests, counts.answers, counts.lost_track) == (3, expected, 0)
+    assert (found["requests"], found["answers"], found["cannot"]) == (3, expected, "")
 
 
 def test_requests_sent_in_one_go_are_counted_one_by_one() -> None:
-    counts = conversation((GET * 5, OK * 3))
+    found = conversation((GET * 5, OK * 3))
 
-    assert (counts.requests, counts.answers) == (5, {"200": 3, "0": 2})
+    assert (found["requests"], found["answers"]) == (5, {"200": 3, "0": 2})
 
 
 def test_an_answer_to_a_head_and_the_next_one_in_one_piece_are_told_apart() -> None:
-    counts = conversation((HEAD, HEAD_OK), (GET, b""), (b"", OK))
+    found = conversation((HEAD, HEAD_OK), (GET, b""), (b"", OK))
 
-    assert counts.answers == {"200": 2}
+    assert found["answers"] == {"200": 2}
 
 
 def test_an_answer_that_ends_with_its_connection_is_one() -> None:
-    assert conversation((GET, b"HTTP/1.1 200 OK\r\n\r\nuntil the end")).answers == {"200": 1}
+    assert conversation((GET, b"HTTP/1.1 200 OK\r\n\r\nuntil the end"))["answers"] == {"200": 1}
 
 
 @pytest.mark.parametrize(
@@ -87,13 +97,13 @@ def test_an_answer_that_ends_with_its_connection_is_one() -> None:
     ],
 )
 def test_what_is_not_http_is_left_alone(first: bytes) -> None:
-    counts = conversation((first, b"+PONG\r\n"), (GET, OK))
+    found = conversation((first, b"+PONG\r\n"), (GET, OK))
 
-    assert (counts.requests, counts.answers, counts.lost_track) == (None, {}, 0)
+    assert (found["requests"], found["answers"], found["cannot"]) == (None, None, "")
 
 
 def test_a_callee_that_speaks_first_does_not_speak_http() -> None:
-    assert conversation((b"", b"220 ready\r\n"), (GET, OK)).requests is None
+    assert conversation((b"", b"220 ready\r\n"), (GET, OK))["requests"] is None
 
 
 @pytest.mark.parametrize(
@@ -112,11 +122,10 @@ def test_a_callee_that_speaks_first_does_not_speak_http() -> None:
     ],
 )
 def test_a_connection_that_becomes_something_else_is_given_up_and_said_so(request_bytes: bytes, answer: bytes) -> None:
-    counts = conversation((request_bytes, answer), (b"\x00\x01\x02", b"\x00\x01\x02"))
+    found = conversation((request_bytes, answer), (b"\x00\x01\x02", b"\x00\x01\x02"))
 
-    assert counts.requests is not None
-    assert counts.lost_track == 1
-    assert "1 connections ceased to be plain HTTP/1.1" in counts.as_data(0.0, "x")["cannot"]
+    assert found["requests"] >= 1
+    assert found["cannot"].startswith("1 connections ceased to be plain HTTP/1.1")
 
 
 @pytest.mark.parametrize("name", [b"traceparent", b"Traceparent", b"TRACEPARENT"])
@@ -124,13 +133,13 @@ def test_attempts_are_counted_by_the_trace_they_bear(name: bytes) -> None:
     traced = b"GET / HTTP/1.1\r\n%s: %s\r\n\r\n" % (name, TRACE)
     other = traced.replace(b"0af7", b"0af8")
 
-    counts = conversation((traced, OK), (traced, OK), (other, OK), (GET, OK))
+    found = conversation((traced, OK), (traced, OK), (other, OK), (GET, OK))
 
-    assert (counts.requests, counts.traces, counts.most_attempts) == (4, 2, 2)
+    assert (found["requests"], found["traces"], found["most_attempts"]) == (4, 2, 2)
 
 
 def test_a_trace_that_is_none_is_not_counted() -> None:
-    assert conversation((b"GET / HTTP/1.1\r\ntraceparent: 00-short\r\n\r\n", OK)).traces == 0
+    assert conversation((b"GET / HTTP/1.1\r\ntraceparent: 00-short\r\n\r\n", OK))["traces"] == 0
 
 
 def test_the_oldest_traces_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:

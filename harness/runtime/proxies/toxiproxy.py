@@ -24,7 +24,6 @@ import toxiproxy.exceptions
 import toxiproxy.proxy
 import toxiproxy.server
 import urllib3.exceptions
-from pydantic import ValidationError
 
 from harness.errors import ProxyError
 from harness.history.events import EdgeSeen
@@ -47,7 +46,6 @@ FOREIGN = (
     toxiproxy.exceptions.InvalidToxic,
     requests.RequestException,
     urllib3.exceptions.HTTPError,
-    ValidationError,
     ValueError,
     KeyError,
     TypeError,
@@ -198,8 +196,6 @@ def explained(error: BaseException) -> str:
     match error:
         case toxiproxy.exceptions.ProxyExists() | toxiproxy.exceptions.NotFound() | toxiproxy.exceptions.InvalidToxic():
             return _said(error.args[0] if error.args else "")
-        case ValidationError():
-            return f"it answered with something that is no proxy: {error.errors()[0]['msg']}"
         case requests.Timeout() | urllib3.exceptions.TimeoutError():
             return f"expected an answer within {CALL_WITHIN:g} s, found none: it hangs"
         case requests.JSONDecodeError() | requests.exceptions.InvalidJSONError() | json.JSONDecodeError():

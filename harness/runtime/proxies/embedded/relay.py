@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.counts import Counts
 from harness.runtime.proxies.embedded.stages import Passage, Stage, stage_for
-from harness.runtime.proxies.embedded.tap import Tap
+from harness.runtime.proxies.embedded.tap import NOT_HTTP, Tap
 from harness.runtime.proxies.embedded.toxics import Toxic
 
 DIAL_WITHIN = 30.0
@@ -54,27 +54,32 @@ class Edge(Protocol):
 
 
 class End(asyncio.Protocol):
-    """One socket of a connection. What it reads goes out by `out`; what is written to it came by `into`."""
+    """One socket of a connection. What it reads goes out by `out`; what is written to it came by `into`.
 
-    __slots__ = ("connection", "eof_sent", "into", "out", "tap", "transport")
+    Every request passes here four times, so what is needed then is at hand: `pass_on` takes what was read,
+    `write` may be called while the end is `open`.
+    """
+
+    __slots__ = ("connection", "eof_sent", "into", "open", "out", "pass_on", "tap", "transport", "write")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.transport: Any = None
-        self.eof_sent = False
+        self.open = self.eof_sent = False
+        self.tap: Tap | None = None
         self.out: Direction
         self.into: Direction
-        self.tap: Tap | None = None
+        self.pass_on: Callable[[bytes], None]
+        self.write: Callable[[bytes], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.write = transport.write  # type: ignore[attr-defined]  # the transport of a stream has it
+        self.open = True
         self.connection.made(self)
 
     def data_received(self, data: bytes) -> None:
-        tap = self.tap
-        if tap is not None and tap.on:
-            tap.read_requests(data)
-        self.out.first.feed(data)
+        self.pass_on(data)
 
     def eof_received(self) -> bool:
         if not self.out.ended:
@@ -83,6 +88,7 @@ class End(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- every end of it is the same
+        self.open = False
         self.transport = None
         self.connection.lost(self)
 
@@ -94,22 +100,25 @@ class End(asyncio.Protocol):
 
     def send_eof(self) -> None:
         """Close this end for writing, its peer may go on sending."""
-        if self.transport is not None and not self.eof_sent and not self.transport.is_closing():
+        if self.open and not self.eof_sent and not self.transport.is_closing():
             self.eof_sent = True
             self.transport.write_eof()
 
     def close(self) -> None:
         """Close once everything has been written."""
+        self.open = False
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
 
     def abort(self) -> None:
         """Close now."""
+        self.open = False
         if self.transport is not None:
             self.transport.abort()
 
     def reset(self) -> None:
         """Close now, with a reset."""
+        self.open = False
         if self.transport is not None:
             sock = self.transport.get_extra_info("socket")
             if sock is not None and not self.transport.is_closing():
@@ -117,32 +126,57 @@ class End(asyncio.Protocol):
             self.transport.abort()
 
 
+class ClientEnd(End):
+    """The end that the caller opened: its requests are read along."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        tap = self.tap
+        if tap is not None and tap.requests is not None:
+            try:
+                tap.requests(data)
+            except NOT_HTTP:
+                tap.give_up()
+        self.pass_on(data)
+
+
 class Outlet:
     """The end of a direction: what comes here has passed, is counted, and is written."""
 
-    __slots__ = ("_direction", "finished")
+    __slots__ = ("_dest", "_direction", "counts", "finished")
 
-    def __init__(self, direction: Direction) -> None:
-        self._direction = direction
+    def __init__(self, direction: Direction, dest: End) -> None:
+        self._direction, self._dest = direction, dest
+        self.counts: Counts
         self.finished = False
 
     def feed(self, data: bytes) -> None:
-        direction = self._direction
-        transport = direction.dest.transport
-        if transport is None or transport.is_closing():
-            return
-        if direction.is_up:
-            direction.counts.bytes_up += len(data)
-        else:
-            direction.counts.bytes_down += len(data)
-            tap = direction.tap
-            if tap is not None and tap.on:
-                tap.read_answers(data)
-        transport.write(data)
+        if self._dest.open:
+            self.counts.bytes_up += len(data)
+            self._dest.write(data)
 
     def finish(self) -> None:
         self.finished = True
         self._direction.connection.finished(self._direction)
+
+
+class OutletDown(Outlet):
+    """The outlet to the caller: answers are read along as they reach it."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> None:
+        dest = self._dest
+        if dest.open:
+            self.counts.bytes_down += len(data)
+            tap = dest.tap
+            if tap is not None and tap.answers is not None:
+                try:
+                    tap.answers(data)
+                except NOT_HTTP:
+                    tap.give_up()
+            dest.write(data)
 
 
 class Direction:
@@ -154,32 +188,31 @@ class Direction:
         "_stages",
         "alarm",
         "connection",
-        "counts",
         "dest",
         "ended",
         "first",
-        "is_up",
         "outlet",
         "random",
         "source",
         "stream",
-        "tap",
     )
 
     def __init__(self, connection: Connection, stream: str, source: End, dest: End) -> None:
         self.connection, self.stream, self.source, self.dest = connection, stream, source, dest
-        self.is_up = stream == "upstream"
-        self.counts: Counts
-        self.tap: Tap | None = None
         self.alarm, self.random = connection.edge.alarm, connection.edge.random
-        self.outlet = Outlet(self)
-        self.first: Passage = self.outlet
+        self.outlet = Outlet(self, dest) if stream == "upstream" else OutletDown(self, dest)
         self.ended = False
         self._stages: dict[str, Stage] = {}
         self._blocked = 0
         self._held = 0
         source.out = self
         dest.into = self
+        self.lead_to(self.outlet)
+
+    def lead_to(self, first: Passage) -> None:
+        """What the source reads goes there."""
+        self.first: Passage = first
+        self.source.pass_on = first.feed
 
     def add(self, toxic: Toxic) -> None:
         """Let a toxic act from now on, behind those that do already, if this connection is among those it strikes."""
@@ -189,7 +222,7 @@ class Direction:
         if self._stages:
             next(reversed(self._stages.values())).next = stage
         else:
-            self.first = stage
+            self.lead_to(stage)
         self._stages[toxic.name] = stage
 
     def change(self, toxic: Toxic, was: Toxic) -> None:
@@ -217,7 +250,7 @@ class Direction:
         for stage in self._stages.values():
             stage.drop()
         self._stages.clear()
-        self.first = self.outlet
+        self.lead_to(self.outlet)
 
     def hold(self, size: int) -> None:
         self._held += size
@@ -259,7 +292,7 @@ class Direction:
         for stage in reversed(self._stages.values()):
             stage.next = following
             following = stage
-        self.first = following
+        self.lead_to(following)
 
 
 class Early:
@@ -286,11 +319,11 @@ class Connection:
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
-        self.client, self.server = End(self), End(self)
+        self.client, self.server = ClientEnd(self), End(self)
         self.up = Direction(self, "upstream", self.client, self.server)
         self.down = Direction(self, "downstream", self.server, self.client)
         self._early: Early | None = Early(self.up)
-        self.up.first = self._early
+        self.up.lead_to(self._early)
         self._dial: asyncio.Task[None] | None = None
         self._over = self._concluded = False
 
@@ -357,8 +390,8 @@ class Connection:
         return self.up if toxic.stream == "upstream" else self.down
 
     def _count_in(self, source: tuple[Any, ...] | None) -> None:
-        self.counts = self.up.counts = self.down.counts = self.edge.counts_for(source[0] if source else "")
-        self._tap = self.client.tap = self.down.tap = Tap(self.counts)
+        self.counts = self.up.outlet.counts = self.down.outlet.counts = self.edge.counts_for(source[0] if source else "")
+        self._tap = self.client.tap = Tap(self.counts)
         self.counts.accepted += 1
         self.counts.open += 1
 
@@ -382,7 +415,7 @@ class Connection:
 
     def _begin(self) -> None:
         early, self._early = self._early, None
-        self.up.first = self.up.outlet
+        self.up.lead_to(self.up.outlet)
         for direction in (self.up, self.down):
             for toxic in self.edge.toxics_of(direction.stream):
                 direction.add(toxic)

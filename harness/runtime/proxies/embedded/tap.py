@@ -6,6 +6,7 @@ HTTP/1.1, and on one that becomes something else (CONNECT, an upgrade, nonsense)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
@@ -15,120 +16,104 @@ from harness.runtime.proxies.embedded.counts import UNANSWERED, Counts
 LONGEST_HEAD = 256 * 1024
 """Bytes of an answer to HEAD that are waited for; after that the tap gives up."""
 
-_NOT_HTTP = (HttpParserError, HttpParserCallbackError, HttpParserUpgrade)
+NOT_HTTP = (HttpParserError, HttpParserCallbackError, HttpParserUpgrade)
+"""What reading along may raise: whoever feeds the tap then lets it give up."""
+
+Read = Callable[[bytes], object]
 
 
 class Tap:
-    """Reads along on one connection."""
+    """Reads along on one connection; each request costs a few microseconds, so calls are few and flat.
 
-    __slots__ = ("_answers", "_counts", "_head", "_is_http", "_requests", "_waiting", "on")
+    `requests` and `answers` take the bytes of their direction; both are None once the tap has given up. The
+    tap itself is what the parser of requests calls, and has no more of those methods than are needed.
+    """
+
+    __slots__ = ("_counts", "_follow", "_head", "_method", "answers", "requests", "waiting")
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._requests: Any = HttpRequestParser(_RequestReader(self))
-        self._answers: Any = HttpResponseParser(_AnswerReader(self))
-        self._waiting = 0
         self._head: bytearray | None = None
-        self._is_http = False
-        self.on = True
+        self.waiting = 0
+        requests = HttpRequestParser(self)
+        reader = _AnswerReader(self, counts)
+        reader.parser = HttpResponseParser(reader)
+        self._method: Any = requests.get_method
+        self._follow: Read = reader.parser.feed_data
+        self.requests: Read | None = requests.feed_data
+        self.answers: Read | None = self._speaks_first
 
-    def read_requests(self, data: bytes) -> None:
-        """Bytes of the caller."""
-        try:
-            self._requests.feed_data(data)
-        except _NOT_HTTP:
-            self._give_up()
-
-    def read_answers(self, data: bytes) -> None:
-        """Bytes that reach the caller."""
-        if not self._is_http:
-            self.on = False
-            return
-        if self._head is not None:
-            self._read_head(data)
-            return
-        try:
-            self._answers.feed_data(data)
-        except _NOT_HTTP:
-            self._give_up()
+    def give_up(self) -> None:
+        """This is HTTP/1.1 no more, or never was."""
+        if self.answers is not None and self.answers != self._speaks_first:
+            self._counts.lost_track += 1
+        self.waiting = 0
+        self.requests = self.answers = None
 
     def end(self) -> None:
         """The connection is over: whatever waits is unanswered. Ending twice is ending once."""
-        if self._waiting:
-            self._counts.answered(UNANSWERED, self._waiting)
-            self._waiting = 0
-        self.on = False
-        self._requests = self._answers = None
+        if self.waiting > 0:
+            self._counts.answers[UNANSWERED] += self.waiting
+            self.waiting = 0
+        self.requests = self.answers = self._method = None
+        self._follow = self._speaks_first
 
-    def _request(self) -> None:
-        if not self.on:
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == 11 and len(value) >= 55 and name.lower() == b"traceparent":
+            self._counts.attempt(value[3:35])
+
+    def on_headers_complete(self) -> None:
+        if self.requests is None:
             return
-        self._is_http = True
-        self._counts.request()
-        if self._requests.get_method() == b"HEAD":
-            if self._waiting:  # the answer before it would have to be told from this one's head
-                self._give_up()
+        self._counts.is_http = True
+        self._counts.requests += 1
+        if self._method() == b"HEAD" or self._head is not None:
+            if self.waiting:  # answers to HEAD are read here, one at a time
+                self.give_up()
                 return
             self._head = bytearray()
-        elif self._head is not None:
-            self._give_up()
-            return
-        self._waiting += 1
-
-    def _answer(self, status: int) -> None:
-        if status >= 200 and self._waiting:
-            self._waiting -= 1
-            self._counts.answered(str(status))
+            self.answers = self._read_head
+        elif not self.waiting:
+            self.answers = self._follow
+        self.waiting += 1
 
     def _read_head(self, data: bytes) -> None:
-        """An answer to HEAD announces a body that never comes, which the parser cannot be told: it is read here."""
+        """An answer to HEAD may announce a body that never comes, which the parser cannot be told."""
         assert self._head is not None
         self._head += data
         end = self._head.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._head) > LONGEST_HEAD:
-                self._give_up()
+        if end < 0 and len(self._head) <= LONGEST_HEAD:
             return
         status, rest = self._head[9:12], bytes(self._head[end + 4 :])
-        if not self._head.startswith(b"HTTP/1.") or not status.isdigit():
-            self._give_up()
+        if end < 0 or not self._head.startswith(b"HTTP/1.") or not status.isdigit():
+            self.give_up()
             return
-        final = int(status) >= 200
-        self._head = None if final else bytearray()
-        self._answer(int(status))
+        if int(status) < 200:
+            self._head.clear()
+        else:
+            self._head = None
+            self.answers = self._follow
+            self._counts.answers[int(status)] += 1
+            self.waiting -= 1
         if rest:
-            self.read_answers(rest)
+            (self._follow if self._head is None else self._read_head)(rest)
 
-    def _give_up(self) -> None:
-        if self.on and self._is_http:
-            self._counts.lost_track += 1
-        self._waiting = 0
-        self.on = False
-
-
-class _RequestReader:
-    """What the parser calls while it reads requests. It has no more methods than needed: each costs time."""
-
-    __slots__ = ("_tap",)
-
-    def __init__(self, tap: Tap) -> None:
-        self._tap = tap
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) == 11 and name.lower() == b"traceparent" and len(value) >= 55:
-            self._tap._counts.attempt(value[3:35])
-
-    def on_headers_complete(self) -> None:
-        self._tap._request()
+    def _speaks_first(self, _data: bytes) -> None:
+        """Whoever answers before it was asked does not speak HTTP."""
+        self.give_up()
 
 
 class _AnswerReader:
     """What the parser calls while it reads answers."""
 
-    __slots__ = ("_tap",)
+    __slots__ = ("_counts", "_tap", "parser")
 
-    def __init__(self, tap: Tap) -> None:
-        self._tap = tap
+    def __init__(self, tap: Tap, counts: Counts) -> None:
+        self._tap, self._counts = tap, counts
+        self.parser: Any = None
 
     def on_headers_complete(self) -> None:
-        self._tap._answer(self._tap._answers.get_status_code())
+        status = self.parser.get_status_code()
+        if status >= 200 and self._tap.waiting > 0:
+            self._tap.waiting -= 1
+            self._counts.answers[status] += 1
