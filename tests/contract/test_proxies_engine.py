@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -251,7 +252,9 @@ class TestWhatIsSeen:
         assert found.refused is None
         assert found.cannot.startswith("refused attempts cannot be counted: ")
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop the capability")
+    @pytest.mark.skipif(
+        os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can drop the capability, by setpriv"
+    )
     def test_without_the_capability_it_says_what_is_needed(self, tmp_path: Path) -> None:
         def launch(name: str, argv: list[str], **how: object) -> subprocess.Popen[bytes]:
             return plain_launch(name, ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", *argv], **how)
