@@ -457,6 +457,32 @@ class TestWhatItWithstands:
 
         assert eventually(lambda: seen(started).open == 0)
 
+    @pytest.mark.parametrize(
+        "state",
+        [
+            bearing(toxic("reset_peer", "upstream", timeout=0)),
+            bearing(toxic("reset_peer", timeout=2)),
+            bearing(toxic("timeout", timeout=1)),
+            bearing(toxic("timeout", "upstream", timeout=1), toxic("latency", latency=1)),
+        ],
+        ids=["reset up", "reset down", "close down", "close up"],
+    )
+    def test_connections_that_a_fault_ends_leave_nothing_behind(
+        self, started: StartedEngine, echo_edge: ProxyMade, state: ProxyState
+    ) -> None:
+        engine = psutil.Process(started.process.pid)
+        before = engine.num_fds()
+        started.engine.put(EDGE, state)
+
+        for _ in range(200):
+            with suppress(ConnectionError), connect(echo_edge.listen) as sock:
+                sock.sendall(b"x")
+                assert ends(sock)
+
+        assert eventually(lambda: seen(started).open == 0)
+        assert (seen(started).accepted, seen(started).cut) == (200, 200)
+        assert eventually(lambda: engine.num_fds() <= before)
+
     @pytest.mark.parametrize("connections", [2_000, pytest.param(50_000, marks=pytest.mark.slow)])
     def test_connections_that_come_and_go_leave_nothing_behind(
         self, started: StartedEngine, echo_edge: ProxyMade, connections: int

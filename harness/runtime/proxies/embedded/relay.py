@@ -446,7 +446,8 @@ class Connection:
         how(self.server)
 
     def _stop_dialling(self) -> None:
-        if self._dial is not None:
+        """Once the upstream's socket is there, its dialling ends by itself: cancelled then, its loss would go unreported."""
+        if self._dial is not None and self.server.transport is None:
             self._dial.cancel()
 
     def _conclude(self) -> None:
