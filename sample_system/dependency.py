@@ -76,7 +76,7 @@ class Dependency:
         content = None if body is None else json.dumps(body).encode()
         async for attempt in AsyncRetrying(
             stop=stop_after_attempt(self.patience.tries),
-            wait=wait_exponential_jitter(initial=0.01, max=0.2, jitter=0.02),
+            wait=wait_exponential_jitter(multiplier=0.01, max=0.2, jitter=0.02),
             retry=retry_if_exception_type(DependencyUnavailable),
             reraise=True,
         ):
