@@ -320,6 +320,23 @@ def test_a_service_that_is_asked_to_end_does_so_at_once_and_without_complaint(
     assert process.wait(3) == 0
 
 
+def test_a_service_that_is_asked_to_end_does_not_wait_for_a_dependency_that_hangs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+        found.close()
+        urls = {f"{name}_URL": f"http://127.0.0.1:{silent.getsockname()[1]}" for name in ("ORDER", "INVENTORY", "SHIPPING")}
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | urls
+        argv = [sys.executable, "-m", "sample_system.gateway", "--port", str(port)]
+        with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) as gateway:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/live"))
+            with socket.create_connection(("127.0.0.1", port)) as customer:
+                customer.sendall(b"GET /catalog HTTP/1.1\r\nhost: shop\r\n\r\n")
+                with silent.accept()[0]:  # the call of the gateway is under way, and nobody answers it
+                    gateway.terminate()
+
+                    assert gateway.wait(2.0) == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [({}, "DATABASE_URL: expected it in the environment"), ({"DEFECTS": "no_timeouts"}, "expected defects of order")],
