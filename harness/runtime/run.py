@@ -32,7 +32,6 @@ from harness.runtime.services.local import LocalServices, LocalSystem, listening
 from harness.runtime.stopping import Stop, Stopped
 from harness.runtime.undo import EndProcessGroup, RestoreProxies, UndoJournal, make_run_folder
 
-
 GROUPS = {"proxy engine": "proxies", "load": "load"}
 """What the processes that are no services are called, and what they count as."""
 

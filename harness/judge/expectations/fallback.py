@@ -58,7 +58,8 @@ def judge_fallback(name: str, expected: Fallback, case: Case) -> Finding:
     marked = sum(_fired(request.marks, expected.name) and request.ok for request in group)
     rows = [_share(expected, declared, (case, group, marked))]
     rows += [_control(expected.name, declared, phase, case) for phase in ("baseline", "recovery")]
-    rows.append(_witnesses(expected.name, declared, (case, item, window), (len(group), marked)))
+    if len(group) >= FEWEST_REQUESTS:
+        rows.append(_witnesses(expected.name, declared, (case, item, window), (len(group), marked)))
     return finding(case, heading, rows)
 
 
