@@ -124,6 +124,31 @@ def test_evidence_that_is_missing_is_named(story, kind, why):
     assert found.seen == found.why
 
 
+def test_a_baseline_is_healthy_when_what_was_seen_is_within_the_limit():
+    """Of 160 requests none failed: that fewer than 1 % do is not shown, and need not be."""
+    found = evidence(replace(CLEAN_STORY, rate=10.0, damage=()))["baseline"]
+
+    assert found.outcome is Outcome.PASSED
+    assert found.seen == "0.0 % of 160 requests failed [0.0, 2.3]"
+
+
+@pytest.mark.parametrize(
+    ("idle", "why", "advice"),
+    [
+        (0, "all 480 users were waiting", "raise load.max_users to 960"),
+        (7, "the machine was busy", "run it again on a machine that is less busy"),
+    ],
+)
+def test_requests_that_were_late_name_users_or_machine(idle, why, advice):
+    history = tell(CLEAN_STORY.with_damage(Damage("*", 25.0, 45.0, 0.02, lag=0.15)))
+    vitals = {"load": "vitals", "at": BEGAN + 30.0, "idle_users": idle}
+
+    found = gather(Case(History(history.plan, history.events, history.requests, [*history.notes, vitals])))[0]
+
+    assert found.why.endswith(why)
+    assert found.advice == advice
+
+
 def test_a_request_that_is_refused_in_time_is_load_that_arrived():
     story = Story(faults=(fault("outage", service="gateway"),), damage=(broken("*", outcome="refused"),))
 
