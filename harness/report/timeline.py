@@ -166,9 +166,13 @@ def draw_picture(summary: Summary, dots: Sequence[Dot], parts: Sequence[Stretch]
 
 
 def dot_path(dots: Iterable[Dot], answer: Answer, axis: TimeAxis, scale: LogScale) -> str:
-    """All dots of one outcome as one path of strokes without length; dots on the same spot are one."""
+    """All dots of one outcome as one path of strokes almost without length; dots on the same spot are one.
+
+    Those that failed are square: on paper a stroke needs a direction for that, and so some length.
+    """
+    length = "h.1" if answer == "failed" else "h0"
     spots = dict.fromkeys((round(axis.x(dot.at) * 2), round(scale.y(dot.latency) * 2)) for dot in dots if dot.answer == answer)
-    return "".join(f"M{x / 2:g} {y / 2:g}h0" for x, y in spots)
+    return "".join(f"M{x / 2:g} {y / 2:g}{length}" for x, y in spots)
 
 
 def _phase_names(summary: Summary, axis: TimeAxis) -> tuple[tuple[Label, ...], float]:
