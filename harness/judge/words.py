@@ -47,6 +47,11 @@ def seconds(value: float) -> str:
     return f"{value:.0f} s" if value == round(value) or size >= 99.5 else f"{value:.1f} s"
 
 
+def rise(value: float) -> str:
+    """A difference of latencies."""
+    return f"+{seconds(value)}" if value >= 0 else seconds(value)
+
+
 def moment(value: float) -> str:
     """A short delay, always in seconds."""
     return f"{value:.2f} s" if value < 9.95 else f"{value:.1f} s"

@@ -192,7 +192,7 @@ def test_a_stored_run_is_judged_to_the_same_bytes_as_the_one_in_memory(story, tm
     assert first == second == verdict_to_json(judge(tell(story)))
 
 
-@pytest.mark.parametrize("seconds", [*range(-3, 84, 6), 83.2])
+@pytest.mark.parametrize("seconds", [*range(-3, 84, 10), 83.2])
 def test_a_run_that_was_cut_off_at_any_moment_can_be_judged_and_never_passes_for_whole(seconds):
     found = judge(tell(replace(CLEAN_STORY, cut_off=float(seconds))))
 
@@ -212,7 +212,7 @@ def test_nothing_at_all_was_recorded_and_nothing_is_concluded():
     assert {finding.outcome for finding in (*found.evidence, *found.expectations)} == {Outcome.INCONCLUSIVE}
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_unchanged_systems_are_not_accused(seed):
     assert judge(tell(replace(CLEAN_STORY, seed=seed))).word == "passed"
 

@@ -54,7 +54,7 @@ def _row(comparison: Comparison, margins: Margins, *, latency: bool) -> Row:
     if latency:
         rows += [_latency(comparison, name, getattr(margins, name)) for name in SHARES]
     worst = worst_of(rows)
-    line = words.several([row.seen.removeprefix(f"{comparison.journey} ") for row in rows])
+    line = words.several([(row.line or row.seen).removeprefix(f"{comparison.journey} ") for row in rows])
     return replace(
         worst,
         subject=comparison.journey,
@@ -131,7 +131,8 @@ def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> 
         advice = case.more("fault", fewest, round(fewest * LONGER))
     slowest = sorted(comparison.groups[1], key=lambda request: (-case.waited(request), request.due))[:MOST_EXAMPLES]
     _, shown = min(_measures(change, allowed), key=lambda found: (found[0], strain(found[1])))
-    return Row(journey, outcome, seen, why, advice, shown, tuple(slowest), f"may {words.margin(allowed)}")
+    told = f"{seen} ({words.rise(change.plus)})" if shown.unit == "seconds" else seen
+    return Row(journey, outcome, told, why, advice, shown, tuple(slowest), f"may {words.margin(allowed)}", seen)
 
 
 def _measures(change: Change, allowed: LatencyMargin) -> Iterator[tuple[Outcome, Measure]]:
