@@ -7,11 +7,10 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import textwrap
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,30 +20,7 @@ from harness.history.requests import Request
 from harness.history.store import read_requests
 from harness.plan.plan import Arrivals
 from harness.runtime.load.locust import LocustLoad
-
-
-def start_process(
-    name: str,
-    argv: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    log: Path,
-    folder: Path | None = None,
-    pass_fds: Sequence[int] = (),
-    uid: int | None = None,
-) -> subprocess.Popen[bytes]:
-    """The port `Launch`, without a journal."""
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            list(argv),
-            env=dict(environment),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
+from tests.contract.launching import plain_launch
 
 
 class Server:
@@ -159,7 +135,7 @@ class Rig:
     marks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.load = LocustLoad(start_process, self.folder, self.folder / "load.log")
+        self.load = LocustLoad(plain_launch, self.folder, self.folder / "load.log")
 
     @property
     def records_file(self) -> Path:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from harness.plan.plan import ProxyState, Toxic
 from harness.runtime.ports import Address
 from harness.runtime.proxies.starting import StartedEngine, start_embedded
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
+from tests.contract.launching import plain_launch
 
 PATIENCE = 10.0
 """Seconds after which something that must happen counts as not happening."""
@@ -130,31 +131,6 @@ class Echo(Callee):
                 self.received += data
                 sock.sendall(data)
             sock.sendall(b"bye")
-
-
-def plain_launch(
-    name: str,
-    argv: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    log: Path,
-    folder: Path | None = None,
-    pass_fds: Sequence[int] = (),
-    uid: int | None = None,
-) -> subprocess.Popen[bytes]:
-    """The port `Launch` with nothing written down."""
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            list(argv),
-            env=dict(environment),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=pass_fds,
-            start_new_session=True,
-            user=uid,
-        )
 
 
 def control_socket() -> socket.socket:

@@ -679,7 +679,7 @@ def test_no_load_outlives_the_harness(tmp_path: Path, rig: Rig) -> None:
     program = f"""
 import sys, threading, time
 from pathlib import Path
-from tests.contract.load_rig import Rig, start_process
+from tests.contract.load_rig import Rig, plain_launch
 class Known:
     url = "{rig.server.url}"
 rig = Rig(Path({str(tmp_path)!r}), Known)

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 BACK = os.environ.get("BACK_URL", "")
 FALLS_BACK = os.environ.get("FALLS_BACK", "yes") == "yes"
 local = threading.local()
-fallbacks = 0
+
+
+class Count:
+    """How often the fallback fired."""
+
+    fallbacks = 0
 
 
 def ask_back() -> bool:
@@ -38,14 +43,14 @@ class Pages(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        global fallbacks
+
         if self.path == "/metrics":
-            return self.reply(200, f'fallback_total{{name="without-back"}} {fallbacks}\n'.encode())
+            return self.reply(200, f'fallback_total{{name="without-back"}} {Count.fallbacks}\n'.encode())
         if self.path != "/with-back" or ask_back():
             return self.reply(200, b"ok")
         if not FALLS_BACK:
             return self.reply(503, b"no")
-        fallbacks += 1
+        Count.fallbacks += 1
         return self.reply(200, b"ok", "without-back")
 
     def reply(self, status: int, body: bytes, fallback: str = "") -> None:
