@@ -150,17 +150,38 @@ def test_a_callee_that_is_not_there_is_told_by_name() -> None:
     assert not raised.value.timed_out
 
 
-def test_a_call_that_waits_for_its_turn_spends_its_own_time() -> None:
+def ask_at_the_same_time(calls: int, callee: Callee, patience: Patience) -> list[BaseException | Answer]:
     async def call() -> list[BaseException | Answer]:
-        callee = Callee(says_nothing)
-        patience = Patience(0.5, at_once=1)
         async with callee, Dependency("shipping", f"http://127.0.0.1:{callee.port}", patience) as dependency:
-            calls = [dependency.ask("GET", "/") for _ in range(3)]
-            answered = await asyncio.gather(*calls, return_exceptions=True)
-            assert len(callee.heard) == 1
-            return answered
+            return await asyncio.gather(*(dependency.ask("GET", "/") for _ in range(calls)), return_exceptions=True)
 
-    assert [type(each) for each in asyncio.run(call())] == [DependencyUnavailable] * 3
+    return asyncio.run(call())
+
+
+def test_no_more_calls_are_open_at_the_same_time_than_allowed() -> None:
+    open_now, most = 0, 0
+
+    async def takes_a_while(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        await asyncio.sleep(0.02)
+        open_now -= 1
+        await answers(200)(reader, writer)
+
+    answered = ask_at_the_same_time(6, Callee(takes_a_while), Patience(10.0, at_once=2))
+
+    assert [type(each) for each in answered] == [Answer] * 6
+    assert most == 2
+
+
+def test_a_call_that_waits_for_its_turn_spends_its_own_time() -> None:
+    began = time.monotonic()
+
+    answered = ask_at_the_same_time(10, Callee(says_nothing), Patience(0.5, at_once=1))
+
+    assert [type(each) for each in answered] == [DependencyUnavailable] * 10
+    assert time.monotonic() - began < 4.0, "one after the other, each with all of its time, takes 5 s"
 
 
 @pytest.mark.parametrize("trouble", [DependencyUnavailable("shipping", "refused"), RuntimeError("a bug")])
