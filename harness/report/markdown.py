@@ -19,7 +19,7 @@ LARGEST = 55_000
 MOST_DETAILS = 5
 LONGEST = 240
 
-_MEANT = re.compile(r"[\\`*_{}\[\]<>()#+!|~&$@^\"']|://|(?<=www)\.|^(?:\d+[.)]|[-=])", re.IGNORECASE)
+_MEANT = re.compile(r"[\\`*_{}\[\]<>()#+!|~&$@^\"']|://|(?<=www)\.|^(?:\d+[.)](?=\s|$)|[-=])", re.IGNORECASE)
 _NOTHING = Figures(0, 0, 0, None, None)
 
 

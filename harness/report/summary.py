@@ -136,7 +136,7 @@ class Summary:
     @property
     def where(self) -> str:
         """Runtime and proxy engine."""
-        return f"{self.began.runtime} · {self.began.engine} engine" if self.began else "not started"
+        return f"{self.began.runtime} · {self.began.engine}" if self.began else "not started"
 
     @property
     def seed(self) -> int:
