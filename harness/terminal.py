@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from harness.report.live import LiveView
 
 FRAMES_PER_SECOND = 4
+WIDEST = 110
+"""Columns beyond which lines are hard to read."""
 
 
 class Terminal:
@@ -74,7 +76,14 @@ class Terminal:
         from harness.report.text import text_report
 
         self._console.print()
-        for line in text_report(read_history(run.folder), run.verdict, _short(run.folder / HTML), run.command):
+        told = text_report(
+            read_history(run.folder),
+            run.verdict,
+            _short(run.folder / HTML),
+            run.command,
+            width=min(WIDEST, self._console.width),
+        )
+        for line in told:
             self._console.print(line)
 
 

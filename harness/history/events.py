@@ -199,7 +199,7 @@ class InvariantAsked:
 
 @dataclass(frozen=True, slots=True)
 class MachineSeen:
-    """Shares of one core used since the sample before: by the harness, the proxies, the load, the system, all others."""
+    """Cores used since the sample before, of `cores`: by the harness, the proxies, the load, the system, all others."""
 
     at: float
     harness: float
@@ -208,6 +208,7 @@ class MachineSeen:
     system: float
     others: float
     load_average: float
+    cores: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,20 @@ class Case:
         return self._plain.get(name, name)
 
     def judged(self, phase: str) -> Window | None:
-        """The recorded window of a phase without its guards; None where it is not there, or nothing of it is left."""
+        """The recorded window of a phase without its guards; None where it is not there, or nothing of it is left.
+
+        Of the fault phase only the stretch from the first fault to the last healing counts, so that one that
+        lasts less long is not watered down.
+        """
         recorded = self.history.phases.get(phase)
-        window = recorded.narrowed(GUARD_SECONDS) if recorded is not None else None
-        return window if window is not None and window.seconds > 0 else None
+        if recorded is None:
+            return None
+        if phase == "fault" and self.history.faults:
+            faults = self.history.faults.values()
+            begin, end = min(fault.begin for fault in faults), max(fault.end for fault in faults)
+            recorded = Window(max(recorded.begin, begin), min(recorded.end, end))
+        window = recorded.narrowed(GUARD_SECONDS)
+        return window if window.seconds > 0 else None
 
     def window(self, during: str) -> Window | None:
         """What `during` means: a phase without its guards, or the recorded interval of a fault."""

@@ -206,7 +206,9 @@ def _healed(strike: Strike, strikes: Sequence[Strike]) -> Proof:
     if strike.began is None:
         return Proof(strike, "", f"{strike.fault} never began, so there was nothing to heal")
     if strike.ended is None:
-        return Proof(strike, "", f"the healing of {strike.fault} was not recorded", "see the journal of undos: chaos gc")
+        return Proof(
+            strike, "", f"the healing of {strike.fault} was not recorded", "see undo.jsonl in the run for what was done"
+        )
     if not strike.is_healed:
         return Proof(
             strike, "", f"after healing {strike.fault} the proxy was read back in another state", "see the engine's log"

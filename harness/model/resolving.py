@@ -88,6 +88,7 @@ class _Resolving:
         expect = self._expectations(system, faults)
         load, locustfile = self._load()
         phases = self._phases(expect)
+        expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
         self._check_times(faults, phases)
         self._check_defects(expect)
         steady = self._steady_state(system)
@@ -254,9 +255,18 @@ class _Resolving:
                     ("phases", name),
                     f"expected a phase of at least 5s (2s at each end are not judged), found {filled[name]:g}s",
                 )
-        if any(item.invariant is not None for item in expect) and not filled["drain"]:
-            self._say(("phases", "drain"), "expected a drain above 0s, since an invariant is judged in it, found 0s")
         return Phases.model_construct(None, **filled)
+
+    def _settling(self, index: int, item: ExpectationItem, phases: Phases) -> ExpectationItem:
+        """An invariant with its `within` filled in: what the drain leaves beside `hold`."""
+        if item.invariant is None:
+            return item
+        within = item.invariant.within if item.invariant.within is not None else phases.drain - item.invariant.hold
+        if within <= 0 or within + item.invariant.hold > phases.drain:
+            found = f"a drain of {phases.drain:g}s for a hold of {item.invariant.hold:g}s"
+            found += f" within {within:g}s" if item.invariant.within is not None else ""
+            self._say(("expect", index, "invariant"), f"expected within and hold to fit into the drain, found {found}")
+        return item.model_copy(update={"invariant": item.invariant.model_copy(update={"within": within})})
 
     def _timed(self, item: FaultItem, phases: Phases) -> FaultItem:
         at = item.at if item.at is not None else 0.0

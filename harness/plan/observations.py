@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.model.expectations import Invariant
 from harness.model.experiment import Experiment
 from harness.plan.plan import Begin, Observation, PlannedPhase, PlannedProxy, Step, WatchBite, WatchCounter, WatchInvariant
 
@@ -44,11 +45,15 @@ def _invariants(experiment: Experiment, phases: Sequence[PlannedPhase], queries:
                 query=queries[item.invariant.name],
                 equals=declared.equals,
                 at=drain.at,
-                within=item.invariant.within if item.invariant.within is not None else drain.until - drain.at,
+                until=min(drain.until, drain.at + _within(item.invariant) + item.invariant.hold),
                 hold=item.invariant.hold,
             )
         )
     return found
+
+
+def _within(invariant: Invariant) -> float:
+    return invariant.within if invariant.within is not None else 0.0
 
 
 def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[WatchBite]:

@@ -94,7 +94,7 @@ class WatchCounter(Part):
 
 
 class WatchInvariant(Part):
-    """Ask the database in the drain, again and again, until it holds or the time is over."""
+    """Ask the database in the drain, from `at` on, until it has held for `hold`, at the latest `until`."""
 
     what: Literal["invariant"] = "invariant"
     invariant: str
@@ -103,7 +103,7 @@ class WatchInvariant(Part):
     query: str
     equals: int
     at: float
-    within: float
+    until: float
     hold: float
 
 

@@ -61,9 +61,8 @@ def _observation_lines(plan: Plan) -> list[str]:
             case WatchCounter():
                 lines.append(f"counter   {seen.metric} of {seen.service}, every second")
             case WatchInvariant():
-                lines.append(
-                    f"invariant {seen.invariant}: asked from {seen.at:g} s, within {seen.within:g} s, held {seen.hold:g} s"
-                )
+                held = f"until it held for {seen.hold:g} s, at the latest {seen.until:g} s"
+                lines.append(f"invariant {seen.invariant}: asked from {seen.at:g} s {held}")
             case WatchBite():
                 lines.append(f"probe     {seen.proxy} ({seen.protocol}): before, during and after {seen.fault}")
     return lines

@@ -247,7 +247,7 @@ class Driver:
 
     def _ask_until_held(self, seen: WatchInvariant) -> None:
         url = self._world.services.database_url(seen.service, seen.database)
-        until = self._began + seen.at + seen.within
+        until = self._began + seen.until
         held_since: float | None = None
         while now() < until and not self._over.is_set():
             began = now()

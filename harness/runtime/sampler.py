@@ -112,6 +112,7 @@ class MachineWatch:
             system=round(shares.get("system", 0.0), 4),
             others=round(max(0.0, all_of_it - known), 4),
             load_average=round(psutil.getloadavg()[0], 2),
+            cores=psutil.cpu_count() or 1,
         )
 
     def _spent_by(self, pids: Sequence[int]) -> float:

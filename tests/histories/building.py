@@ -275,7 +275,7 @@ def _observations(story: Story) -> Iterator[dict[str, Any]]:
     if "drain" in story.starts:
         begin, end = story.starts["drain"]
         words = {"service": "postgres", "database": "orders", "query": "select 0, 0", "equals": 0, "hold": 5.0}
-        yield {"what": "invariant", "invariant": INVARIANT, "at": begin, "within": end - begin, **words}
+        yield {"what": "invariant", "invariant": INVARIANT, "at": begin, "until": end, **words}
     for item in story.faults:
         for edge in edges_of(item):
             yield {"what": "bite", "fault": item.id, "proxy": edge, "protocol": edge_data(edge)["protocol"]}

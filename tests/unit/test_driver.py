@@ -134,7 +134,7 @@ def quick(folder: Path, scenario: str = SCENARIO) -> Plan:
             "phases": tuple(p.model_copy(update={"at": p.at / 100, "until": p.until / 100}) for p in plan.phases),
             "steps": tuple(s.model_copy(update={"at": s.at / 100}) for s in plan.steps),
             "observations": tuple(
-                o.model_copy(update={"at": o.at / 100, "within": o.within / 100, "hold": o.hold / 100})
+                o.model_copy(update={"at": o.at / 100, "until": o.until / 100, "hold": o.hold / 100})
                 if isinstance(o, WatchInvariant)
                 else o
                 for o in plan.observations

@@ -181,9 +181,9 @@ def test_observations_follow_from_what_is_expected_and_struck(tmp_path: Path) ->
     assert isinstance(counter, WatchCounter)
     assert (counter.service, counter.metric) == ("order", 'fallback_total{name="x"}')
     assert isinstance(invariant, WatchInvariant)
-    assert (invariant.at, invariant.within, invariant.hold, invariant.query) == (
+    assert (invariant.at, invariant.until, invariant.hold, invariant.query) == (
         65.0,
-        15.0,
+        80.0,
         5.0,
         "SELECT 0 AS value, 100 AS over\n",
     )

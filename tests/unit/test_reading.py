@@ -95,6 +95,11 @@ expect:
             "system: ./nowhere",
             "3:9: expected a folder with a system.yaml in it, or such a file, found none at {folder}/nowhere",
         ),
+        (
+            "recovery: {within: 10s}",
+            "invariant: {name: every order is shipped, within: 12s}",
+            "9:16: expected within and hold to fit into the drain, found a drain of 15s for a hold of 5s within 12s",
+        ),
         ("version: 1", "version: 2", "1:10: expected 1, found 2"),
         (
             "version: 1",
