@@ -176,6 +176,8 @@ class LiveView:
     def _in_words(self, event: Event) -> str:
         """The event as a line of news; empty for what is none."""
         match event:
+            case RunBegan(runtime=runtime, engine=engine, reason=reason, seed=seed):
+                return f"{clean(runtime)} processes ({clean(reason)}), {clean(engine)} engine, seed {seed}"
             case SystemReady(seconds=seconds):
                 return f"system ready in {duration(seconds)}"
             case PhaseBegan(phase=phase):
