@@ -46,7 +46,7 @@ class Case:
         """The recorded window of a phase without its guards; None where it is not there, or nothing of it is left.
 
         Of the fault phase only the stretch from the first fault to the last healing counts, so that one that
-        lasts less long is not watered down.
+        lasts less long is not watered down; what the guards leave out anyway is not taken off.
         """
         recorded = self.history.phases.get(phase)
         if recorded is None:
@@ -54,7 +54,10 @@ class Case:
         if phase == "fault" and self.history.faults:
             faults = self.history.faults.values()
             begin, end = min(fault.begin for fault in faults), max(fault.end for fault in faults)
-            recorded = Window(max(recorded.begin, begin), min(recorded.end, end))
+            recorded = Window(
+                begin if begin - recorded.begin > GUARD_SECONDS else recorded.begin,
+                end if recorded.end - end > GUARD_SECONDS else recorded.end,
+            )
         window = recorded.narrowed(GUARD_SECONDS)
         return window if window.seconds > 0 else None
 

@@ -81,7 +81,7 @@ def test_a_scenario_is_proven_clean_on_its_defect_and_on_its_twins(tmp_path: Pat
         "no_fallback": "failed by contained, deferred",
         "no fault": "inconclusive",
         "wrong edge": "inconclusive",
-        "entry cut": "failed by contained",
+        "entry cut": "failed by contained, deferred",
     }
     assert answer.code == 0
 

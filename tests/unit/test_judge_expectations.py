@@ -62,7 +62,7 @@ STRICT = expectation("blast_radius", worse_by={"error_rate": "5%", "p50": "50%",
 
 OUTCOMES = [
     # error_rate
-    (ERRORS, quiet(), PASSED, "0.0 % of 1279 requests failed"),
+    (ERRORS, quiet(), PASSED, "0.0 % of 1280 requests failed"),
     (ERRORS, quiet().with_damage(broken("browse", share=0.2)), FAILED, "surely more than 1 % of all requests failed"),
     (ERRORS, quiet().with_damage(broken("browse", share=0.02)), INCONCLUSIVE, "lies across the limit"),
     (ERRORS, quiet().with_damage(broken("*", share=0.05, outcome="dropped")), FAILED, "dropped"),

@@ -164,7 +164,7 @@ def test_the_table_shows_what_each_journey_felt():
     assert list(rows["browse"].phases) == ["baseline", "fault", "recovery"]
     orders = rows["place order"].phases["fault"]
     assert (orders.requests, orders.errors, orders.fallbacks) == (393, 0, 391)
-    assert rows["track shipment"].phases["fault"].errors == 135
+    assert rows["track shipment"].phases["fault"].errors == 136
 
 
 def test_a_window_without_requests_has_no_latency():
