@@ -26,6 +26,8 @@ Z = 1.959963984540054
 TAIL = 0.025
 
 BLOCK_SECONDS = 2.0
+NEARLY_A_BLOCK = 0.05
+"""What a stretch may lack to count as a block: recorded windows end some milliseconds off the plan."""
 FEWEST_BLOCKS = 4
 """Fewer blocks than this show too little of how much neighbouring stretches differ."""
 RESAMPLES = 1000
@@ -131,7 +133,7 @@ Blocks = tuple[tuple[float, ...], ...]
 
 def blocks(values: Iterable[tuple[float, float]], begin: float, end: float) -> Blocks:
     """Put values, each with its time, into the stretches of a window; a remainder belongs to the last whole stretch."""
-    number = max(1, int((end - begin) / BLOCK_SECONDS + 1e-6))
+    number = max(1, int((end - begin) / BLOCK_SECONDS + NEARLY_A_BLOCK))
     found: list[list[float]] = [[] for _ in range(number)]
     for at, value in values:
         found[min(number - 1, int((at - begin) / BLOCK_SECONDS))].append(value)
