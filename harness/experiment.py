@@ -103,7 +103,7 @@ class Stage:
     def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
         """Carry out a plan, judge what was recorded, and write the reports."""
         check_runs_locally(resolved)
-        folder = RunFolder(_new_folder(self.options.reports, plan.experiment.name))
+        folder = _new_folder(self.options.reports, plan.experiment.name)
         for name, text in resolved.files.items():
             folder.write(name, text)
         folder.write("compose.json", _compose_json(resolved.system.compose))
@@ -142,10 +142,17 @@ def judge_folder(folder: Path, command: str | None = None) -> Run:
     if command is None:
         experiment = history.plan["experiment"]
         command = command_for(Path("scenarios") / f"{experiment['name']}.yaml", experiment["seed"])
-    _write(folder / VERDICT, verdict_to_json(verdict))
-    _write(folder / JUNIT, junit_xml(history, verdict))
-    _write(folder / MARKDOWN, markdown_summary(history, verdict, command))
-    _write(folder / HTML, html_report(history, verdict, command))
+    texts = {
+        VERDICT: verdict_to_json(verdict),
+        JUNIT: junit_xml(history, verdict),
+        MARKDOWN: markdown_summary(history, verdict, command),
+        HTML: html_report(history, verdict, command),
+    }
+    try:
+        for name, text in texts.items():
+            _write(folder / name, text)
+    except OSError as error:
+        raise InvalidInput(f"{folder}: expected a folder that the verdict can be written to, found: {error}") from error
     return Run(folder, verdict, command)
 
 
@@ -161,9 +168,12 @@ def _write(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _new_folder(reports: Path, scenario: str) -> Path:
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    return reports / scenario / name
+def _new_folder(reports: Path, scenario: str) -> RunFolder:
+    path = reports / scenario / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    try:
+        return RunFolder(path)
+    except OSError as error:
+        raise InvalidInput(f"{reports}: expected a folder that reports can be written to, found: {error}") from error
 
 
 def _point_latest_to(folder: Path) -> None:

@@ -129,6 +129,7 @@ class Driver:
         while (left := at - time.time()) > 0:
             self._stop.wait_until(time.time() + min(left, 0.25))
             self._check_load()
+            self._sampler.check()
         self._stop.check()
 
     def _await_the_end(self) -> None:

@@ -127,8 +127,8 @@ class _LocalRun:
         records = self._recorder.folder.path / REQUESTS
         arrivals = self._plan.load.model_copy(update={"locustfile": str(self._setting.locustfile)})
         entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT)
-        load.start(arrivals, f"http://{system.proxies[entry]}", _marks(self._plan), records)
-        self._stop.check()
+        way_in, marks = f"http://{system.proxies[entry]}", _marks(self._plan)
+        self._stop.wait_for(lambda: load.start(arrivals, way_in, marks, records), lambda: None)
         self._recorder.record(SystemReady(now(), time.monotonic() - began))
         world = World(engine, services, load, dict(system.proxies), addresses.probe_source)
         counters = [seen for seen in self._plan.observations if isinstance(seen, WatchCounter)]

@@ -28,6 +28,7 @@ class Sampler:
         self._recorder, self._proxies, self._services, self._counters = recorder, proxies, services, counters
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._failure: Exception | None = None
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -50,10 +51,19 @@ class Sampler:
         for thread in self._threads:
             thread.join(5.0)
 
+    def check(self) -> None:
+        """Raise what kept a sample from being recorded; nothing that goes wrong here goes unnoticed."""
+        if self._failure is not None:
+            raise self._failure
+
     def _repeat(self, every: float, task: Callable[[], None]) -> None:
         due = time.monotonic()
         while not self._ended.is_set():
-            task()
+            try:
+                task()
+            except Exception as error:  # it is raised where the driver waits
+                self._failure = error
+                return
             due = max(due + every, time.monotonic())
             self._ended.wait(due - time.monotonic())
 

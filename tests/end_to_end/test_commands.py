@@ -114,3 +114,14 @@ def test_the_plan_of_a_twin_can_be_looked_at() -> None:
         "gateway -> shipping (spare)",
         "order -> shipping (spare)",
     }
+
+
+def test_a_folder_that_reports_cannot_be_written_to_ends_with_2_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "shipping_down").write_text("in the way", encoding="utf-8")
+
+    answer = chaos("run", "scenarios/shipping_down.yaml", "--report-dir", str(tmp_path / "reports"))
+
+    assert answer.code == 2
+    assert "expected a folder that reports can be written to" in answer.err
+    assert "Traceback" not in answer.err

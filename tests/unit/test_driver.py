@@ -31,8 +31,8 @@ from harness.plan.plan import CLEAN, Arrivals, Plan, WatchBite, WatchInvariant
 from harness.plan.planning import plan_of
 from harness.runtime.driver import Driver, Halt, World
 from harness.runtime.ports import Address, ProxyMade
-from harness.runtime.recorder import Recorder
-from harness.runtime.sampler import Sampler
+from harness.runtime.recorder import Recorder, RequestTail
+from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.stopping import Stop, Stopped
 from tests.contract.memory_proxies import MemoryProxies
 from tests.systems import SCENARIO, write_system
@@ -298,3 +298,21 @@ def test_a_proxy_is_probed_before_during_and_after_the_fault(tmp_path: Path) -> 
     assert sorted(probe.moment for probe in probes) == ["after", "before", "during"]
     assert {probe.outcome for probe in probes} == {"refused"}
     assert time.monotonic() - began < 10
+
+
+def test_what_keeps_a_sample_from_being_recorded_ends_the_run(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path))
+    sampler = stand.driver._sampler
+
+    def full() -> Sequence[Event]:
+        raise OSError(28, "No space left on device")
+
+    stand.proxies.seen = full  # type: ignore[method-assign]
+    sampler._recorder = stand.recorder
+    sampler.begin(RequestTail(tmp_path / "none"), MachineWatch(dict))
+
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            stand.drive()
+    finally:
+        sampler.end()
