@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import sqrt
 
-from harness.history.events import FaultBegan, LoadBegan, LoadEnded, MachineSeen, RunHalted, ServiceExited
+from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunHalted, ServiceExited
 from harness.history.history import Window
 from harness.history.requests import Request
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.response_time import judge_response_time
+from harness.judge.noise import foreign_share
 from harness.judge.proofs import bit, healed, met, was_set
 from harness.judge.statistics import quantile
 from harness.judge.strikes import strikes_of
@@ -26,8 +27,6 @@ LEAST_LOAD = 0.98
 """The share of the planned arrivals that must have been scheduled, recorded, and sent."""
 MOST_LAG = 0.1
 """Seconds between due and sent, at the 99th percentile, beyond which a window measures the generator."""
-MOST_SHIFT = 0.3
-"""By how much of the whole machine the share that other programs use may differ between the windows compared."""
 JUDGED = ("baseline", "fault", "recovery")
 
 
@@ -71,7 +70,9 @@ def _window_seen(case: Case, window: Window) -> str:
     due = case.history.due_in(window)
     dropped = sum(request.outcome == "dropped" for request in due)
     lost = f", {dropped} not sent" if dropped else ""
-    return f"{words.count(len(due), 'request')}, lag p99 {words.seconds(_lag(due))}{lost}"
+    foreign = foreign_share(case, window)
+    busy = f", other programs used {words.share(foreign)} of the machine" if foreign is not None else ""
+    return f"{words.count(len(due), 'request')}, lag p99 {words.seconds(_lag(due))}{lost}{busy}"
 
 
 def _lag(due: tuple[Request, ...]) -> float:
@@ -85,7 +86,6 @@ def _load_problems(case: Case) -> Iterator[tuple[str, str]]:
     for phase in JUDGED:
         if getattr(case.experiment.phases, phase) > 0:
             yield from _window_problems(case, phase)
-    yield from _noise_problems(case)
 
 
 def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
@@ -151,24 +151,6 @@ def _window_problems(case: Case, phase: str) -> Iterator[tuple[str, str]]:
             yield f"{why}: all {users} users were waiting", f"raise load.max_users to {2 * users}"
         else:
             yield f"{why}: the machine was busy", "run it again on a machine that is less busy"
-
-
-def _noise_problems(case: Case) -> Iterator[tuple[str, str]]:
-    """Windows can only be compared on a machine that is as busy with other things in the one as in the other."""
-    shares = {phase: _foreign_share(case, window) for phase in JUDGED if (window := case.judged(phase)) is not None}
-    before = shares.get("baseline")
-    for phase, share in shares.items():
-        if share is not None and before is not None and abs(share - before) > MOST_SHIFT:
-            told = (
-                f"other programs used {words.share(share)} of the machine in the {phase}, {words.share(before)} in the baseline"
-            )
-            yield f"{told}: too different to compare", "run it again when nothing else is going on"
-
-
-def _foreign_share(case: Case, window: Window) -> float | None:
-    """The share of the machine that programs used which have no part in the run; None where it was not sampled."""
-    seen = [one.others / one.cores for one in case.history.of(MachineSeen) if window.begin <= one.at < window.end]
-    return sum(seen) / len(seen) if seen else None
 
 
 def _users_ran_out(case: Case, window: Window) -> bool:

@@ -20,6 +20,7 @@ from harness.judge.expectations.invariant import held_from, judge_invariant
 from harness.judge.expectations.recovery import judge_recovery
 from harness.judge.expectations.response_time import judge_response_time
 from harness.judge.journeys import journeys_of
+from harness.judge.noise import doubted
 from harness.judge.proofs import left_behind
 from harness.judge.sentence import sentence_of
 from harness.judge.verdict import EXIT_CODES, LEFT_BEHIND, TERMINATED, Finding, Outcome, Verdict, Word, overall
@@ -97,7 +98,7 @@ def exit_code_of(word: Word, history: History) -> int:
 
 
 def _expectation(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> Finding:
-    found = judge_expectation(case, item)
+    found = doubted(judge_expectation(case, item), item, case)
     rests = rests_on(item)
     missing = next((proof for proof in missing_of(case, evidence) if proof.kind in rests), None)
     return weakened(found, missing) if missing is not None else found

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from harness.history.events import FaultEnded, FaultRefused, MachineSeen, RunHalted, ServiceExited
+from harness.history.events import FaultEnded, FaultRefused, RunHalted, ServiceExited
 from harness.history.history import History
 from harness.judge.case import Case
 from harness.judge.evidence import gather
@@ -284,21 +284,6 @@ def test_a_plan_without_steps_for_its_faults_proves_nothing():
     found = {one.kind: one for one in gather(Case(history))}
 
     assert [found[kind].outcome for kind in ("set", "bit", "met", "healed")] == [Outcome.INCONCLUSIVE] * 4
-
-
-def test_windows_on_a_machine_that_was_busy_in_one_of_them_alone_are_not_compared():
-    history = tell(Story())
-    fault = history.phases["fault"]
-    busy = [
-        replace(event, others=1.8, cores=2) if isinstance(event, MachineSeen) and event.at >= fault.begin else event
-        for event in history.events
-    ]
-
-    found = gather(Case(History(history.plan, busy, history.requests, history.notes)))[0]
-
-    assert found.outcome is Outcome.INCONCLUSIVE
-    assert "other programs used" in found.why
-    assert "too different to compare" in found.why
 
 
 def test_a_short_fault_is_judged_while_it_lasted_and_not_watered_down():
