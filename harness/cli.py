@@ -67,7 +67,7 @@ def _outcome_of(command: Callable[[], Any]) -> int:
 def commands() -> None:
     """Break one dependency of a system on purpose, and judge whether the damage stayed contained.
 
-    Exit codes: 0 passed, 1 failed, 2 invalid scenario or usage, 3 inconclusive, 4 halted, 5 could not run,
+    Exit codes: 0 passed, 1 failed, 2 invalid scenario or usage, 3 inconclusive, 5 could not run,
     6 something was left behind, 130/143 interrupted.
     """
 
@@ -126,7 +126,7 @@ def _options_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
 def _run_options(given: dict[str, Any]) -> Options:
     from harness.experiment import Options
 
-    why = "asked for by --runtime" if given["runtime"] == "local" else "local processes, the one runtime there is"
+    why = "asked for by --runtime" if given["runtime"] == "local" else "the one runtime there is"
     return Options(reports=given["report_dir"], why=why, seed=given["seed"], environment=given["environment"])
 
 
@@ -198,6 +198,7 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
     a fault on a proxy that nobody calls must be inconclusive; a cut where the load comes in must fail.
     """
     from harness.experiment import Stage
+    from harness.proof import Tellers
     from harness.proof import prove as prove_scenario
 
     options = _run_options(given)
@@ -205,14 +206,18 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
 
     terminal = Terminal(quiet=given["quiet"] or as_json, plain=given["no_color"], to_stderr=as_json)
 
-    def told(trial: Trial) -> None:
+    def begun(what: str) -> None:
+        if not as_json:
+            click.echo(f"\n{what}")
+
+    def over(trial: Trial) -> None:
         terminal.leave()
         if not as_json:
             sign = "✓" if trial.proven else "✗"
             click.echo(f"{sign} {trial.name:<20} must be {trial.must:<28} was {trial.seen}  ({trial.run.folder})")
 
     with _listening() as stop:
-        trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, told)
+        trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, Tellers(begun, over))
     proven = sum(trial.proven for trial in trials)
     if as_json:
         import json
@@ -240,7 +245,7 @@ def _proof_table(file: Path, trials: Sequence[Trial]) -> str:
 @FILES
 def validate(files: Sequence[Path]) -> None:
     """Check scenarios and the systems they name; every problem at once, with its place."""
-    from harness.model.resolving import resolve
+    from harness.model.resolving import check_runs_locally, resolve
     from harness.plan.planning import plan_of
 
     problems: list[Problem] = []
@@ -248,6 +253,7 @@ def validate(files: Sequence[Path]) -> None:
         try:
             resolved = resolve(file)
             plan_of(resolved.experiment, resolved.queries)
+            check_runs_locally(resolved)
         except InvalidFile as error:
             problems += error.problems
             continue

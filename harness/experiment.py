@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.errors import InvalidFile, InvalidInput
+from harness.errors import InvalidInput
+from harness.history.events import RunBegan
 from harness.history.history import read_history
 from harness.history.store import PLAN, VERDICT, RunFolder
 from harness.judge.judge import judge
 from harness.judge.live import LiveJudge
 from harness.judge.verdict import Verdict, verdict_to_json
 from harness.model.compose import Compose
-from harness.model.resolving import Resolved, resolve
+from harness.model.resolving import Resolved, check_runs_locally, resolve
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
 from harness.report.html import html_report
@@ -75,18 +76,6 @@ def _check_overrides(resolved: Resolved, environment: Overrides) -> None:
             raise InvalidInput(f"--env: expected a service of the system, found {service!r}; there is {known}")
 
 
-def check_runs_locally(resolved: Resolved) -> None:
-    """Raise InvalidFile for what a run without containers would have to ignore, and for services it cannot run."""
-    compose = resolved.system.compose
-    problems = [*compose.not_honoured, *(problem for service in compose.services.values() for problem in service.not_honoured)]
-    for name in compose.services:
-        if name not in resolved.system.file.local:
-            message = f"expected how {name} runs without containers, as local: {{{name}: {{command: …}}}}; found nothing"
-            problems.append(resolved.system.document.problem(("local",), message))
-    if problems:
-        raise InvalidFile(tuple(problems))
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
     """On what and before whom runs are carried out; `stop` ends the run that is under way."""
@@ -112,13 +101,13 @@ class Stage:
         watcher = self.audience(plan)
         recorder = Recorder(folder, LiveJudge(json.loads(decided)), *([watcher] if watcher is not None else []))
         try:
-            carry_out(plan, self._setting(resolved, folder.path.name), recorder, self.stop)
+            carry_out(plan, self._setting(resolved, plan, folder.path.name), recorder, self.stop)
         finally:
             folder.close()
             _point_latest_to(folder.path)
-        return judge_folder(folder.path, command_for(resolved.scenario_path, plan.experiment.seed))
+        return judge_folder(folder.path)
 
-    def _setting(self, resolved: Resolved, run: str) -> Setting:
+    def _setting(self, resolved: Resolved, plan: Plan, run: str) -> Setting:
         return Setting(
             run=run,
             compose=resolved.system.compose,
@@ -126,6 +115,7 @@ class Stage:
             folder=resolved.system.folder,
             locustfile=resolved.locustfile,
             why=self.options.why,
+            command=command_for(resolved.scenario_path, plan.experiment.seed),
             overrides=self.options.environment,
         )
 
@@ -135,13 +125,11 @@ def command_for(scenario: Path, seed: int) -> str:
     return f"chaos run {scenario} --seed {seed}"
 
 
-def judge_folder(folder: Path, command: str | None = None) -> Run:
+def judge_folder(folder: Path) -> Run:
     """Judge a stored run, and write its verdict and reports beside it."""
     history = read_history(folder)
     verdict = judge(history)
-    if command is None:
-        experiment = history.plan["experiment"]
-        command = command_for(Path("scenarios") / f"{experiment['name']}.yaml", experiment["seed"])
+    command = next((began.command for began in history.of(RunBegan)), "") or f"chaos run {folder / 'scenario.yaml'}"
     texts = {
         VERDICT: verdict_to_json(verdict),
         JUNIT: junit_xml(history, verdict),

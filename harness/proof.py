@@ -44,23 +44,33 @@ class Trial:
         return self.run.verdict.word == word and (not by or by in _failed(self.run))
 
 
+@dataclass(frozen=True, slots=True)
+class Tellers:
+    """Who is told when a trial begins (in words), and when it is over."""
+
+    begun: Callable[[str], None]
+    over: Callable[[Trial], None]
+
+
 def trials_of(resolved: Resolved) -> tuple[str, ...]:
     """The names of all trials of a proof, in order."""
     return (CLEAN, *resolved.experiment.defects, *TWINS)
 
 
-def prove(scenario: Path, stage: Stage, only: Sequence[str], told: Callable[[Trial], None]) -> tuple[Trial, ...]:
-    """Run the trials, all or only those named; each is told when it is over. Ends early when asked to stop."""
+def prove(scenario: Path, stage: Stage, only: Sequence[str], told: Tellers) -> tuple[Trial, ...]:
+    """Run the trials, all or only those named, telling when each begins and is over; ends early when asked to stop."""
     resolved, plan = prepare(scenario, stage.options)
     names = trials_of(resolved)
     for name in only:
         if name not in names:
             raise InvalidInput(f"--only: expected one of {', '.join(names)}; found {name!r}")
     trials = []
-    for name in only or names:
+    chosen = only or names
+    for number, name in enumerate(chosen, 1):
+        told.begun(f"trial {number} of {len(chosen)}: {name}, {plan.seconds:g} s")
         trial = _try(name, resolved, plan, stage)
         trials.append(trial)
-        told(trial)
+        told.over(trial)
         if stage.stop.signal is not None:
             break
     return tuple(trials)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class RunBegan:
-    """A run was started. `runtime` and `engine` say on what, `reason` why these."""
+    """A run was started. `runtime` and `engine` say on what, `reason` why these, `command` how to do it again."""
 
     at: float
     run: str
@@ -22,6 +22,7 @@ class RunBegan:
     reason: str
     seed: int
     versions: dict[str, str] = field(default_factory=dict)
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)

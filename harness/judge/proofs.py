@@ -142,9 +142,11 @@ def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, int]:
         number, told = rung(case, strike, traffic)
         if number:
             return Proof(strike, f"{number} {told}"), number
+    if traffic.refused is None:
+        unseen = f"whether anybody called {strike.proxy} cannot be told: {traffic.cannot or 'refusals are not counted'}"
+        return Proof(strike, "", unseen, "run as root, or use mode: close, reset or hang, which can be counted"), 0
     nobody = f"nothing met the fault on edge {strike.proxy}: nobody called it"
-    unseen = f" ({traffic.cannot})" if traffic.cannot else ""
-    return Proof(strike, "", nobody + unseen, "aim the fault at an edge that the load uses, or raise load.rate"), 0
+    return Proof(strike, "", nobody, "aim the fault at an edge that the load uses, or raise load.rate"), 0
 
 
 def _requests(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
@@ -169,7 +171,22 @@ def _caller(case: Case, strike: Strike, traffic: Traffic) -> tuple[int, str]:
     return marks or _moved(case, strike, strike.window), told
 
 
-RUNGS: tuple[Callable[[Case, Strike, Traffic], tuple[int, str]], ...] = (_requests, _connections, _bytes, _caller)
+def _in_use(case: Case, strike: Strike, traffic: Traffic) -> tuple[int, str]:
+    """Where refusals cannot be counted: open connections that were cut, on an edge that was in use until then."""
+    baseline = case.judged("baseline")
+    before = EdgeCounts(case.history).during(strike.proxy, baseline) if baseline is not None else None
+    if traffic.refused is not None or before is None or not (before.requests or before.bytes_up > 0):
+        return 0, ""
+    return max(0, traffic.cut), f"connections in use were cut ({traffic.cannot or 'refusals are not counted'})"
+
+
+RUNGS: tuple[Callable[[Case, Strike, Traffic], tuple[int, str]], ...] = (
+    _requests,
+    _connections,
+    _bytes,
+    _caller,
+    _in_use,
+)
 """What shows that traffic met a fault, best first."""
 
 

@@ -224,7 +224,7 @@ class _Reader:
 
     def not_honoured(self, raw: dict[str, Any], path: Loc) -> tuple[Problem, ...]:
         known = REPLACED | HONOURED | HARMLESS
-        message = "expected only what a run without containers can honour, found {!r}: run it on Docker, or take it out"
+        message = "expected only what a run without containers can honour, found {!r}: take it out"
         return tuple(
             self.document.problem((*path, key), message.format(key), at_key=True)
             for key in raw

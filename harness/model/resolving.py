@@ -323,6 +323,18 @@ class _Resolving:
         return found
 
 
+def check_runs_locally(resolved: Resolved) -> None:
+    """Raise InvalidFile for what a run without containers would have to ignore, and for services it cannot run."""
+    compose = resolved.system.compose
+    problems = [*compose.not_honoured, *(problem for service in compose.services.values() for problem in service.not_honoured)]
+    for name in compose.services:
+        if name not in resolved.system.file.local:
+            message = f"expected how {name} runs without containers, as local: {{{name}: {{command: …}}}}; found nothing"
+            problems.append(resolved.system.document.problem(("local",), message))
+    if problems:
+        raise InvalidFile(tuple(problems))
+
+
 def _default_id(kind: str, items: Iterable[Any], index: int) -> str:
     """`outage-1`, `outage-2`: the kind, and how many of it came so far."""
     return f"{kind}-{sum(item.kind == kind for item in list(items)[: index + 1])}"

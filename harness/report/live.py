@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, assert_never
 
 from rich.text import Text
 
@@ -160,7 +160,7 @@ class LiveView:
                 self._phase = phase
             case PhaseEnded(phase="baseline"):
                 self._settle_baseline()
-            case FaultBegan(fault=fault, proxy=proxy, kind=kind):
+            case FaultBegan(fault=fault, proxy=proxy, kind=kind) if not _is_withheld(event):
                 self._active[fault, proxy] = f"{proxy.replace('->', '→')} {fault_in_words(self._faults.get(fault), kind)}"
             case FaultEnded(fault=fault, proxy=proxy):
                 self._active.pop((fault, proxy), None)
@@ -177,22 +177,32 @@ class LiveView:
         """The event as a line of news; empty for what is none."""
         match event:
             case RunBegan(runtime=runtime, engine=engine, reason=reason, seed=seed):
-                return f"{clean(runtime)} processes ({clean(reason)}), {clean(engine)} engine, seed {seed}"
+                return f"{clean(runtime)} processes, {clean(engine)} engine, seed {seed} ({clean(reason)})"
             case SystemReady(seconds=seconds):
                 return f"system ready in {duration(seconds)}"
             case PhaseBegan(phase=phase):
                 lasts = next((until - at for name, at, until in self._phases if name == phase), None)
                 return f"{PHASE_NAMES.get(phase, phase)} begins" + (f", {duration(lasts)}" if lasts else "")
-            case FaultBegan(fault=fault, proxy=proxy, kind=kind):
-                return f"fault on: {clean(proxy)} {fault_in_words(self._faults.get(fault), kind)}"
-            case FaultEnded(proxy=proxy):
-                return f"fault off: {clean(proxy)}"
-            case FaultRefused(proxy=proxy, reason=reason):
-                return f"fault not taken: {clean(proxy)}: {clean(reason)}"
             case RunEnded():
                 return "everything is down again"
+            case FaultBegan() | FaultEnded() | FaultRefused():
+                return self._fault_in_words(event)
             case _:
                 return _mishap(event)
+
+    def _fault_in_words(self, event: FaultBegan | FaultEnded | FaultRefused) -> str:
+        proxy = clean(event.proxy)
+        match event:
+            case FaultBegan() if _is_withheld(event):
+                return f"fault withheld: {proxy}"
+            case FaultBegan(fault=fault, kind=kind):
+                return f"fault on: {proxy} {fault_in_words(self._faults.get(fault), kind)}"
+            case FaultEnded():
+                return f"fault off: {proxy}"
+            case FaultRefused(reason=reason):
+                return f"fault not taken: {proxy}: {clean(reason)}"
+            case _:
+                assert_never(event)
 
     def _clock(self, at: float) -> str:
         begin = self._began if self._began is not None else self._started
@@ -287,6 +297,11 @@ class LiveView:
         news = list(self._news)
         for at, said in [*news, *[(0.0, "")] * (EVENTS_SHOWN - len(news))]:
             yield Text(f"  {self._clock(at)}  {said}" if said else "", "dim")
+
+
+def _is_withheld(event: FaultBegan) -> bool:
+    """Whether the clean state itself was asked for, as a free twin does."""
+    return event.asked == {"enabled": True, "toxics": []}
 
 
 def _mishap(event: Event) -> str:

@@ -41,7 +41,7 @@ class Setting:
     """What a run needs beside its plan: how the system runs here.
 
     `overrides` are variables laid over a service's environment, by service (a planted defect, `--env`);
-    `why` says why this runtime was taken.
+    `why` says why this runtime was taken, `command` how to run the same again.
     """
 
     run: str
@@ -50,6 +50,7 @@ class Setting:
     folder: Path
     locustfile: Path
     why: str
+    command: str
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -99,7 +100,8 @@ def _run_began(plan: Plan, setting: Setting) -> RunBegan:
         except PackageNotFoundError:
             versions[package] = "not installed"
     engine = f"embedded {__version__}"
-    return RunBegan(now(), setting.run, plan.experiment.name, "local", engine, setting.why, plan.experiment.seed, versions)
+    name, seed = plan.experiment.name, plan.experiment.seed
+    return RunBegan(now(), setting.run, name, "local", engine, setting.why, seed, versions, setting.command)
 
 
 class _LocalRun:

@@ -165,8 +165,8 @@ volumes: {x: }
         str(problem).removeprefix(f"{tmp_path}/") for problem in (*compose.services["a"].not_honoured, *compose.not_honoured)
     ]
     assert told == [
-        "compose.yaml:5:5: expected only what a run without containers can honour, found 'restart': run it on Docker, or take it out",
-        "compose.yaml:6:5: expected only what a run without containers can honour, found 'volumes': run it on Docker, or take it out",
+        "compose.yaml:5:5: expected only what a run without containers can honour, found 'restart': take it out",
+        "compose.yaml:6:5: expected only what a run without containers can honour, found 'volumes': take it out",
         "compose.yaml:8:1: expected only what a run without containers can honour, found 'volumes'",
     ]
 

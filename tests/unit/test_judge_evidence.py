@@ -107,7 +107,7 @@ MISSING = [
     (replace(hanging(), unused=BOTH), "met", "nobody called it"),
     (replace(slow(), unused=BOTH), "met", "nobody called it"),
     (slow("shipping -> redis"), "met", "nothing met the fault on edge shipping -> redis"),
-    (replace(CLEAN_STORY, uncounted=BOTH, damage=()), "met", "the engine does not count refusals"),
+    (replace(CLEAN_STORY, uncounted=BOTH, unused=BOTH, damage=()), "met", "cannot be told: the engine does not count refusals"),
     # healed
     (replace(CLEAN_STORY, not_healed=BOTH[:1]), "healed", "after healing outage-1 the proxy was read back in another state"),
     (replace(CLEAN_STORY, probes=((BOTH[0], "after", "refused", 0.001),)), "healed", "a probe was refused after it"),
@@ -297,3 +297,10 @@ def test_a_short_fault_is_judged_while_it_lasted_and_not_watered_down():
 
     assert window is not None
     assert window.seconds == pytest.approx(20 - 10 - 2 * 2, abs=0.1)
+
+
+def test_where_refusals_cannot_be_counted_the_connections_in_use_that_were_cut_show_that_the_fault_was_met():
+    found = evidence(replace(CLEAN_STORY, uncounted=BOTH, damage=()))["met"]
+
+    assert found.outcome is Outcome.PASSED
+    assert "connections in use were cut" in found.seen

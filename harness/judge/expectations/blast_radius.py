@@ -9,9 +9,10 @@ from harness.judge import words
 from harness.judge.case import MOST_EXAMPLES, Case
 from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, slower
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, worst_of
-from harness.judge.statistics import Change, enough_for
+from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS, Change, enough_for
 from harness.judge.verdict import Finding, Measure, Outcome
 from harness.model.expectations import BlastRadius, Margins
+from harness.model.load import GUARD_SECONDS
 from harness.model.parts import LatencyMargin
 
 NEEDED_FOR_P95 = 72
@@ -111,13 +112,32 @@ def _errors(comparison: Comparison, margin: float) -> Row:
     return Row(journey, outcome, seen, why, advice, measure("points", rise, interval, margin, "max"), failed, limit)
 
 
+def _too_short(comparison: Comparison, name: Quantile) -> tuple[str, str]:
+    """Which window lacks blocks, and what lengthens it; more requests would not help."""
+    needed = FEWEST_BLOCKS * BLOCK_SECONDS
+    short = [
+        phase for phase, window in zip(("baseline", "fault"), comparison.windows, strict=True) if window.seconds < needed - 0.1
+    ]
+    seconds = min(window.seconds for window in comparison.windows)
+    why = f"{words.seconds(seconds)} between the guards cannot show the {name} of {comparison.journey}, {needed:g}s are needed"
+    levers = [f"phases.{phase}" for phase in short]
+    levers += ["the fault's for:"] if "fault" in short else []
+    return why, f"raise {words.several(levers)} to at least {needed + 2 * GUARD_SECONDS:g}s"
+
+
 def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> Row:
     journey, case = comparison.journey, comparison.case
     fewest = min(comparison.numbers)
-    if fewest < NEEDED_FOR_P95 or not comparison.has_blocks:
-        why = f"{words.count(fewest, 'request')} of {journey} in so short a window cannot show its {name}"
-        advice = case.more("fault", fewest, max(NEEDED_FOR_P95, round(fewest * LONGER)))
-        return Row(journey, Outcome.INCONCLUSIVE, f"{journey} {name} unknown", why, advice)
+    unknown = f"{journey} {name} unknown"
+    if not comparison.has_blocks:
+        why, advice = _too_short(comparison, name)
+        return Row(journey, Outcome.INCONCLUSIVE, unknown, why, advice)
+    if fewest < NEEDED_FOR_P95:
+        phase = "baseline" if fewest == comparison.numbers[0] else "fault"
+        why = (
+            f"{words.count(fewest, 'request')} of {journey} in the {phase} cannot show its {name}, {NEEDED_FOR_P95} are needed"
+        )
+        return Row(journey, Outcome.INCONCLUSIVE, unknown, why, case.more(phase, fewest, NEEDED_FOR_P95))
     change = comparison.changes[name]
     outcome = slower(change, allowed)
     seen = f"{journey} {name} {words.times(change.times)}"
