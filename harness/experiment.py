@@ -98,13 +98,13 @@ class Stage:
         folder.write("compose.json", _compose_json(resolved.system.compose))
         decided = plan_to_json(plan)
         folder.write(PLAN, decided)
+        _point_latest_to(folder.path)
         watcher = self.audience(plan)
         recorder = Recorder(folder, LiveJudge(json.loads(decided)), *([watcher] if watcher is not None else []))
         try:
             carry_out(plan, self._setting(resolved, plan, folder.path.name), recorder, self.stop)
         finally:
             folder.close()
-            _point_latest_to(folder.path)
         return judge_folder(folder.path)
 
     def _setting(self, resolved: Resolved, plan: Plan, run: str) -> Setting:

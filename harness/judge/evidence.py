@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import sqrt
 
-from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunHalted, ServiceExited
+from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunFailed, RunHalted, RunInterrupted, ServiceExited
 from harness.history.history import Window
 from harness.history.requests import Request
 from harness.judge import words
@@ -96,7 +96,11 @@ def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
         cut = words.moment(case.since_load(case.history.ended))
         yield f"the history ends while the load was on: the run was cut off after {cut}", "run it again"
     elif not ended[-1].finished:
-        yield f"the load ended by itself: {ended[-1].detail or 'no reason is known'}", "see the log of the load process"
+        why = ended[-1].detail or "no reason is known"
+        if case.history.of(RunInterrupted) or case.history.of(RunFailed):
+            yield why, "run it again"
+        else:
+            yield f"the load ended by itself: {why}", "see the log of the load process"
 
 
 def _number_problems(case: Case) -> Iterator[tuple[str, str]]:

@@ -97,10 +97,12 @@ def read_document(path: Path, what: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise InvalidFile(
-            (Problem(document.file, line, column, f"expected YAML, found that {error.problem or error.context}"),)
+            (Problem(document.file, line, column, f"expected YAML, found what is none: {error.problem or error.context}"),)
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise InvalidFile((Problem(document.file, 1, 1, f"expected YAML, found that {error}".splitlines()[0]),)) from error
+        raise InvalidFile(
+            (Problem(document.file, 1, 1, f"expected YAML, found what is none: {error}".splitlines()[0]),)
+        ) from error
     except RecursionError as error:
         raise InvalidFile((Problem(document.file, 1, 1, "expected YAML, found it nested too deeply to read"),)) from error
     if not isinstance(root, yaml.MappingNode):

@@ -41,6 +41,9 @@ from harness.report.series import quantile
 from harness.report.summary import PHASE_NAMES, Answer, answer_of, fault_in_words
 from harness.report.wording import clean, duration
 
+LATE = 1.0
+"""Seconds by which records may come later than what they tell of."""
+
 WINDOW = 5.0
 """Seconds that the figures of a journey look back."""
 
@@ -99,6 +102,7 @@ class LiveView:
         self._news: deque[tuple[float, str]] = deque(maxlen=EVENTS_SHOWN)
         self._unprinted: deque[str] = deque()
         self._next_line: float | None = None
+        self._latest = 0.0
 
     def see_event(self, event: Event) -> None:
         """Something was recorded; most kinds, and all samples, change nothing here."""
@@ -119,6 +123,7 @@ class LiveView:
                 name = self._plain.get(request.journey, request.journey)
                 journey = self._journeys.setdefault(name, _Journey())
                 journey.recent.append((request.end, request.latency, answer_of(request)))
+                self._latest = max(self._latest, request.end)
                 if self._phase == "baseline":
                     journey.baseline.append(request.latency)
 
@@ -268,9 +273,10 @@ class LiveView:
         return line
 
     def _seen(self, journey: _Journey, now: float) -> Now:
-        journey.forget(now - WINDOW)
+        told = max(self._latest, now - LATE)  # what has ended since is not known here yet
+        journey.forget(told - WINDOW)
         total = len(journey.recent)
-        span = min(WINDOW, max(1.0, now - (self._began or now)))
+        span = min(WINDOW, max(1.0, told - (self._began or told)))
         if not total:
             return Now(0.0, 0.0, 0.0, None, None)
         ordered = sorted(latency for _, latency, _ in journey.recent)

@@ -198,9 +198,12 @@ def test_a_problem_of_the_system_is_told_with_its_place_there(tmp_path: Path, ol
         (b"- a\n", "scenario.yaml:1:1: expected a scenario, a mapping of keys to values; found a list"),
         (b"text", "scenario.yaml:1:1: expected a scenario, a mapping of keys to values; found a single value"),
         (b"a: 1\nb: \xff\xfe\n", "scenario.yaml:2:1: expected UTF-8, found the byte 0xff"),
-        (b"a: [1, 2\nb: 3\n", "scenario.yaml:2:2: expected YAML, found that expected ',' or ']', but got ':'"),
-        (b"a: 1\n\tb: 2\n", "scenario.yaml:2:1: expected YAML, found that found character '\\t' that cannot start any token"),
-        (b"a: 1\n---\nb: 2\n", "scenario.yaml:2:1: expected YAML, found that but found another document"),
+        (b"a: [1, 2\nb: 3\n", "scenario.yaml:2:2: expected YAML, found what is none: expected ',' or ']', but got ':'"),
+        (
+            b"a: 1\n\tb: 2\n",
+            "scenario.yaml:2:1: expected YAML, found what is none: found character '\\t' that cannot start any token",
+        ),
+        (b"a: 1\n---\nb: 2\n", "scenario.yaml:2:1: expected YAML, found what is none: but found another document"),
         (b"version: 1\nversion: 1\n", "scenario.yaml:2:1: expected each key once, found 'version' again (first in line 1)"),
         (b"a: &x [*x]\n", "scenario.yaml:1:4: expected a value, found an alias that leads back into itself"),
         (
@@ -212,7 +215,7 @@ def test_a_problem_of_the_system_is_told_with_its_place_there(tmp_path: Path, ol
         (b"a: " + b"x" * 2_000_000, "scenario.yaml: expected a scenario of at most 1,048,576 bytes, found 2,000,003"),
         (
             b"a: \x00\n",
-            "scenario.yaml:1:1: expected YAML, found that unacceptable character #x0000: special characters are not allowed",
+            "scenario.yaml:1:1: expected YAML, found what is none: unacceptable character #x0000: special characters are not allowed",
         ),
     ],
 )
