@@ -97,7 +97,7 @@ def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
         yield f"the history ends while the load was on: the run was cut off after {cut}", "run it again"
     elif not ended[-1].finished:
         why = ended[-1].detail or "no reason is known"
-        if case.history.of(RunInterrupted) or case.history.of(RunFailed):
+        if any(isinstance(event, RunInterrupted | RunFailed) for event in case.history.events):
             yield why, "run it again"
         else:
             yield f"the load ended by itself: {why}", "see the log of the load process"
