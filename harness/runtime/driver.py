@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from harness.errors import LoadError, ProxyError
@@ -113,15 +114,15 @@ class Driver:
         """Everything to do, in order: phases change before faults do, faults before anybody looks."""
         deeds: list[tuple[float, int, Deed]] = []
         for phase in self._plan.phases:
-            deeds.append((phase.at, 0, lambda phase=phase: self._begin_phase(phase)))  # type: ignore[misc]
+            deeds.append((phase.at, 0, partial(self._begin_phase, phase)))
         for step in self._plan.steps:
-            deeds.append((step.at, 1, lambda step=step: self._take(step)))  # type: ignore[misc]
+            deeds.append((step.at, 1, partial(self._take, step)))
         baseline = next(phase for phase in self._plan.phases if phase.name == "baseline")
         for seen in self._plan.observations:
             if isinstance(seen, WatchBite):
-                deeds.append(((baseline.at + baseline.until) / 2, 2, lambda seen=seen: self._probe(seen, "before", 0.0)))  # type: ignore[misc]
+                deeds.append(((baseline.at + baseline.until) / 2, 2, partial(self._probe, seen, "before", 0.0)))
             elif isinstance(seen, WatchInvariant):
-                deeds.append((seen.at, 2, lambda seen=seen: self._watch_invariant(seen)))  # type: ignore[misc]
+                deeds.append((seen.at, 2, partial(self._watch_invariant, seen)))
         return [(at, deed) for at, _, deed in sorted(deeds, key=lambda entry: entry[:2])]
 
     def _wait(self, at: float) -> None:
