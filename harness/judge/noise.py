@@ -36,7 +36,7 @@ def doubted(found: Finding, item: ExpectationItem, case: Case) -> Finding:
     before, during = (_share_in(case, name) for name in ("baseline", phase or "baseline"))
     if phase is None or before is None or during is None:
         return found
-    late = found.measure is not None and found.measure.unit in LATENCIES
+    late = found.measure is None or found.measure.unit in LATENCIES
     blamed = found.outcome is Outcome.FAILED and during - before > MOST_SHIFT and late
     hidden = found.outcome is Outcome.PASSED and before - during > MOST_SHIFT and item.response_time is None
     if not blamed and not hidden:

@@ -57,3 +57,10 @@ def test_what_held_against_a_baseline_on_a_busier_machine_decides_nothing():
     assert outcome(found, "blast_radius") is Outcome.INCONCLUSIVE
     assert outcome(found, "recovery") is Outcome.INCONCLUSIVE
     assert outcome(found, "fallback") is Outcome.PASSED
+
+
+def test_who_did_not_get_quick_again_on_a_busier_machine_is_not_accused():
+    slow_after = tell(Story().with_damage(Damage("place order", 45.0, 65.0, later=0.4)))
+    assert outcome(judge(slow_after), "recovery") is Outcome.FAILED
+
+    assert outcome(judge(busy_in(slow_after, "recovery")), "recovery") is Outcome.INCONCLUSIVE
