@@ -6,6 +6,7 @@ HarnessError
 ├── CouldNotRun         engine, system or load did not come up; exit code 5
 │   ├── ServiceNotReady one service; carries its last log lines
 │   ├── MissingPart     a program or wheel that is not installed; says how to get it
+│   ├── ServiceFaultFailed  a fault on a service itself could not be set, or not be taken back
 │   ├── ProxyError      the proxy engine refused, answered nonsense, or did not answer
 │   └── LoadError       Locust did not start, or stopped by itself
 └── UnreadableRun       a run's folder that cannot be judged; exit code 2
@@ -67,6 +68,10 @@ class MissingPart(CouldNotRun):
 
 class ProxyError(CouldNotRun):
     """The proxy engine refused, answered nonsense, or did not answer in time."""
+
+
+class ServiceFaultFailed(CouldNotRun):
+    """A fault on a service itself could not be set, or not be taken back."""
 
 
 class LoadError(CouldNotRun):

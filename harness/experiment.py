@@ -26,7 +26,8 @@ from harness.report.junit import Undecided, joined, junit_xml
 from harness.report.markdown import markdown_summary
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
-from harness.runtime.run import Setting, carry_out
+from harness.runtime.run import carry_out
+from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop
 
 HTML, JUNIT, MARKDOWN = "report.html", "junit.xml", "summary.md"

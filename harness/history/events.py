@@ -12,7 +12,10 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class RunBegan:
-    """A run was started. `runtime` and `engine` say on what, `reason` why these, `command` how to do it again."""
+    """A run was started. `runtime` and `engine` say on what, `reason` why these, `command` how to do it again.
+
+    `warnings` tell what a reader of the verdict has to know: an edge without a proxy, a way around one.
+    """
 
     at: float
     run: str
@@ -23,6 +26,7 @@ class RunBegan:
     seed: int
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,33 @@ class ServiceExited:
     service: str
     how: str
     log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceChanged:
+    """A container or process of a service changed, as its runtime told it.
+
+    `what`, in Docker's words: start, die, kill, stop, pause, unpause, restart, oom, update, connect, disconnect.
+    `instance` tells one replica from another.
+    """
+
+    at: float
+    service: str
+    instance: str
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRestarted:
+    """The proxy engine was gone or did not answer; it was started again and every proxy brought into its state again.
+
+    `at` is when it was noticed, `seconds` how long it took from there.
+    """
+
+    at: float
+    reason: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +131,8 @@ class PhaseEnded:
 class FaultBegan:
     """A fault is on, on one proxy: `at` is when the engine's answer came, `asked_at` when the call was made.
 
-    `asked` and `found` are the state asked for and the state read back, as plain data.
+    `asked` and `found` are the state asked for and the state read back, as plain data. Where `proxy` is empty, the
+    fault is on the service named by `service` itself.
     """
 
     at: float
@@ -110,6 +142,7 @@ class FaultBegan:
     proxy: str
     asked: dict[str, Any]
     found: dict[str, Any]
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +156,7 @@ class FaultEnded:
     proxy: str
     asked: dict[str, Any]
     found: dict[str, Any]
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +167,7 @@ class FaultRefused:
     fault: str
     proxy: str
     reason: str
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +191,9 @@ class EdgeSeen:
     """What the engine counted on one proxy since it was made. Probes of the harness are not counted.
 
     `refused` are attempts that the fault turned away, None where they cannot be seen (`cannot` says why);
-    `cut` are open connections that the fault closed. `requests`, `answers` (by status, "0" where the
+    `cut` are open connections that the fault closed. A real Toxiproxy tells of accepted connections alone, and the
+    rest is None. `packets` are those that came in on the edge's own network, None where it has none or it cannot be
+    read; packets of probes are among them. `requests`, `answers` (by status, "0" where the
     connection ended without one), and `attempts` (the most requests of one trace seen so far, and how
     many traces) are None where what is spoken is not HTTP/1.1.
     """
@@ -165,14 +202,15 @@ class EdgeSeen:
     proxy: str
     accepted: int
     refused: int | None
-    cut: int
-    open: int
-    bytes_up: int
-    bytes_down: int
+    cut: int | None
+    open: int | None
+    bytes_up: int | None
+    bytes_down: int | None
     requests: int | None = None
     answers: dict[str, int] | None = None
     traces: int | None = None
     most_attempts: int | None = None
+    packets: int | None = None
     cannot: str = ""
 
 
@@ -278,6 +316,8 @@ Event: TypeAlias = (
     | ServiceStarted
     | ServiceReady
     | ServiceExited
+    | ServiceChanged
+    | EngineRestarted
     | SystemReady
     | LoadBegan
     | LoadEnded

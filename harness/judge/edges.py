@@ -23,8 +23,9 @@ class Traffic:
 
     accepted: int
     refused: int | None
-    cut: int
-    bytes_up: int
+    cut: int | None
+    bytes_up: int | None
+    packets: int | None
     requests: int | None
     answered: int | None
     cannot: str
@@ -53,8 +54,9 @@ class EdgeCounts:
         return Traffic(
             accepted=inside[1].accepted - inside[0].accepted,
             refused=_rise(outside[0].refused, outside[1].refused),
-            cut=outside[1].cut - outside[0].cut,
-            bytes_up=inside[1].bytes_up - inside[0].bytes_up,
+            cut=_rise(outside[0].cut, outside[1].cut),
+            bytes_up=_rise(inside[0].bytes_up, inside[1].bytes_up),
+            packets=_rise(inside[0].packets, inside[1].packets),
             requests=_rise(inside[0].requests, inside[1].requests),
             answered=_rise(_good(inside[0]), _good(inside[1])),
             cannot=inside[1].cannot,

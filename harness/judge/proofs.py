@@ -158,16 +158,17 @@ def _connections(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, s
 
 
 def _bytes(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
-    return max(0, traffic.bytes_up), "bytes from the caller"
+    return max(0, traffic.bytes_up or 0), "bytes from the caller"
 
 
 def _caller(case: Case, strike: Strike, traffic: Traffic) -> tuple[int, str]:
     """Where refusals cannot be counted: connections that were cut, and a fallback for this very edge that fired."""
-    if traffic.refused is not None or traffic.cut <= 0 or strike.window is None:
+    if traffic.refused is not None or traffic.cut == 0 or strike.window is None:
         return 0, ""
     marks = _marks(case, strike, strike.window)
     unseen = traffic.cannot or "refusals are not counted"
-    told = f"fallbacks of the caller ({words.count(traffic.cut, 'connection')} cut; {unseen})"
+    cut = f"{words.count(traffic.cut, 'connection')} cut; " if traffic.cut is not None else ""
+    told = f"fallbacks of the caller ({cut}{unseen})"
     return marks or _moved(case, strike, strike.window), told
 
 
@@ -175,9 +176,9 @@ def _in_use(case: Case, strike: Strike, traffic: Traffic) -> tuple[int, str]:
     """Where refusals cannot be counted: open connections that were cut, on an edge that was in use until then."""
     baseline = case.judged("baseline")
     before = EdgeCounts(case.history).during(strike.proxy, baseline) if baseline is not None else None
-    if traffic.refused is not None or before is None or not (before.requests or before.bytes_up > 0):
+    if traffic.refused is not None or before is None or not (before.requests or (before.bytes_up or 0) > 0):
         return 0, ""
-    return max(0, traffic.cut), f"connections in use were cut ({traffic.cannot or 'refusals are not counted'})"
+    return max(0, traffic.cut or 0), f"connections in use were cut ({traffic.cannot or 'refusals are not counted'})"
 
 
 RUNGS: tuple[Callable[[Case, Strike, Traffic], tuple[int, str]], ...] = (

@@ -13,7 +13,7 @@ from harness.model.faults import FaultItem
 from harness.model.load import Load, Phases
 from harness.model.parts import Items, Name, Part, Text
 from harness.model.scenario import Defect
-from harness.model.system import FallbackDeclared, InvariantDeclared
+from harness.model.system import FallbackDeclared, Interpose, InvariantDeclared
 
 
 class System(Part):
@@ -23,6 +23,8 @@ class System(Part):
     entry: Name
     edges: Items[Edge]
     journeys: dict[Text, Text]
+    interpose: Interpose = "all"
+    egress: Items[Name] = ()
     fallbacks: dict[Name, FallbackDeclared] = Field(default_factory=dict)
     invariants: dict[Text, InvariantDeclared] = Field(default_factory=dict)
 

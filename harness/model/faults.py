@@ -15,6 +15,9 @@ from harness.model.quantities import Duration
 
 FAULT_KINDS = ("outage", "latency", "partition")
 
+Deed: TypeAlias = Literal["kill", "stop", "restart", "pause", "crash", "cpu", "memory", "disconnect"]
+"""What can be done to a service itself."""
+
 
 class Aim(Part):
     """Where a fault strikes: one edge, every edge into a service, or every edge out of one."""

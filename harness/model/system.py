@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,9 @@ from pydantic_core import PydanticCustomError
 from harness.model.expectations import MarginWords
 from harness.model.load import LoadWords, PhaseWords
 from harness.model.parts import Items, Name, Part, Text
+
+Interpose: TypeAlias = Literal["all", "faulted"]
+"""Whether every edge is led through a proxy, so that no way leads around it, or only those that a fault strikes."""
 
 
 def _listed(value: Any) -> Any:
@@ -101,6 +104,8 @@ class SystemFile(Part):
     worse_by: MarginWords = MarginWords()
     journeys: dict[Text, Text] = Field(default_factory=dict)
     edges: Items[str] = ()
+    interpose: Interpose = "all"
+    egress: Items[Name] = ()
     fallbacks: dict[Name, FallbackDeclared] = Field(default_factory=dict)
     invariants: dict[Text, InvariantDeclared] = Field(default_factory=dict)
     local: dict[Name, LocalService] = Field(default_factory=dict)

@@ -43,6 +43,8 @@ def read_system(path: Path, environ: Mapping[str, str]) -> ReadSystem:
         entry=file.entry,
         edges=edges,
         journeys=file.journeys,
+        interpose=file.interpose,
+        egress=file.egress,
         fallbacks=file.fallbacks,
         invariants=file.invariants,
     )

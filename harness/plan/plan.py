@@ -10,7 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from harness.model.experiment import Experiment
-from harness.model.parts import Items, Part
+from harness.model.faults import Deed
+from harness.model.parts import Items, Name, Part
 
 TOXICS = ("latency", "timeout", "reset_peer")
 
@@ -61,14 +62,27 @@ class ProxyChange(Part):
     state: ProxyState
 
 
+class ServiceChange(Part):
+    """What is done to one service, to all its containers or processes. At a heal it is taken back.
+
+    `cores` limits its processors (cpu), `bytes` its memory (memory); None for every other deed.
+    """
+
+    service: Name
+    deed: Deed
+    cores: float | None = None
+    bytes: int | None = None
+
+
 class Begin(Part):
-    """A fault begins: every proxy it strikes is put into a state."""
+    """A fault begins: every proxy it strikes is put into a state, every service it strikes meets a deed."""
 
     verb: Literal["begin"] = "begin"
     at: float
     fault: str
     kind: str
-    changes: Items[ProxyChange]
+    changes: Items[ProxyChange] = ()
+    services: Items[ServiceChange] = ()
 
 
 class Heal(Part):
@@ -78,7 +92,8 @@ class Heal(Part):
     at: float
     fault: str
     kind: str
-    changes: Items[ProxyChange]
+    changes: Items[ProxyChange] = ()
+    services: Items[ServiceChange] = ()
 
 
 Step: TypeAlias = Annotated[Begin | Heal, Field(discriminator="verb")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +61,7 @@ class World:
     proxies: Proxies
     services: Services
     load: Load
-    listening: dict[str, Address]
+    listening: Mapping[str, Address]
     probe_source: str | None
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from harness.history.events import EdgeSeen, Event
 from harness.history.requests import Request
-from harness.plan.plan import Arrivals, ProxyState
+from harness.plan.plan import Arrivals, ProxyState, ServiceChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,53 @@ class Services(Protocol):
         """How the harness itself reaches a database of a service, past every proxy."""
         ...
 
+    def strike(self, change: ServiceChange) -> dict[str, Any]:
+        """Do to a service what a fault says, and return the state read back (see `harness.plan.services`).
+
+        Raises ServiceFaultFailed where it could not be done. Returns once it is done, within 10 s.
+        """
+        ...
+
+    def relieve(self, change: ServiceChange) -> dict[str, Any]:
+        """Take it back and return the state read back; twice is once. Does not wait until the service is ready again."""
+        ...
+
     def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
         """The last lines the service wrote."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A system that stands: what the driver acts on.
+
+    `way_in` is the URL that the load enters by. `listening` tells where a probe reaches each proxy, by its name;
+    `probe_source` what probes bind to, so that they can be told from traffic.
+    """
+
+    proxies: Proxies
+    services: Services
+    way_in: str
+    listening: Mapping[str, Address]
+    probe_source: str | None
+
+
+class Runtime(Protocol):
+    """What a system is brought up on: processes of this machine, or containers."""
+
+    def bring_up(self) -> Standing:
+        """Bring up engine, proxies and services, in an order in which no service meets a missing proxy.
+
+        How to take each down is in the journal before it is there. Raises Stopped where the run was asked to end.
+        """
+        ...
+
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        """The processes of this run on this machine, by what they count as: proxies, load, system."""
+        ...
+
+    def collect(self) -> None:
+        """After everything was undone: let go of what this process held."""
         ...
 
 

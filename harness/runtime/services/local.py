@@ -15,14 +15,15 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
-from harness.errors import CouldNotRun, InvalidInput, ServiceNotReady
+from harness.errors import CouldNotRun, InvalidInput, ServiceFaultFailed, ServiceNotReady
 from harness.history.events import Event, ServiceExited, ServiceReady, ServiceStarted
 from harness.model.compose import Compose
 from harness.model.edges import Edge
 from harness.model.system import LocalService
+from harness.plan.plan import ServiceChange
 from harness.runtime.ports import Address, Launch
 from harness.runtime.services.command import Command, HealthCheckHere, arguments_of
 from harness.runtime.services.credentials import credentials_for
@@ -189,6 +190,14 @@ class LocalServices:
             f"expected to know how to reach the database {database} of {service}, found no way: it is not "
             f"provided: postgresql, and no service has a URL that leads to that database"
         )
+
+    def strike(self, change: ServiceChange) -> dict[str, Any]:
+        """Do to a service what a fault says."""
+        raise ServiceFaultFailed(f"{change.deed} of {change.service}: not to be had where services are local processes")
+
+    def relieve(self, change: ServiceChange) -> dict[str, Any]:
+        """Take it back."""
+        raise ServiceFaultFailed(f"{change.deed} of {change.service}: not to be had where services are local processes")
 
     def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
         """The last lines the service wrote."""

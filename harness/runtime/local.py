@@ -1,0 +1,89 @@
+"""A system brought up as processes of this machine, with the embedded engine on its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.model.edges import CLIENT
+from harness.plan.plan import Plan, PlannedProxy
+from harness.runtime.ports import Address, Proxies, ProxyMade, Standing
+from harness.runtime.processes import JournaledLaunch
+from harness.runtime.proxies.starting import StartedEngine, start_embedded
+from harness.runtime.recorder import Recorder
+from harness.runtime.services.addresses import RunAddresses
+from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
+from harness.runtime.setting import Setting
+from harness.runtime.stopping import Stop
+from harness.runtime.undo import EndProcessGroup, RestoreProxies, UndoJournal, make_run_folder
+
+GROUPS = {"proxy engine": "proxies", "load": "load"}
+"""What the processes that are no services are called, and what they count as."""
+
+
+class LocalRuntime:
+    """The port `Runtime`, by processes of this machine."""
+
+    def __init__(self, plan: Plan, setting: Setting, recorder: Recorder, stop: Stop, journal: UndoJournal) -> None:
+        self._plan, self._setting, self._recorder, self._stop = plan, setting, recorder, stop
+        self._journal = journal
+        self._launch = JournaledLaunch(journal)
+        self._addresses: RunAddresses | None = None
+        self._engine: StartedEngine | None = None
+
+    def bring_up(self) -> Standing:
+        """Engine and proxies first, then the services."""
+        addresses = self._addresses = RunAddresses.claim()
+        system = self._local_system(addresses)
+        engine = self._start_engine(addresses)
+        engine.create(_proxies_to_make(self._plan, system, addresses))
+        services = LocalServices(system, self._launch, self._recorder.record, self._recorder.folder.log_file)
+        self._stop.wait_for(services.start, services.give_up)
+        entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT)
+        return Standing(engine, services, f"http://{system.proxies[entry]}", dict(system.proxies), addresses.probe_source)
+
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        """The processes of this run by what they are, for telling who uses the machine."""
+        groups: dict[str, list[int]] = {"proxies": [], "load": [], "system": []}
+        for undo in self._journal.left().values():
+            if isinstance(undo, EndProcessGroup):
+                groups[GROUPS.get(undo.name, "system")].append(undo.pid)
+        return groups
+
+    def collect(self) -> None:
+        """Give back the addresses, and take note of the processes that ended."""
+        if self._engine is not None:
+            self._engine.stop()
+        if self._addresses is not None:
+            self._addresses.close()
+        self._launch.collect()
+
+    def _local_system(self, addresses: RunAddresses) -> LocalSystem:
+        setting, edges = self._setting, self._plan.experiment.system.edges
+        ports = listening_ports(setting.compose, setting.local, edges)
+        return LocalSystem(
+            compose=setting.compose,
+            local=setting.local,
+            edges=edges,
+            proxies={proxy.name: addresses.edge(proxy.name, proxy.port) for proxy in self._plan.proxies},
+            addresses={name: addresses.service(name, port) for name, port in ports.items()},
+            folder=setting.folder,
+            temporary=make_run_folder(self._journal),
+            overrides=setting.overrides,
+        )
+
+    def _start_engine(self, addresses: RunAddresses) -> Proxies:
+        self._journal.before(RestoreProxies(addresses.control_url))
+        log = self._recorder.folder.log_file("proxies")
+        self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source)
+        return self._engine.engine
+
+
+def _proxies_to_make(plan: Plan, system: LocalSystem, addresses: RunAddresses) -> list[ProxyMade]:
+    return [ProxyMade(proxy.name, addresses.edge(proxy.name, proxy.port), _upstream(proxy, system)) for proxy in plan.proxies]
+
+
+def _upstream(proxy: PlannedProxy, system: LocalSystem) -> Address:
+    """Where the callee listens: on its own port, or on the one the edge names where that is another."""
+    own = system.addresses[proxy.callee]
+    shown = listening_ports(system.compose, system.local, system.edges)[proxy.callee]
+    return own if proxy.port == shown else Address(own.host, proxy.port)
