@@ -28,13 +28,28 @@ class ReadSystem:
     warnings: tuple[str, ...] = ()
 
 
-def read_system(path: Path, environ: Mapping[str, str]) -> ReadSystem:
-    """Read `system.yaml` and all it leads to; raises InvalidFile where one of the files cannot be read as what it is."""
+def compose_files_of(path: Path) -> tuple[Path, ...]:
+    """The Compose files that a `system.yaml` names; raises InvalidFile where it is none."""
+    _, file = _read_file(path)
+    return tuple(path.parent / name for name in file.compose)
+
+
+def _read_file(path: Path) -> tuple[Document, SystemFile]:
     document = read_document(path, "a system")
     file, problems = validate(SystemFile, document)
     if file is None:
         raise InvalidFile(problems)
-    compose, _ = read_compose([path.parent / name for name in file.compose], environ)
+    return document, file
+
+
+def read_system(path: Path, environ: Mapping[str, str], compose: Compose | None = None) -> ReadSystem:
+    """Read `system.yaml` and all it leads to; raises InvalidFile where one of the files cannot be read as what it is.
+
+    `compose` is what Compose itself made of its files, where that was asked; else they are read here.
+    """
+    document, file = _read_file(path)
+    if compose is None:
+        compose, _ = read_compose([path.parent / name for name in file.compose], environ)
     reading = _Reading(document, file, compose)
     edges = reading.edges()
     reading.check_names({edge.name for edge in edges})
@@ -71,6 +86,8 @@ class _Reading:
         a_service = "a service of the Compose file"
         for name in self.file.local:
             self._need(name, self.services, a_service, ("local", name))
+        for index, name in enumerate(self.file.egress):
+            self._need(name, self.services, a_service, ("egress", index))
         for name, fallback in self.file.fallbacks.items():
             self._need(fallback.for_, edges, "an edge of the system", ("fallbacks", name, "for"))
             for index, journey in enumerate(fallback.journeys):
@@ -84,10 +101,10 @@ class _Reading:
         """The way in, what the environments say, and what `edges:` adds."""
         self._add_way_in()
         for caller, service in self.compose.services.items():
-            others = [name for name in self.services if name != caller]
+            names = self.compose.names_for(caller)
             for variable, value in service.environment.items():
-                for mention in find_mentions(variable, value, others):
-                    self._add_mentioned(caller, mention, f"{service.places[variable]} {variable}")
+                for mention in find_mentions(variable, value, names):
+                    self._add_mentioned(caller, (mention, names[mention.service]), f"{service.places[variable]} {variable}")
         for index, written in enumerate(self.file.edges):
             self._add_written(written, ("edges", index))
         return _named(self._found.values())
@@ -103,12 +120,18 @@ class _Reading:
             raise InvalidFile((*self.problems, self.document.problem(("entry",), message)))
         self._add((CLIENT, entry, port), "http", self.document.place(("entry",)))
 
-    def _add_mentioned(self, caller: str, mention: Mention, place: str) -> None:
-        port = mention.port or mention.default_port or self._port_shown(mention.service)
-        if port is None:
-            self.warnings.append(f"{place} names {mention.service}, which shows no port: not taken as an edge")
+    def _add_mentioned(self, caller: str, mentioned: tuple[Mention, str], place: str) -> None:
+        mention, callee = mentioned
+        home = self.compose.at_home(callee)
+        if home != callee:
+            told = f"{place} names {callee}, which has no name of its own in the network of {home}: not taken as an edge"
+            self.warnings.append(told)
             return
-        self._add((caller, mention.service, port), mention.protocol, place)
+        port = mention.port or mention.default_port or self._port_shown(callee)
+        if port is None:
+            self.warnings.append(f"{place} names {callee}, which shows no port: not taken as an edge")
+            return
+        self._add((caller, callee, port), mention.protocol, place)
 
     def _add_written(self, written: str, at: Loc) -> None:
         match = EDGE.fullmatch(written)
@@ -122,6 +145,10 @@ class _Reading:
             self._need(service, self.services, "a service of the Compose file", at)
         if not {caller, callee} <= set(self.services):
             return
+        if self.compose.at_home(caller) == self.compose.at_home(callee):
+            message = f"expected two services with networks of their own, found {written!r}: nothing can be put between them"
+            self.problems.append(self.document.problem(at, message))
+            return
         port = int(match["port"]) if match["port"] else self._port_shown(callee)
         if port is None:
             message = f"expected a port, as in '{written}:8000', since {callee} shows none"
@@ -130,15 +157,17 @@ class _Reading:
         self._add((caller, callee, port), "tcp", self.document.place(at))
 
     def _port_shown(self, service: str) -> int | None:
-        ports = self.compose.services[service].ports
+        """The first port that a service shows, or else one that it shows for UDP, which no proxy carries."""
+        shown = self.compose.services[service]
         local = self.file.local.get(service)
-        return ports[0] if ports else local.port if local is not None else None
+        own = (local.port,) if local is not None and local.port is not None else ()
+        return next(iter((*shown.ports, *own, *shown.udp_ports)), None)
 
     def _add(self, key: tuple[str, str, int], protocol: Protocol, read_from: str) -> None:
-        caller, callee, port = key
+        caller, callee, port = self.compose.at_home(key[0]), self.compose.at_home(key[1]), key[2]
         spoken = WELL_KNOWN.get(port, "tcp") if protocol == "tcp" else protocol
         edge = Edge(name=f"{caller} -> {callee}", caller=caller, callee=callee, port=port, protocol=spoken, read_from=read_from)
-        self._found.setdefault(key, edge)
+        self._found.setdefault((caller, callee, port), edge)
 
 
 def _named(edges: Iterable[Edge]) -> tuple[Edge, ...]:
