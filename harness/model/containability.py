@@ -18,7 +18,6 @@ ADVERTISED = re.compile(r"advertise|announce", re.IGNORECASE)
 """Variables and options that tell clients where to come back to: Kafka's, Redis', etcd's and others'."""
 
 _LISTENER = re.compile(r"(?:[\w.+-]+://)?(?P<host>\[[^\]]*\]|[\w.-]*)(?::(?P<port>\d{1,5}))?")
-ANYWHERE = ("", "0.0.0.0", "[::]")  # noqa: S104 - what a listener says, not where anything listens
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def _pairs(compose: Compose, edges: tuple[Edge, ...]) -> dict[tuple[str, str], R
 
 
 def _problem(edge: Edge, reason: Reason) -> Problem:
-    aim = "the way in" if edge.caller == CLIENT else f"a fault aims at {edge.name}"
+    aim = "it is the way in" if edge.caller == CLIENT else f"a fault aims at {edge.name}"
     return Problem(
         *reason.place, f"expected an edge that a proxy can carry, since {aim}; found that {reason.why}: {reason.advice}"
     )
@@ -128,26 +127,32 @@ def _around(caller: ComposeService, callee: ComposeService) -> Iterator[Reason]:
 
 
 def _elsewhere(callee: ComposeService, edge: Edge, edges: tuple[Edge, ...]) -> Iterator[Reason]:
-    """An advertised address that is not the service under a port that its caller's edges know."""
+    """An advertised address that is not the service, under a port that its caller's edges know."""
     told = list(_advertised(callee))
-    names = {callee.name, *callee.aliases, *ANYWHERE}
+    names = {callee.name, *callee.aliases, ""}
     known = {other.port for other in edges if (other.caller, other.callee) == (edge.caller, edge.callee)}
-    on_this_port = [entry for entry in told if entry.port in (edge.port, None)] or told
-    wrong = [entry for entry in on_this_port if entry.host not in names or (entry.port is not None and entry.port not in known)]
-    if on_this_port and len(wrong) == len(on_this_port):
-        entry = wrong[0]
+    hosts = [entry for entry in told if entry.port is None]
+    ports = [entry for entry in told if not entry.host]
+    whole = [entry for entry in told if entry.host and entry.port is not None]
+    on_this_port = [entry for entry in whole if entry.port == edge.port] or whole
+    wrong = [entry for entry in hosts if entry.host not in names]
+    for group in (on_this_port, ports):
+        if group and not any(entry.host in names and entry.port in known for entry in group):
+            wrong.append(group[0])
+    for entry in wrong[:1]:
         why = f"{callee.name} tells its clients by {entry.said_by} to come back to {entry.address}"
-        right = f"{callee.name}:{edge.port}"
-        if entry.host in names and entry.port is not None:
-            declare = f"declare it, as '{edge.caller} -> {callee.name}:{entry.port}' under edges: of system.yaml"
-            yield Reason(f"{why}, a port without a proxy", f"advertise {right}, or {declare}", callee.place_of(entry.key))
+        advice = f"advertise {callee.name}:{edge.port}"
+        if entry.host in names:
+            why += ", which has no proxy"
+            advice += f", or declare it, as '{edge.caller} -> {callee.name}:{entry.port}' under edges: of system.yaml"
         else:
-            yield Reason(f"{why}, past the proxy", f"advertise {right}", callee.place_of(entry.key))
+            why += ", past the proxy"
+        yield Reason(why, advice, callee.place_of(entry.key))
 
 
 @dataclass(frozen=True, slots=True)
 class Advertised:
-    """An address that a service gives to its clients; None as a port stands for whatever they came by."""
+    """An address that a service gives to its clients; without a port that by which they came, without a host likewise."""
 
     host: str
     port: int | None
@@ -157,6 +162,8 @@ class Advertised:
     @property
     def address(self) -> str:
         """As it was said."""
+        if not self.host:
+            return f"port {self.port}"
         return f"{self.host}:{self.port}" if self.port is not None else self.host
 
 
