@@ -16,7 +16,7 @@ from harness.experiment import Run, Stage, prepare
 from harness.judge.verdict import Outcome
 from harness.model.resolving import Resolved
 from harness.plan.plan import Plan
-from harness.plan.twins import EXPECTED, TWINS, twin_of
+from harness.plan.twins import EXPECTED, TWINS, twin_of, twins_for
 
 CLEAN = "clean"
 
@@ -53,8 +53,8 @@ class Tellers:
 
 
 def trials_of(resolved: Resolved) -> tuple[str, ...]:
-    """The names of all trials of a proof, in order."""
-    return (CLEAN, *resolved.experiment.defects, *TWINS)
+    """The names of all trials of a proof, in order; a twin that means nothing for its faults is left out."""
+    return (CLEAN, *resolved.experiment.defects, *twins_for(resolved.experiment))
 
 
 def prove(scenario: Path, stage: Stage, only: Sequence[str], told: Tellers) -> tuple[Trial, ...]:

@@ -5,18 +5,25 @@ A fault is written as one line with its kind as the key; beside it stand only `i
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.parts import Items, Name, Part
-from harness.model.quantities import Duration
-
-FAULT_KINDS = ("outage", "latency", "partition")
+from harness.model.quantities import Duration, Size
 
 Deed: TypeAlias = Literal["kill", "stop", "restart", "pause", "crash", "cpu", "memory", "disconnect"]
 """What can be done to a service itself."""
+
+FAULT_KINDS: tuple[str, ...] = ("outage", "latency", "partition", *get_args(Deed))
+
+BEYOND_PROCESSES: tuple[Deed, ...] = ("cpu", "memory", "disconnect")
+"""What can be done to a container, and not to a process of this machine."""
+
+LEAST_CORES = 0.01
+LEAST_MEMORY = 6 * 1024**2
+"""The smallest limits that Docker takes."""
 
 
 class Aim(Part):
@@ -68,7 +75,85 @@ class Partition(Part):
         return self
 
 
-Fault: TypeAlias = Outage | Latency | Partition
+class OnService(Part):
+    """A fault on a service itself: on every container of it, or on its process with all that descends from it."""
+
+    service: Name
+
+
+class Kill(OnService):
+    """The service is killed at once (SIGKILL), and is down until it is started again at the heal, whatever its restart policy.
+
+    Open connections end at once; new ones are accepted by the proxy and reset or closed at once, never refused: so it is
+    no machine that is gone, whose silence a caller has to wait out. Healing it, the service starts anew, with what it had
+    on disk and nothing of what it had in memory; it answers when it is ready again.
+    """
+
+
+class Stop(OnService):
+    """The service is asked to end (SIGTERM, or the signal it has for that), and killed where it has not within 10 s.
+
+    It may end what it has begun; open connections end when it closes them. New ones are accepted by the proxy and reset
+    or closed at once. Healing it, the service starts anew. It begins when the service is down, not when it is asked.
+    """
+
+
+class Restart(OnService):
+    """The service is stopped, as by `stop`, and started again at once.
+
+    Open connections end; new ones are reset or closed until it is ready again. The deed is over when the new process
+    runs: the rest of the fault's time shows how it comes up. Healing only makes sure that it runs.
+    """
+
+
+class Pause(OnService):
+    """The service stands still: all its processes are frozen, and nothing of it is lost.
+
+    Open connections stay open and go silent; new ones are accepted, and nothing comes back. What was sent meanwhile is
+    answered when it goes on at the heal. Its own clocks go on, so that its timeouts may be over when it wakes. A
+    network that loses packets is not imitated: the kernel goes on acknowledging what arrives.
+    """
+
+
+class Crash(OnService):
+    """The main process of the service is killed, and whoever is there to do so starts it again: its restart policy.
+
+    Open connections end; new ones are reset or closed until it is ready again. Without a `restart:` in the Compose
+    file it stays down until the heal, which otherwise only makes sure that it runs. A crash leaves no core file, and
+    no message of the service: it had no time for one.
+    """
+
+
+class Disconnect(OnService):
+    """The service is taken off its networks, and put back at the heal.
+
+    Open connections go silent; new ones are accepted by the proxy and closed or reset at once. Calls of its own fail
+    too. Healing leaves connections that both sides still hold where they were; whether they live on is theirs. In a
+    cut by the network a caller would meet silence already at the handshake.
+    """
+
+
+class Cpu(OnService):
+    """The service may use no more than `cores` of a processor, until the heal lifts it to what it had before.
+
+    Connections, open or new, are only slower, as far as the service needs more than that.
+    """
+
+    cores: Annotated[float, Field(ge=LEAST_CORES, allow_inf_nan=False)]
+
+
+class Memory(OnService):
+    """The service may use no more memory than `limit`, swap included, until the heal lifts it to what it had before.
+
+    One that needs more is slowed by reclaiming, then killed by the kernel, and its restart policy acts; its connections
+    then end. A limit under what it uses now may be refused.
+    """
+
+    limit: Annotated[Size, Field(ge=LEAST_MEMORY)]
+
+
+ServiceFault: TypeAlias = Kill | Stop | Restart | Pause | Crash | Disconnect | Cpu | Memory
+Fault: TypeAlias = Outage | Latency | Partition | ServiceFault
 
 
 class FaultItem(Part):
@@ -80,6 +165,14 @@ class FaultItem(Part):
     outage: Outage | None = None
     latency: Latency | None = None
     partition: Partition | None = None
+    kill: Kill | None = None
+    stop: Stop | None = None
+    restart: Restart | None = None
+    pause: Pause | None = None
+    crash: Crash | None = None
+    cpu: Cpu | None = None
+    memory: Memory | None = None
+    disconnect: Disconnect | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> FaultItem:
@@ -97,3 +190,9 @@ class FaultItem(Part):
         """The fault itself."""
         fault: Fault = getattr(self, self.kind)
         return fault
+
+    @property
+    def on_service(self) -> ServiceFault | None:
+        """The fault, where it strikes a service itself and no edge."""
+        fault = self.fault
+        return None if isinstance(fault, Outage | Latency | Partition) else fault

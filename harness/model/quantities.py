@@ -1,6 +1,6 @@
-"""Numbers with units, as people write them: `250ms`, `10%`, `80/s`, `100% or 100ms`.
+"""Numbers with units, as people write them: `250ms`, `10%`, `80/s`, `64MB`, `100% or 100ms`.
 
-Each is kept as a plain number (seconds, a share between 0 and 1, events per second) and written back
+Each is kept as a plain number (seconds, a share between 0 and 1, events per second, bytes) and written back
 with its unit, so that what was dumped can be read again and means the same to the last bit.
 """
 
@@ -15,12 +15,14 @@ from pydantic_core import PydanticCustomError
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 24 * 3600.0
 FASTEST = 1_000_000.0
+BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _STRETCHES = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h))+")
 _STRETCH = re.compile(rf"({_NUMBER})(us|ms|s|m|h)")
 _SHARE = re.compile(rf"({_NUMBER})\s*%")
 _RATE = re.compile(rf"({_NUMBER})/s")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(k|m|g)(?:i?b)?|b)", re.IGNORECASE)
 
 
 def _refuse(expected: str, found: object) -> PydanticCustomError:
@@ -62,6 +64,22 @@ def parse_rate(value: object) -> float:
     return float(match[1])
 
 
+def parse_size(value: object) -> int:
+    """Bytes in `64MB`, `64MiB`, `64m` or `512B`: as Docker and Compose read them, each step is 1024, however it is written."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise _refuse("a size with its unit, such as 64MB or 512KB", value)
+    return int(float(match[1]) * BYTES[(match[2] or "").lower()])
+
+
+def format_size(size: int) -> str:
+    """The size in the largest unit that says it whole."""
+    for unit in ("g", "m", "k"):
+        if size and size % BYTES[unit] == 0:
+            return f"{size // BYTES[unit]}{unit.upper()}B"
+    return f"{size}B"
+
+
 def format_duration(seconds: float) -> str:
     """The duration with its unit, exact: reading it gives the same number again."""
     short = f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
@@ -84,3 +102,4 @@ Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(for
 Share = Annotated[float, BeforeValidator(parse_share), PlainSerializer(format_share)]
 Fraction = Annotated[float, BeforeValidator(parse_fraction), PlainSerializer(format_share)]
 Rate = Annotated[float, BeforeValidator(parse_rate), PlainSerializer(format_rate)]
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]

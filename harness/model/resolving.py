@@ -7,20 +7,21 @@ not have is a problem of the file that names it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness.errors import InvalidFile, Problem
+from harness.model.compose import Compose
 from harness.model.edges import Edge
 from harness.model.expectations import EACH, ErrorRate, ExpectationItem, Margins, MarginWords, SteadyItem
 from harness.model.experiment import Experiment, System
-from harness.model.faults import FaultItem, Partition
+from harness.model.faults import BEYOND_PROCESSES, FaultItem, OnService, Partition
 from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
-from harness.model.system_reading import ReadSystem, read_system
+from harness.model.system_reading import ReadSystem, compose_files_of, read_system
 
 DEFAULT_SEED = 1
 DEFAULT_RATE = 80.0
@@ -54,22 +55,42 @@ class Resolved:
     documents: tuple[Document, Document]
 
 
-def resolve(scenario: Path, *, seed: int | None = None, environ: Mapping[str, str] | None = None) -> Resolved:
-    """Read a scenario, its system and its Compose files; raises InvalidFile with every problem of each."""
+ComposeReader: TypeAlias = Callable[[Sequence[Path], Mapping[str, str]], Compose]
+
+
+def resolve(
+    scenario: Path,
+    *,
+    seed: int | None = None,
+    environ: Mapping[str, str] | None = None,
+    compose_of: ComposeReader | None = None,
+) -> Resolved:
+    """Read a scenario, its system and its Compose files; raises InvalidFile with every problem of each.
+
+    `compose_of` reads the Compose files, where somebody else than this package is to do so.
+    """
     document = read_document(scenario, "a scenario")
     written, problems = validate(ScenarioFile, document)
     if written is None:
         raise InvalidFile(problems)
-    return _Resolving(document, written, scenario, os.environ if environ is None else environ).resolved(seed)
+    return _Resolving(document, written, scenario, os.environ if environ is None else environ, compose_of).resolved(seed)
 
 
 class _Resolving:
     """One scenario being laid over its system. Problems are collected and raised together."""
 
-    def __init__(self, document: Document, scenario: ScenarioFile, path: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        scenario: ScenarioFile,
+        path: Path,
+        environ: Mapping[str, str],
+        compose_of: ComposeReader | None,
+    ) -> None:
         self.document, self.scenario, self.path = document, scenario, path
         self.problems: list[Problem] = []
-        self.read = read_system(self._system_path(), environ)
+        system = self._system_path()
+        self.read = read_system(system, environ, compose_of(compose_files_of(system), environ) if compose_of else None)
         self.problems.extend(self.read.problems)
         self.system = self.read.file
 
@@ -153,7 +174,7 @@ class _Resolving:
 
     def _check_aim(self, item: FaultItem, system: System, path: Loc) -> None:
         known = [self._known(name, names, what, (*path, *at)) for name, names, what, at in _aims(item, system)]
-        if all(known) and not edges_hit(item, system.edges):
+        if all(known) and item.on_service is None and not edges_hit(item, system.edges):
             self._say(path, "expected a fault that strikes at least one edge of the system, found that it strikes none")
 
     def _expectations(self, system: System, faults: tuple[FaultItem, ...]) -> tuple[ExpectationItem, ...]:
@@ -277,9 +298,21 @@ class _Resolving:
         for index, item in enumerate(faults):
             at = item.at or 0.0
             end = at + (item.for_ if item.for_ is not None else phases.fault - at)
+            self._check_alone(index, faults, (at, end), phases)
             if at >= phases.fault or end > phases.fault + 1e-9 or end - at < SHORTEST_FAULT:
                 message = f"expected a fault of at least {SHORTEST_FAULT:g}s within the fault phase of {phases.fault:g}s"
                 self._say(("faults", index), f"{message}, found one from {at:g}s to {end:g}s")
+
+    def _check_alone(self, index: int, faults: tuple[FaultItem, ...], own: tuple[float, float], phases: Phases) -> None:
+        """What one fault does to a service itself, another would undo, or could not do any more."""
+        struck = faults[index].on_service
+        for other in faults[:index]:
+            at, lasts = other.at or 0.0, other.for_
+            end = at + lasts if lasts is not None else phases.fault
+            same = struck is not None and other.on_service is not None and other.on_service.service == struck.service
+            if same and at < own[1] and own[0] < end:
+                message = "expected no two faults on one service itself at a time"
+                self._say(("faults", index), f"{message}, found {other.id} on {struck and struck.service} until {end:g}s")
 
     def _steady_state(self, system: System) -> tuple[SteadyItem, ...]:
         if self.scenario.steady_state is None:
@@ -331,6 +364,10 @@ def check_runs_locally(resolved: Resolved) -> None:
         if name not in resolved.system.file.local:
             message = f"expected how {name} runs without containers, as local: {{{name}: {{command: …}}}}; found nothing"
             problems.append(resolved.system.document.problem(("local",), message))
+    for index, item in enumerate(resolved.experiment.faults):
+        if item.kind in BEYOND_PROCESSES:
+            message = f"expected a fault that a process can have, found {item.kind}: it needs containers (--runtime docker)"
+            problems.append(resolved.documents[0].problem(("faults", index, item.kind), message))
     if problems:
         raise InvalidFile(tuple(problems))
 
@@ -348,6 +385,9 @@ def _aims(item: FaultItem, system: System) -> Iterable[tuple[str, Collection[str
             for index, service in enumerate(group):
                 yield service, system.services, "a service", ("between", group_index, index)
         return
+    if isinstance(fault, OnService):
+        yield fault.service, system.services, "a service", ("service",)
+        return
     if fault.edge is not None:
         yield fault.edge, [edge.name for edge in system.edges], "an edge", ("edge",)
     if fault.service is not None:
@@ -357,7 +397,7 @@ def _aims(item: FaultItem, system: System) -> Iterable[tuple[str, Collection[str
 
 
 def edges_hit(item: FaultItem, edges: Iterable[Edge]) -> tuple[Edge, ...]:
-    """The edges that a fault strikes, in the order of the system."""
+    """The edges that feel a fault, in the order of the system: of a fault on a service itself, all that lead to it."""
     fault = item.fault
     if isinstance(fault, Partition):
         one, other = (set(group) for group in fault.between)
@@ -366,6 +406,8 @@ def edges_hit(item: FaultItem, edges: Iterable[Edge]) -> tuple[Edge, ...]:
             for edge in edges
             if (edge.caller in one and edge.callee in other) or (edge.caller in other and edge.callee in one)
         )
+    if isinstance(fault, OnService):
+        return tuple(edge for edge in edges if edge.callee == fault.service)
     return tuple(
         edge
         for edge in edges

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness.model.expectations import Invariant
 from harness.model.experiment import Experiment
 from harness.plan.plan import Begin, Observation, PlannedPhase, PlannedProxy, Step, WatchBite, WatchCounter, WatchInvariant
+from harness.plan.services import sights_of
 
 
 def observations_of(
@@ -57,11 +58,25 @@ def _within(invariant: Invariant) -> float:
 
 
 def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[WatchBite]:
-    """A probe for every proxy that a fault strikes."""
+    """A probe for every proxy that a fault strikes, and for every edge into a service that one strikes itself."""
     protocols = {proxy.name: proxy.protocol for proxy in proxies}
-    return [
+    begins = [step for step in steps if isinstance(step, Begin)]
+    on_edges = [
         WatchBite(fault=step.fault, proxy=change.proxy, protocol=protocols[change.proxy])
-        for step in steps
-        if isinstance(step, Begin)
+        for step in begins
         for change in step.changes
     ]
+    on_services = [
+        WatchBite(
+            fault=step.fault,
+            proxy=proxy.name,
+            protocol=proxy.protocol,
+            service=change.service,
+            sees=tuple(sight for sight in sights_of(change) if sight != "silent" or proxy.protocol != "tcp"),
+        )
+        for step in begins
+        for change in step.services
+        for proxy in proxies
+        if proxy.callee == change.service and not proxy.spare
+    ]
+    return [*on_edges, *on_services]

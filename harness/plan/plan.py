@@ -122,13 +122,23 @@ class WatchInvariant(Part):
     hold: float
 
 
+Outcome: TypeAlias = Literal["answered", "refused", "reset", "closed", "silent", "failed"]
+"""What a probe can see."""
+
+
 class WatchBite(Part):
-    """Probe an edge through its proxy: once in the baseline, once while the fault lasts, once after healing."""
+    """Probe an edge through its proxy: once in the baseline, once while the fault lasts, once after healing.
+
+    Where the fault is on the service behind the edge, `service` names it, and `sees` what the probe must see meanwhile,
+    one of these (none: nothing certain). After healing it is repeated until it is answered, or the recovery ends.
+    """
 
     what: Literal["bite"] = "bite"
     fault: str
     proxy: str
     protocol: Literal["http", "postgresql", "redis", "tcp"]
+    service: str = ""
+    sees: Items[Outcome] = ()
 
 
 Observation: TypeAlias = Annotated[WatchCounter | WatchInvariant | WatchBite, Field(discriminator="what")]

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from harness.model.edges import CLIENT, Edge
 from harness.model.experiment import System
-from harness.model.faults import FaultItem, Latency, Outage, Partition
+from harness.model.faults import FaultItem, Latency, OnService, Outage, Partition
 from harness.plan.plan import PlannedProxy, ProxyState, Toxic
 
 SPARE = " (spare)"
@@ -45,6 +45,8 @@ def state_under(faults: Iterable[FaultItem], edge: Edge) -> ProxyState:
                 toxics.append(_latency(str(item.id), fault))
             case Partition():
                 toxics += _partition(str(item.id), fault, edge)
+            case OnService():
+                pass  # the proxy passes on what the service makes of it
             case _:
                 assert_never(fault)
     return ProxyState(enabled=enabled, toxics=tuple(toxics))

@@ -1,10 +1,14 @@
-"""What a deed done to a service must have made of it, so that it can be compared with what is read back."""
+"""Translates faults on services into deeds, and tells what a deed must have made of a service.
+
+So it can be compared with what is read back, and with what a probe sees that looks through an edge into it.
+"""
 
 from __future__ import annotations
 
 from typing import Any, assert_never
 
-from harness.plan.plan import ServiceChange
+from harness.model.faults import Cpu, FaultItem, Memory
+from harness.plan.plan import Outcome, ServiceChange
 
 WELL: dict[str, Any] = {"running": True, "paused": False}
 """A service that nothing was done to."""
@@ -13,7 +17,8 @@ WELL: dict[str, Any] = {"running": True, "paused": False}
 def struck(change: ServiceChange) -> dict[str, Any]:
     """The state of the service while the fault lasts, as far as it is compared.
 
-    `restarted`: its main process is another than before. `connected`: it is on at least one of its networks.
+    `restarted`: its main process is no longer the one that it was; after a crash there may be none. `connected`: it is
+    on at least one of its networks.
     """
     match change.deed:
         case "kill" | "stop":
@@ -41,3 +46,31 @@ def relieved(change: ServiceChange) -> dict[str, Any]:
             return {**WELL, "connected": True}
         case _:
             return WELL
+
+
+def changes_of(item: FaultItem) -> tuple[ServiceChange, ...]:
+    """What a fault does to services themselves; nothing where it strikes edges. A deed bears the name of the fault's kind."""
+    fault = item.on_service
+    if fault is None:
+        return ()
+    cores = fault.cores if isinstance(fault, Cpu) else None
+    limit = fault.limit if isinstance(fault, Memory) else None
+    return (ServiceChange.model_validate({"service": fault.service, "deed": item.kind, "cores": cores, "bytes": limit}),)
+
+
+BROKEN: tuple[Outcome, ...] = ("refused", "reset", "closed")
+
+
+def sights_of(change: ServiceChange) -> tuple[Outcome, ...]:
+    """What a probe through an edge into the service sees while the fault lasts: one of these; nothing certain where empty."""
+    match change.deed:
+        case "kill" | "stop":
+            return BROKEN
+        case "pause":
+            return ("silent",)
+        case "disconnect":
+            return (*BROKEN, "silent")
+        case "restart" | "crash" | "cpu" | "memory":
+            return ()
+        case _:
+            assert_never(change.deed)

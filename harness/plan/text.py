@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from harness.model.parts import Part
-from harness.plan.plan import Plan, ProxyState, Step, WatchBite, WatchCounter, WatchInvariant
+from harness.plan.plan import Begin, Plan, ProxyState, ServiceChange, Step, WatchBite, WatchCounter, WatchInvariant
+from harness.plan.services import relieved, struck
 
 
 def plan_text(plan: Plan) -> str:
@@ -43,7 +44,16 @@ def _load_line(plan: Plan) -> str:
 
 
 def _step_lines(step: Step, width: int) -> list[str]:
-    return [f"{step.at:6g} s  {step.verb:<5} {step.fault}  {c.proxy:<{width}}  {_state(c.state)}" for c in step.changes]
+    told = [(change.proxy, _state(change.state)) for change in step.changes]
+    told += [(change.service, _deed(step, change)) for change in step.services]
+    told = told or [("", "nothing is done")]
+    return [f"{step.at:6g} s  {step.verb:<5} {step.fault}  {what:<{width}}  {how}" for what, how in told]
+
+
+def _deed(step: Step, change: ServiceChange) -> str:
+    asked = struck(change) if isinstance(step, Begin) else relieved(change)
+    state = ", ".join(f"{name} {str(value).lower()}" for name, value in asked.items())
+    return f"{change.deed}: {state}" if isinstance(step, Begin) else state
 
 
 def _state(state: ProxyState) -> str:
@@ -64,8 +74,14 @@ def _observation_lines(plan: Plan) -> list[str]:
                 held = f"until it held for {seen.hold:g} s, at the latest {seen.until:g} s"
                 lines.append(f"invariant {seen.invariant}: asked from {seen.at:g} s {held}")
             case WatchBite():
-                lines.append(f"probe     {seen.proxy} ({seen.protocol}): before, during and after {seen.fault}")
+                lines.append(
+                    f"probe     {seen.proxy} ({seen.protocol}): before, during and after {seen.fault}{_must_see(seen)}"
+                )
     return lines
+
+
+def _must_see(seen: WatchBite) -> str:
+    return f", then {' or '.join(seen.sees)}" if seen.sees else ""
 
 
 def _expectation_lines(plan: Plan) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.model.edges import Edge
 from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
 from harness.model.load import PHASES
 from harness.model.resolving import edges_hit
 from harness.plan.plan import Begin, Heal, PlannedPhase, ProxyChange, Step
 from harness.plan.proxies import state_under
+from harness.plan.services import changes_of
 
 
 def phases_of(experiment: Experiment) -> tuple[PlannedPhase, ...]:
@@ -36,16 +38,19 @@ def steps_of(experiment: Experiment, phases: Sequence[PlannedPhase]) -> tuple[St
             active.append(item)
         else:
             active.remove(item)
-        changes = tuple(
-            ProxyChange(
-                proxy=edge.name,
-                state=state_under([other for other in active if edge in edges_hit(other, experiment.system.edges)], edge),
-            )
-            for edge in edges_hit(item, experiment.system.edges)
-        )
+        services = changes_of(item)
+        changes = () if services else _proxy_changes(item, active, experiment.system.edges)
         step = Begin if begins else Heal
-        steps.append(step(at=at, fault=str(item.id), kind=item.kind, changes=changes))
+        steps.append(step(at=at, fault=str(item.id), kind=item.kind, changes=changes, services=services))
     return tuple(steps)
+
+
+def _proxy_changes(item: FaultItem, active: Sequence[FaultItem], edges: Sequence[Edge]) -> tuple[ProxyChange, ...]:
+    """The state of every proxy that a fault strikes, under all the faults that are on then."""
+    return tuple(
+        ProxyChange(proxy=edge.name, state=state_under([other for other in active if edge in edges_hit(other, edges)], edge))
+        for edge in edges_hit(item, edges)
+    )
 
 
 def _at(item: FaultItem) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, assert_never, get_args
 
 from harness.model.edges import CLIENT
+from harness.model.experiment import Experiment
 from harness.plan.observations import bites_of
 from harness.plan.plan import CLEAN, Observation, Plan, PlannedProxy, ProxyChange, ProxyState, Step, WatchBite
 from harness.plan.proxies import SPARE, spare_of
@@ -18,6 +19,16 @@ TWINS: tuple[Twin, ...] = get_args(Twin)
 
 EXPECTED: dict[Twin, str] = {"no fault": "inconclusive", "wrong edge": "inconclusive", "entry cut": "failed"}
 """The verdict each twin must end with."""
+
+
+def twins_for(experiment: Experiment) -> tuple[Twin, ...]:
+    """The twins that mean something for an experiment.
+
+    A fault on a service itself has no edge that it could be on in place of the right one: there is no spare service
+    that nobody calls. So where no fault strikes an edge, there is no "wrong edge".
+    """
+    strikes_edges = not experiment.faults or any(item.on_service is None for item in experiment.faults)
+    return tuple(twin for twin in TWINS if twin != "wrong edge" or strikes_edges)
 
 
 def twin_of(plan: Plan, twin: Twin) -> Plan:
@@ -44,14 +55,14 @@ def _with_steps(plan: Plan, twin: Twin, proxies: tuple[PlannedProxy, ...], steps
 
 def _withheld(step: Step) -> Step:
     changes = tuple(change.model_copy(update={"state": CLEAN}) for change in step.changes)
-    return step.model_copy(update={"changes": changes})
+    return step.model_copy(update={"changes": changes, "services": ()})
 
 
 def _moved(step: Step) -> Step:
     changes = tuple(change.model_copy(update={"proxy": change.proxy + SPARE}) for change in step.changes)
-    return step.model_copy(update={"changes": changes})
+    return step.model_copy(update={"changes": changes, "services": ()})
 
 
 def _at_entry(step: Step, way_in: str) -> Step:
     cut = ProxyState(enabled=False) if step.verb == "begin" else CLEAN
-    return step.model_copy(update={"changes": (ProxyChange(proxy=way_in, state=cut),)})
+    return step.model_copy(update={"changes": (ProxyChange(proxy=way_in, state=cut),), "services": ()})

@@ -196,7 +196,7 @@ class LiveView:
                 return _mishap(event)
 
     def _fault_in_words(self, event: FaultBegan | FaultEnded | FaultRefused) -> str:
-        proxy = clean(event.proxy)
+        proxy = clean(event.proxy or event.service)
         match event:
             case FaultBegan() if _is_withheld(event):
                 return f"fault withheld: {proxy}"

@@ -28,7 +28,8 @@ from harness.history.history import History
 from harness.history.requests import Request
 from harness.judge.verdict import Verdict
 from harness.model.experiment import Experiment
-from harness.model.faults import FaultItem, Latency, Outage, Partition
+from harness.model.faults import Cpu, FaultItem, Latency, Memory, OnService, Outage, Partition
+from harness.model.quantities import format_size
 from harness.report.wording import duration
 
 Answer: TypeAlias = Literal["answered", "fallback", "failed"]
@@ -37,6 +38,15 @@ Answer: TypeAlias = Literal["answered", "fallback", "failed"]
 ANSWERS: tuple[Answer, ...] = ("answered", "fallback", "failed")
 
 PHASE_NAMES = {"warmup": "warm-up"}
+
+DEEDS_DONE = {
+    "kill": "killed",
+    "stop": "stopped",
+    "restart": "restarted",
+    "pause": "paused",
+    "crash": "crashed",
+    "disconnect": "disconnected",
+}
 
 
 def answer_of(request: Request) -> Answer:
@@ -47,7 +57,7 @@ def answer_of(request: Request) -> Answer:
 
 
 def fault_in_words(item: FaultItem | None, kind: str) -> str:
-    """What a fault does to an edge, as one would say it behind the edge's name."""
+    """What a fault does to an edge or a service, as one would say it behind its name."""
     if item is None:
         return kind
     match item.fault:
@@ -57,13 +67,19 @@ def fault_in_words(item: FaultItem | None, kind: str) -> str:
             return f"+{duration(latency)}" + (f" ± {duration(jitter)}" if jitter else "")
         case Partition():
             return "parted"
+        case Cpu(cores=cores):
+            return f"at {cores:g} cores"
+        case Memory(limit=limit):
+            return f"at {format_size(limit)}"
+        case OnService():
+            return DEEDS_DONE[kind]
         case _:
             assert_never(item.fault)
 
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One fault on one proxy, from the moment it was set to the moment it was asked to heal."""
+    """One fault on one proxy, or on the service named in its place, from when it was set to when it was asked to heal."""
 
     fault: str
     proxy: str
@@ -174,16 +190,16 @@ class Summary:
     def strikes(self) -> tuple[Strike, ...]:
         """Every fault on every proxy, in the order in which they began."""
         items = {item.id: item for item in self.experiment.faults}
-        healed = {(ended.fault, ended.proxy): ended.asked_at for ended in self.history.of(FaultEnded)}
+        healed = {(ended.fault, ended.proxy or ended.service): ended.asked_at for ended in self.history.of(FaultEnded)}
         return tuple(
             Strike(
                 began.fault,
-                began.proxy,
+                began.proxy or began.service,
                 began.kind,
                 fault_in_words(items.get(began.fault), began.kind),
                 self.since(began.at),
-                self.since(healed.get((began.fault, began.proxy), self.history.ended)),
-                (began.fault, began.proxy) in healed,
+                self.since(healed.get((began.fault, began.proxy or began.service), self.history.ended)),
+                (began.fault, began.proxy or began.service) in healed,
             )
             for began in self.history.of(FaultBegan)
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from harness.errors import LoadError, ProxyError
+from harness.errors import LoadError, ProxyError, ServiceFaultFailed
 from harness.history.events import (
     EdgeProbed,
     FaultBegan,
@@ -27,9 +27,21 @@ from harness.history.events import (
     PhaseEnded,
     RunHalted,
 )
-from harness.plan.plan import CLEAN, Begin, Heal, Plan, PlannedPhase, ProxyState, Step, WatchBite, WatchInvariant
+from harness.plan.plan import (
+    CLEAN,
+    Begin,
+    Heal,
+    Plan,
+    PlannedPhase,
+    ProxyState,
+    ServiceChange,
+    Step,
+    WatchBite,
+    WatchInvariant,
+)
+from harness.plan.services import relieved, struck
 from harness.runtime.ports import Address, Load, Proxies, Services
-from harness.runtime.probes.bite import look
+from harness.runtime.probes.bite import Look, look
 from harness.runtime.probes.sql import ask
 from harness.runtime.recorder import Recorder, now
 from harness.runtime.sampler import Sampler
@@ -46,6 +58,8 @@ PATIENCE = 1.5
 """How long a probe waits beyond the delay a fault is meant to add."""
 
 ASK_EVERY = 0.5
+LOOK_EVERY = 0.25
+"""How often a probe looks again whether a service that was struck is there again."""
 
 Deed: TypeAlias = Callable[[], None]
 
@@ -73,6 +87,7 @@ class Driver:
         self._stop, self._sampler = stop, sampler
         self._phase: PlannedPhase | None = None
         self._active: dict[tuple[str, str], FaultBegan] = {}
+        self._struck: dict[tuple[str, str], tuple[str, ServiceChange]] = {}
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="probe")
         self._probes: list[Future[None]] = []
         self._asking: list[Future[None]] = []
@@ -97,6 +112,8 @@ class Driver:
 
     def heal(self) -> None:
         """Take away every fault that is on. Called when a drive ended, however it ended; twice is once."""
+        for fault, service in list(self._struck):
+            self._relieve_or_record(fault, service)
         for fault, proxy in list(self._active):
             self._put_clean(fault, proxy)
         if self._load_on:
@@ -186,10 +203,14 @@ class Driver:
         if isinstance(step, Begin):
             for change in step.changes:
                 self._put(step, change.proxy, change.state)
+            for blow in step.services:
+                self._strike(step, blow)
             self._probe_all(step, "during", AFTER_BEGIN)
         else:
             for change in step.changes:
                 self._heal_one(step, change.proxy, change.state)
+            for blow in step.services:
+                self._relieve(step.fault, step.kind, blow)
             self._probe_all(step, "after", AFTER_HEAL)
 
     def _put(self, step: Begin, proxy: str, state: ProxyState) -> None:
@@ -219,24 +240,63 @@ class Driver:
             return
         self._recorder.record(FaultEnded(now(), asked_at, fault, began.kind, proxy, _data(CLEAN), _data(found)))
 
+    def _strike(self, step: Begin, change: ServiceChange) -> None:
+        """It counts as struck before it is: half a deed is taken back too."""
+        asked_at = now()
+        self._struck[step.fault, change.service] = step.kind, change
+        try:
+            found = self._world.services.strike(change)
+        except ServiceFaultFailed as error:
+            self._recorder.record(FaultRefused(now(), step.fault, "", str(error), change.service))
+            raise
+        asked = struck(change)
+        self._recorder.record(FaultBegan(now(), asked_at, step.fault, step.kind, "", asked, found, change.service))
+
+    def _relieve(self, fault: str, kind: str, change: ServiceChange) -> None:
+        asked_at = now()
+        found = self._world.services.relieve(change)
+        self._struck.pop((fault, change.service), None)
+        self._recorder.record(FaultEnded(now(), asked_at, fault, kind, "", relieved(change), found, change.service))
+
+    def _relieve_or_record(self, fault: str, service: str) -> None:
+        kind, change = self._struck[fault, service]
+        try:
+            self._relieve(fault, kind, change)
+        except ServiceFaultFailed as error:
+            del self._struck[fault, service]
+            self._recorder.record(FaultRefused(now(), fault, "", str(error), service))
+
     # observations
 
     def _probe_all(self, step: Step, moment: str, after: float) -> None:
-        struck = {change.proxy for change in step.changes}
+        targets = {change.proxy for change in step.changes} | {change.service for change in step.services}
         for seen in self._plan.observations:
-            if isinstance(seen, WatchBite) and seen.fault == step.fault and seen.proxy in struck:
+            if isinstance(seen, WatchBite) and seen.fault == step.fault and (seen.service or seen.proxy) in targets:
                 self._probe(seen, moment, after)
 
     def _probe(self, seen: WatchBite, moment: str, after: float) -> None:
-        self._probes.append(self._pool.submit(self._look, seen, moment, now() + after))
+        look_at = self._look_until_answered if seen.service and moment == "after" else self._look
+        self._probes.append(self._pool.submit(look_at, seen, moment, now() + after))
 
     def _look(self, seen: WatchBite, moment: str, at: float) -> None:
         if self._over.wait(max(0.0, at - now())):
             return
-        patience = PATIENCE + self._longest_delay
-        began = now()
-        found = look(self._world.listening[seen.proxy], seen.protocol, patience=patience, source=self._world.probe_source)
+        began, found = now(), self._look_through(seen)
         self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, found.outcome, found.seconds, found.detail))
+
+    def _look_until_answered(self, seen: WatchBite, moment: str, at: float) -> None:
+        """A service that was struck needs time to come up. What is recorded is the look that decided."""
+        until = self._began + max(phase.until for phase in self._plan.phases if phase.name != "drain")
+        self._over.wait(max(0.0, at - now()))
+        number, began, found = 1, now(), self._look_through(seen)
+        while found.outcome != "answered" and now() < until and not self._over.wait(LOOK_EVERY):
+            number, began, found = number + 1, now(), self._look_through(seen)
+        detail = f"look {number}, {now() - at:.1f} s after the first was due" if number > 1 else found.detail
+        self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, found.outcome, found.seconds, detail))
+
+    def _look_through(self, seen: WatchBite) -> Look:
+        patience = PATIENCE + self._longest_delay
+        return look(self._world.listening[seen.proxy], seen.protocol, patience=patience, source=self._world.probe_source)
 
     @property
     def _longest_delay(self) -> float:

@@ -41,7 +41,7 @@ expect:
         "scenario.yaml:5:38: expected 'refuse', 'reset', 'hang' or 'close', found 'hangs'; did you mean 'hang'?",
         "scenario.yaml:6:9: expected a duration with its unit, such as 250ms, 30s or 5m, found 5",
         "scenario.yaml:7:14: expected the key 'latency', found none",
-        "scenario.yaml:8:5: expected exactly one fault, one of outage, latency, partition, found an empty mapping",
+        "scenario.yaml:8:5: expected exactly one fault, one of outage, latency, partition, kill, stop, restart, pause, crash, cpu, memory, disconnect, found an empty mapping",
         "scenario.yaml:10:24: expected a duration with its unit, such as 250ms, 30s or 5m, found 10",
         "scenario.yaml:11:23: expected a share between 0% and 100%, found '150%'",
     ]
