@@ -89,15 +89,24 @@ FILES = click.argument("files", type=click.Path(path_type=Path), nargs=-1, requi
 RUN = click.argument("run", type=click.Path(path_type=Path))
 SEED = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Decides everything that is drawn; in every report.")
 
+RUNTIME = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "docker", "local"]),
+    default="auto",
+    show_default=True,
+    help="What the system runs on: containers, or local processes; auto takes containers where a Docker engine answers.",
+)
+
 
 def _options_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
+        RUNTIME,
         click.option(
-            "--runtime",
-            type=click.Choice(["auto", "local"]),
+            "--engine",
+            type=click.Choice(["auto", "toxiproxy", "embedded"]),
             default="auto",
             show_default=True,
-            help="What the system runs on.",
+            help="The proxies: Toxiproxy (containers alone; what auto takes there) or the embedded engine.",
         ),
         SEED,
         click.option(
@@ -125,9 +134,10 @@ def _options_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run_options(given: dict[str, Any]) -> Options:
     from harness.experiment import Options
+    from harness.runtime.choosing import choose
 
-    why = "asked for by --runtime" if given["runtime"] == "local" else "the one runtime there is"
-    return Options(reports=given["report_dir"], why=why, seed=given["seed"], environment=given["environment"])
+    choice = choose(given["runtime"], given["engine"], os.environ)
+    return Options(reports=given["report_dir"], choice=choice, seed=given["seed"], environment=given["environment"])
 
 
 @commands.command()
@@ -245,21 +255,18 @@ def _proof_table(file: Path, trials: Sequence[Trial]) -> str:
 @FILES
 def validate(files: Sequence[Path]) -> None:
     """Check scenarios and the systems they name; every problem at once, with its place."""
-    from harness.model.resolving import check_runs_locally, resolve
-    from harness.plan.planning import plan_of
+    from harness.experiment import validate as validated
 
     problems: list[Problem] = []
     for file in files:
         try:
-            resolved = resolve(file)
-            plan_of(resolved.experiment, resolved.queries)
-            check_runs_locally(resolved)
+            resolved, able = validated(file)
         except InvalidFile as error:
             problems += error.problems
             continue
         for warning in resolved.system.warnings:
             click.echo(f"warning: {warning}", err=True)
-        click.echo(f"{file}: valid")
+        click.echo(f"{file}: valid" + ("" if len(able) > 1 else f", for --runtime {able[0]} alone"))
     if problems:
         raise InvalidFile(tuple(problems))
 
@@ -267,18 +274,24 @@ def validate(files: Sequence[Path]) -> None:
 @commands.command()
 @FILE
 @SEED
+@RUNTIME
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, as a run's folder begins with it.")
 @click.option("--explain", is_flag=True, help="Also tell where each value came from.")
 @click.option("--twin", type=click.Choice(["no fault", "wrong edge", "entry cut"]), help="The plan of a free twin.")
-def plan(file: Path, seed: int | None, as_json: bool, explain: bool, twin: Any) -> None:
+def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> None:
     """Print what a run would do, without doing anything. The same seed gives the same plan."""
+    from harness.experiment import compose_reader
     from harness.model.origins import origins_of
-    from harness.model.resolving import resolve
+    from harness.model.resolving import check_runs_in_containers, resolve
     from harness.plan.planning import plan_of, plan_to_json
     from harness.plan.text import explanation, plan_text
     from harness.plan.twins import twin_of
+    from harness.runtime.choosing import choose
 
-    resolved = resolve(file, seed=seed)
+    choice = choose(given["runtime"], "auto", os.environ)
+    resolved = resolve(file, seed=given["seed"], compose_of=compose_reader(choice))
+    if choice.docker is not None:
+        resolved = check_runs_in_containers(resolved)
     decided = plan_of(resolved.experiment, resolved.queries)
     if twin is not None:
         decided = twin_of(decided, twin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.errors import InvalidInput
+from harness.errors import InvalidFile, InvalidInput, MissingPart
 from harness.history.events import RunBegan
 from harness.history.history import read_history
 from harness.history.store import PLAN, VERDICT, RunFolder
@@ -18,12 +19,16 @@ from harness.judge.judge import judge
 from harness.judge.live import LiveJudge
 from harness.judge.verdict import Verdict, verdict_to_json
 from harness.model.compose import Compose
-from harness.model.resolving import Resolved, check_runs_locally, resolve
+from harness.model.compose_config import compose_from_config, places_in
+from harness.model.resolving import ComposeReader, Resolved, check_runs_in_containers, check_runs_locally, resolve
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
 from harness.report.html import html_report
 from harness.report.junit import Undecided, joined, junit_xml
 from harness.report.markdown import markdown_summary
+from harness.runtime.choosing import Choice
+from harness.runtime.containers.compose import compose_config
+from harness.runtime.containers.engine import compose_version
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
 from harness.runtime.run import carry_out
@@ -37,10 +42,10 @@ Overrides = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says about a run. `why` is why this runtime was taken."""
+    """What the command line says about a run; `choice` is what the system is run on."""
 
     reports: Path
-    why: str
+    choice: Choice
     seed: int | None = None
     environment: Overrides = field(default_factory=dict)
 
@@ -63,11 +68,52 @@ def nobody(_plan: Plan) -> Watch | None:
     return None
 
 
+def validate(scenario: Path) -> tuple[Resolved, tuple[str, ...]]:
+    """Read and plan a scenario for every runtime; tells on which it can run, and raises InvalidFile where on none.
+
+    Compose itself reads its files where it is installed, an engine is not needed; else they are read here.
+    """
+    able, refused = [], []
+    resolved: Resolved | None = None
+    for name, check in (("docker", check_runs_in_containers), ("local", check_runs_locally)):
+        try:
+            found = check(resolve(scenario, compose_of=read_by_compose if name == "docker" and has_compose() else None))
+            plan_of(found.experiment, found.queries)
+        except InvalidFile as error:
+            refused.append(error)
+            continue
+        able.append(name)
+        resolved = resolved or found
+    if resolved is None:
+        raise InvalidFile(tuple(dict.fromkeys(problem for error in refused for problem in error.problems)))
+    return resolved, tuple(able)
+
+
+def has_compose() -> bool:
+    """Whether Compose is there to read its own files."""
+    try:
+        compose_version(os.environ)
+    except MissingPart:
+        return False
+    return True
+
+
 def prepare(scenario: Path, options: Options) -> tuple[Resolved, Plan]:
-    """Read a scenario and decide its run."""
-    resolved = resolve(scenario, seed=options.seed)
+    """Read a scenario and decide its run; raises InvalidFile for what cannot run where it was asked for."""
+    resolved = resolve(scenario, seed=options.seed, compose_of=compose_reader(options.choice))
     _check_overrides(resolved, options.environment)
+    resolved = check_runs_locally(resolved) if options.choice.docker is None else check_runs_in_containers(resolved)
     return resolved, plan_of(resolved.experiment, resolved.queries)
+
+
+def compose_reader(choice: Choice) -> ComposeReader | None:
+    """Who reads Compose files: Compose itself where containers are run, None for ourselves."""
+    return read_by_compose if choice.docker is not None else None
+
+
+def read_by_compose(files: Sequence[Path], environ: Mapping[str, str]) -> Compose:
+    """The Compose files as Compose itself understands them, with the places that they show."""
+    return compose_from_config(compose_config(files, environ), places_in(files))
 
 
 def _check_overrides(resolved: Resolved, environment: Overrides) -> None:
@@ -92,7 +138,6 @@ class Stage:
 
     def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
         """Carry out a plan, judge what was recorded, and write the reports."""
-        check_runs_locally(resolved)
         folder = _new_folder(self.options.reports, plan.experiment.name)
         for name, text in resolved.files.items():
             folder.write(name, text)
@@ -115,15 +160,21 @@ class Stage:
             local=resolved.system.file.local,
             folder=resolved.system.folder,
             locustfile=resolved.locustfile,
-            why=self.options.why,
-            command=command_for(resolved.scenario_path, plan.experiment.seed),
+            why=self.options.choice.why,
+            command=command_for(resolved.scenario_path, plan.experiment.seed, self.options.choice),
             overrides=self.options.environment,
+            engine=self.options.choice.engine,
+            compose_files=tuple(resolved.system.folder / name for name in resolved.system.file.compose),
+            docker=self.options.choice.docker,
+            warnings=resolved.system.warnings,
         )
 
 
-def command_for(scenario: Path, seed: int) -> str:
-    """How to run the same again."""
-    return f"chaos run {scenario} --seed {seed}"
+def command_for(scenario: Path, seed: int, choice: Choice) -> str:
+    """How to run the same again, on the same."""
+    on = "local" if choice.docker is None else "docker"
+    engine = " --engine embedded" if choice.docker is not None and choice.engine == "embedded" else ""
+    return f"chaos run {scenario} --seed {seed} --runtime {on}{engine}"
 
 
 def judge_folder(folder: Path) -> Run:

@@ -35,6 +35,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "report": {"jinja2", "markupsafe", "rich"},
     "runtime": {
         "asyncpg",
+        "docker",
         "gevent",
         "geventhttpclient",
         "httptools",

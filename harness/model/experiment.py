@@ -17,7 +17,7 @@ from harness.model.system import FallbackDeclared, Interpose, InvariantDeclared
 
 
 class System(Part):
-    """The system under test, as far as planning and judging need it."""
+    """The system under test, as far as planning and judging need it. `unproxied` edges are there, and no proxy carries them."""
 
     services: Items[Name]
     entry: Name
@@ -25,6 +25,7 @@ class System(Part):
     journeys: dict[Text, Text]
     interpose: Interpose = "all"
     egress: Items[Name] = ()
+    unproxied: Items[Edge] = ()
     fallbacks: dict[Name, FallbackDeclared] = Field(default_factory=dict)
     invariants: dict[Text, InvariantDeclared] = Field(default_factory=dict)
 

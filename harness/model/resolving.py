@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from harness.errors import InvalidFile, Problem
 from harness.model.compose import Compose
+from harness.model.containability import uncarried
 from harness.model.edges import Edge
 from harness.model.expectations import EACH, ErrorRate, ExpectationItem, Margins, MarginWords, SteadyItem
 from harness.model.experiment import Experiment, System
@@ -356,8 +357,8 @@ class _Resolving:
         return found
 
 
-def check_runs_locally(resolved: Resolved) -> None:
-    """Raise InvalidFile for what a run without containers would have to ignore, and for services it cannot run."""
+def check_runs_locally(resolved: Resolved) -> Resolved:
+    """The same; raises InvalidFile for what a run without containers would have to ignore, and for services it cannot run."""
     compose = resolved.system.compose
     problems = [*compose.not_honoured, *(problem for service in compose.services.values() for problem in service.not_honoured)]
     for name in compose.services:
@@ -370,6 +371,29 @@ def check_runs_locally(resolved: Resolved) -> None:
             problems.append(resolved.documents[0].problem(("faults", index, item.kind), message))
     if problems:
         raise InvalidFile(tuple(problems))
+    return resolved
+
+
+def check_runs_in_containers(resolved: Resolved) -> Resolved:
+    """The same with the edges that no proxy can carry set apart; raises InvalidFile where a fault aims at one of them."""
+    read, experiment = resolved.system, resolved.experiment
+    system = experiment.system
+    struck = {edge.name for item in experiment.faults for edge in edges_hit(item, system.edges)}
+    found = uncarried(struck, read.compose, system.edges)
+    unknown = [
+        read.document.problem(("egress", index), f"expected a service of the Compose file, found {name!r}")
+        for index, name in enumerate(system.egress)
+        if name not in system.services
+    ]
+    if found.problems or unknown:
+        raise InvalidFile((*found.problems, *unknown))
+    carried = tuple(edge for edge in system.edges if edge not in found.edges)
+    parted = system.model_copy(update={"edges": carried, "unproxied": found.edges})
+    return replace(
+        resolved,
+        experiment=experiment.model_copy(update={"system": parted}),
+        system=replace(read, warnings=(*read.warnings, *found.warnings)),
+    )
 
 
 def _default_id(kind: str, items: Iterable[Any], index: int) -> str:

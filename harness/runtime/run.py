@@ -15,6 +15,8 @@ from harness.history.events import RunBegan, RunEnded, RunFailed, RunInterrupted
 from harness.history.store import REQUESTS, UNDO
 from harness.model.system import FallbackDeclared
 from harness.plan.plan import Plan, WatchCounter
+from harness.runtime.containers.images import TOXIPROXY_VERSION
+from harness.runtime.containers.runtime import DockerRuntime
 from harness.runtime.driver import Driver, Halt, World
 from harness.runtime.guardian import start_guardian
 from harness.runtime.load.locust import LocustLoad
@@ -73,9 +75,19 @@ def _run_began(plan: Plan, setting: Setting) -> RunBegan:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    engine = f"embedded {__version__}"
+    runtime, engine = "local", f"embedded {__version__}"
+    if setting.docker is not None:
+        runtime = "docker"
+        versions |= {"docker": setting.docker.version, "docker compose": setting.docker.compose}
+        engine = f"Toxiproxy {TOXIPROXY_VERSION}" if setting.engine == "toxiproxy" else engine
     name, seed, warnings = plan.experiment.name, plan.experiment.seed, setting.warnings
-    return RunBegan(now(), setting.run, name, setting.runtime, engine, setting.why, seed, versions, setting.command, warnings)
+    return RunBegan(now(), setting.run, name, runtime, engine, setting.why, seed, versions, setting.command, warnings)
+
+
+def _runtime_for(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop, journal: UndoJournal) -> Runtime:
+    if setting.docker is None:
+        return LocalRuntime(plan, setting, recorder, stop, journal)
+    return DockerRuntime(plan, setting, recorder, stop, journal)
 
 
 class _Run:
@@ -84,7 +96,7 @@ class _Run:
     def __init__(self, plan: Plan, setting: Setting, recorder: Recorder, stop: Stop, journal: UndoJournal) -> None:
         self._plan, self._setting, self._recorder, self._stop = plan, setting, recorder, stop
         self._launch = JournaledLaunch(journal)
-        self._runtime: Runtime = LocalRuntime(plan, setting, recorder, stop, journal)
+        self._runtime = _runtime_for(plan, setting, recorder, stop, journal)
         self._driver: Driver | None = None
         self._sampler: Sampler | None = None
 

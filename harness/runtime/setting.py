@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.model.compose import Compose
 from harness.model.system import LocalService
+from harness.runtime.containers.engine import DockerEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,8 @@ class Setting:
     """How the system of a run is brought up.
 
     `overrides` are variables laid over a service's environment, by service (a planted defect, `--env`); `why` says
-    why this runtime was taken, `command` how to run the same again. `config` is what `docker compose config` made of
-    the Compose files, for the runtime `docker`; `warnings` are what a reader of the verdict has to know.
+    why this runtime was taken, `command` how to run the same again. `warnings` are what a reader of the verdict has to
+    know. `docker` is the engine for containers, None for local processes.
     """
 
     run: str
@@ -28,7 +29,7 @@ class Setting:
     why: str
     command: str
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    runtime: Literal["local", "docker"] = "local"
     engine: Literal["embedded", "toxiproxy"] = "embedded"
-    config: Mapping[str, Any] = field(default_factory=dict)
+    compose_files: tuple[Path, ...] = ()
+    docker: DockerEngine | None = None
     warnings: tuple[str, ...] = ()

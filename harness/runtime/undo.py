@@ -5,7 +5,8 @@ do what is left in it: the harness at the end of a run, the guardian when the ha
 command when both are.
 
 The order: first every proxy is healed, since a fault that is left on does harm for as long as anything
-else takes; then all processes are ended, all at once, since they do not wait for each other; then folders
+else takes; then all processes are ended, all at once, since they do not wait for each other; then containers
+are removed, since one of those processes may have been making them; then folders
 are removed, since processes write into them until their end. Within one kind the newest comes first. A
 proxy engine that would not heal is asked again when its process has been ended: one that is gone holds no
 fault any more.
@@ -29,7 +30,17 @@ from harness.history.events import UndoDone, UndoFailed
 from harness.history.store import append_line, read_lines
 from harness.runtime.ending import EndProcessGroup, end_process_groups, free_shared_memory, kill_dwellers
 
-__all__ = ["EndProcessGroup", "RemoveFolder", "RestoreProxies", "Undo", "UndoJournal", "Undone", "describe", "make_run_folder"]
+__all__ = [
+    "EndProcessGroup",
+    "RemoveFolder",
+    "RemoveProject",
+    "RestoreProxies",
+    "Undo",
+    "UndoJournal",
+    "Undone",
+    "describe",
+    "make_run_folder",
+]
 
 HEAL_SECONDS = 1.0
 """How long a proxy engine may take to heal everything."""
@@ -54,7 +65,19 @@ class RemoveFolder:
     path: str
 
 
-Undo: TypeAlias = EndProcessGroup | RestoreProxies | RemoveFolder
+@dataclass(frozen=True, slots=True)
+class RemoveProject:
+    """Remove the containers, networks and volumes of a run from the Docker engine at `host`.
+
+    `certificates` is the folder of DOCKER_CERT_PATH where that engine is reached by TLS.
+    """
+
+    project: str
+    host: str
+    certificates: str
+
+
+Undo: TypeAlias = EndProcessGroup | RestoreProxies | RemoveProject | RemoveFolder
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Undo.__args__}
 U = TypeVar("U", bound=Undo)
 
@@ -66,6 +89,8 @@ def describe(undo: Undo) -> str:
             return f"end {name} (pid {pid})"
         case RestoreProxies(control=control):
             return f"heal every proxy of {control}"
+        case RemoveProject(project=project, host=host):
+            return f"remove the containers, networks and volumes of {project} at {host}"
         case RemoveFolder(path=path):
             return f"remove {path}"
         case _:
@@ -164,6 +189,7 @@ def _carry_out(left: Mapping[str, Undo]) -> dict[str, str | None]:
     engines = _of(left, RestoreProxies)
     outcome.update({name: _restore(engine) for name, engine in engines.items()})
     outcome.update(_end(_of(left, EndProcessGroup)))
+    outcome.update({name: _remove_project(project) for name, project in _of(left, RemoveProject).items()})
     outcome.update({name: _restore(engine) for name, engine in engines.items() if outcome[name] is not None})
     outcome.update({name: _remove(folder) for name, folder in _of(left, RemoveFolder).items()})
     return outcome
@@ -194,6 +220,12 @@ def _restore(engine: RestoreProxies) -> str | None:
     finally:
         connection.close()
     return None if status < 300 else f"expected POST {engine.control}/reset to heal, found status {status}"
+
+
+def _remove_project(undo: RemoveProject) -> str | None:
+    from harness.runtime.containers.removal import remove_project
+
+    return remove_project(undo.project, undo.host, undo.certificates)
 
 
 def _remove(undo: RemoveFolder) -> str | None:

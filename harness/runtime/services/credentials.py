@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from harness.model.edges import Mention, find_mentions
+from harness.runtime.ports import Address
 
 _BEFORE_HOST = re.compile(r"://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?(?:[^@/\s]*,)?$")
 _AFTER_HOST = re.compile(r"(?:,[^/\s]*)?/(?P<path>[^?#\s/]*)")
@@ -44,3 +45,12 @@ def _read(value: str, mention: Mention, place: str) -> Credentials | None:
         database=unquote(after["path"]) if after else "",
         place=place,
     )
+
+
+def url_of(service: str, database: str, address: Address, environments: Mapping[str, Mapping[str, str]]) -> str | None:
+    """How a database of a service is reached at an address, as one of its callers says who it is; None where none does."""
+    for one in credentials_for(service, environments):
+        if one.database == database and one.user:
+            user = f"{quote(one.user, safe='')}:{quote(one.password, safe='')}"
+            return f"postgresql://{user}@{address}/{database}"
+    return None

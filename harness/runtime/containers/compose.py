@@ -1,0 +1,61 @@
+"""The Compose command line: what it makes of the user's files, and bringing up what was rewritten."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InvalidInput, MissingPart
+
+CONFIG_SECONDS = 60.0
+READING = "chaos-reading"
+"""The project's name while files are only read."""
+
+
+def compose_config(files: Sequence[Path], environ: Mapping[str, str], project: str = READING) -> dict[str, Any]:
+    """The system as Compose resolves it: includes, extends, env files, variables, profiles.
+
+    `project` is the name that volumes and networks are given. Raises InvalidInput with Compose's own words.
+    """
+    argv = ["docker", "compose", "-p", project]
+    for file in files:
+        argv += ["-f", str(file)]
+    try:
+        done = subprocess.run(
+            [*argv, "config", "--format", "json"],
+            env=dict(environ),
+            capture_output=True,
+            text=True,
+            timeout=CONFIG_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingPart(f"docker compose config could not be run: {error}") from error
+    if done.returncode != 0:
+        told = "; ".join(str(file) for file in files)
+        raise InvalidInput(f"{told}: expected Compose files, docker compose found: {done.stderr.strip()}")
+    config: dict[str, Any] = json.loads(done.stdout)
+    return config
+
+
+def up_command(project: str, model: Path) -> list[str]:
+    """Brings a rewritten model up: builds what is out of date, then starts everything in the order of `depends_on`."""
+    return [
+        "docker",
+        "compose",
+        "--progress",
+        "plain",
+        "-p",
+        project,
+        "-f",
+        str(model),
+        "--project-directory",
+        str(model.parent),
+        "up",
+        "--detach",
+        "--build",
+        "--quiet-pull",
+    ]

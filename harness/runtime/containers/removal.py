@@ -1,0 +1,101 @@
+"""Removes everything that a run brought up on a Docker engine, by its label, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from harness.runtime.containers.engine import client_of
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+
+PREFIX = "chaos-"
+"""Every project of a run begins with this; another is never removed."""
+
+REMOVE_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 0.3
+"""An engine may still be making what somebody asked for who is gone: nothing is left where twice nothing was found."""
+
+AT_ONCE = 8
+
+
+def remove_project(project: str, host: str, certificates: str) -> str | None:
+    """Remove the containers, networks and volumes of a run, whatever state they are in; tells why something is left.
+
+    One that is gone already is no failure.
+    """
+    import requests
+    from docker.errors import DockerException
+
+    if not project.startswith(PREFIX):
+        return f"expected a project named {PREFIX}…, found {project}; nothing else is ever removed"
+    try:
+        client = client_of(host, certificates)
+    except (DockerException, requests.RequestException, OSError) as error:
+        return f"the Docker engine at {host} does not answer: {error}"
+    try:
+        return _remove(client, project)
+    except (DockerException, requests.RequestException, OSError) as error:
+        return f"{host}: {error}"
+    finally:
+        client.close()
+
+
+def _remove(client: Any, project: str) -> str | None:
+    until = time.monotonic() + REMOVE_SECONDS
+    clear = 0
+    reasons: list[str] = []
+    while time.monotonic() < until:
+        found = left_of(client, project)
+        if not found:
+            clear += 1
+            if clear == 2:
+                return None
+            time.sleep(LOOK_AGAIN_SECONDS)
+            continue
+        clear = 0
+        reasons = [reason for kind in found for reason in _all(kind)]
+        if reasons:
+            time.sleep(LOOK_AGAIN_SECONDS)
+    return f"{project} is still there after {REMOVE_SECONDS:g} s: {'; '.join(reasons) or 'no reason is known'}"
+
+
+Removal = Callable[[], Any]
+
+
+def left_of(client: Any, project: str) -> list[list[Removal]]:
+    """How to remove each thing that is there: containers first, since they hold networks and volumes."""
+    label = {"label": f"{PROJECT_LABEL}={project}"}
+    api = client.api
+    containers = [one["Id"] for one in api.containers(all=True, filters=label)]
+    networks = [one["Id"] for one in api.networks(filters=label)]
+    volumes = [one["Name"] for one in (api.volumes(filters=label)["Volumes"] or [])]
+    removals: list[list[Removal]] = [
+        [partial(api.remove_container, name, force=True, v=True) for name in containers],
+        [partial(api.remove_network, name) for name in networks],
+        [partial(api.remove_volume, name, force=True) for name in volumes],
+    ]
+    return [kind for kind in removals if kind]
+
+
+def _all(removals: Sequence[Removal]) -> list[str]:
+    """Why some could not be removed this time."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [reason for reason in pool.map(_why_not, removals) if reason]
+
+
+def _why_not(removal: Removal) -> str:
+    import requests
+    from docker.errors import APIError, NotFound
+
+    try:
+        removal()
+    except NotFound:
+        return ""
+    except (APIError, requests.RequestException) as error:
+        return str(error)
+    return ""

@@ -1,0 +1,342 @@
+"""Rewrites a system so that every dependency between its services leads through a proxy; a pure function.
+
+In comes what `docker compose config` made of the user's files, out goes what is handed to `docker compose up`. A
+caller shares no network with its callee: it shares one with the container of the proxies, which answers there to the
+callee's name on the callee's port, and forwards to the callee on a network that only the two of them are on. So no
+service needs another configuration, and a dependency that nobody declared does not resolve.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import Any
+
+from harness.model.compose import Compose
+from harness.model.edges import CLIENT, Edge
+from harness.model.system import Interpose
+from harness.plan.plan import PlannedProxy
+from harness.runtime.containers.subnets import Subnets, last_host
+from harness.runtime.ports import Address, ProxyMade
+
+PROXIES = "chaos-proxies"
+"""The service that is added: the container of all proxies."""
+
+CONTROL = "chaos-control"
+PROXIES_FILE = "/chaos-proxies.json"
+CONTROL_PORT = 8474
+FIRST_ASKING_PORT = 20001
+"""Where the proxies for the harness's own questions listen, on the control address."""
+
+DROPPED = ("profiles", "container_name", "ports", "links", "develop")
+"""Keys of a service that must not be handed back: an active profile would put its service out of use, a fixed name or
+port would let two runs meet, and a link does not reach from network to network.
+"""
+
+QUICK_FAILURE = ["timeout:1", "attempts:1"]
+"""On internal networks a name that nobody has takes ten seconds to fail; so it takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineContainer:
+    """The proxy engine as a container. `command` and `health` follow the image's entrypoint, `{host}` is filled in."""
+
+    image: str
+    command: Sequence[str]
+    health: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A port of a service that the harness itself asks, past every edge: for a counter, or for an invariant."""
+
+    service: str
+    port: int
+
+    @property
+    def proxy(self) -> str:
+        """What its proxy is called; nobody's fault ever strikes it."""
+        return f"chaos -> {self.service}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to become of a system, as `compose` understands it.
+
+    `published_on` is the address of the engine's host where ports are published, `host_ports` those that are free
+    there; as many are needed as there is a control API, a way in, and things asked. `limited` are services whose
+    limits will be changed and have to be restorable.
+    """
+
+    project: str
+    compose: Compose
+    proxies: Sequence[PlannedProxy]
+    engine: EngineContainer
+    subnets: Subnets
+    published_on: str
+    host_ports: Sequence[int]
+    asked: Sequence[Asked] = ()
+    interpose: Interpose = "all"
+    unproxied: Sequence[Edge] = ()
+    egress: Collection[str] = ()
+    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    limited: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The system as it is handed to Compose, and where things will be.
+
+    `proxies` are as the engine has them; `published` tells the port on the engine's host for the control API (under
+    the name CONTROL), the way in and everything asked, by their proxies' names; `networks` the subnet of each edge's
+    own network.
+    """
+
+    model: dict[str, Any]
+    proxies: tuple[ProxyMade, ...]
+    published: dict[str, int]
+    networks: dict[str, IPv4Network]
+
+
+def rewrite(config: Mapping[str, Any], wanted: Wanted) -> Rewritten:
+    """The system with proxies between its services; raises CouldNotRun where the networks do not fit."""
+    return _Rewriting(deepcopy(dict(config)), wanted).whole()
+
+
+class _Rewriting:
+    """One system being rewritten."""
+
+    def __init__(self, model: dict[str, Any], wanted: Wanted) -> None:
+        self.model, self.wanted = model, wanted
+        self.services: dict[str, dict[str, Any]] = {name: dict(said) for name, said in model["services"].items()}
+        self.networks: dict[str, dict[str, Any]] = {}
+        self.joined: dict[str, dict[str, Any]] = {name: {} for name in self.services}
+        self.proxy_joined: dict[str, Any] = {}
+        self.made: list[ProxyMade] = []
+        self.published: dict[str, int] = {}
+        self.of_edges: dict[str, IPv4Network] = {}
+        self.ports: list[dict[str, Any]] = []
+
+    def whole(self) -> Rewritten:
+        for name, service in self.services.items():
+            self._clean(name, service)
+        self._control()
+        for proxy in self.wanted.proxies:
+            if proxy.caller != CLIENT or proxy.spare:
+                self._edge(proxy)
+        for edge in self.wanted.unproxied:
+            self._direct(edge)
+        for name, service in self.services.items():
+            self._join(name, service)
+        self.services[PROXIES] = self._engine()
+        kept = self.model.get("networks", {}) if self.wanted.interpose == "faulted" else {}
+        model = {
+            **{key: value for key, value in self.model.items() if not key.startswith("x-")},
+            "name": self.wanted.project,
+            "services": self.services,
+            "networks": {**kept, **self.networks},
+            "volumes": {name: self._own(name, said) for name, said in self.model.get("volumes", {}).items()},
+            "configs": {**self.model.get("configs", {}), PROXIES: {"content": _escaped(self._proxies_file())}},
+        }
+        return Rewritten(model, tuple(self.made), self.published, self.of_edges)
+
+    # services
+
+    def _clean(self, name: str, service: dict[str, Any]) -> None:
+        """Without what would make two runs meet, with what is laid over it, and after the proxies."""
+        for key in DROPPED:
+            service.pop(key, None)
+        if "build" in service:
+            service.setdefault("image", f"chaos-harness/built-{self.model.get('name', 'system')}-{name}".lower())
+        laid_over = {key: _escaped(value) for key, value in self.wanted.overrides.get(name, {}).items()}
+        if laid_over:
+            service["environment"] = {**(service.get("environment") or {}), **laid_over}
+        service["depends_on"] = {
+            **(service.get("depends_on") or {}),
+            PROXIES: {"condition": "service_healthy", "required": True},
+        }
+        if name in self.wanted.limited:
+            _make_limits_restorable(service)
+
+    def _own(self, name: str, said: dict[str, Any] | None) -> dict[str, Any]:
+        """A volume of this run's own, unless it is the user's: `external`."""
+        volume = dict(said or {})
+        return volume if volume.get("external") else {**volume, "name": f"{self.wanted.project}_{name}"}
+
+    def _join(self, name: str, service: dict[str, Any]) -> None:
+        """A service on the networks of its edges, and with them alone where every edge is led through a proxy."""
+        if "network_mode" in service:
+            service.pop("networks", None)
+            return
+        joined = self.joined[name]
+        if name in self.wanted.egress and self.wanted.interpose == "all":
+            joined[self._network(f"egress-{name}", internal=False, hosts=self._replicas(name))] = None
+        if self.wanted.interpose == "faulted":
+            service["networks"] = {**(service.get("networks") or {"default": None}), **joined}
+            return
+        service["networks"] = joined or {self._network(f"alone-{name}", internal=True, hosts=self._replicas(name)): None}
+        service.setdefault("dns_opt", QUICK_FAILURE)
+
+    # networks
+
+    def _network(self, key: str, *, internal: bool, hosts: int) -> str:
+        subnet = self.wanted.subnets.take(hosts)
+        self.networks[key] = {
+            "name": f"{self.wanted.project}_{key}",
+            "driver": "bridge",
+            "internal": internal,
+            "ipam": {"config": [{"subnet": str(subnet)}]},
+        }
+        return key
+
+    def _subnet(self, key: str) -> IPv4Network:
+        return IPv4Network(self.networks[key]["ipam"]["config"][0]["subnet"])
+
+    def _door(self, callee: str) -> str:
+        """How the proxies call a service: by a name that nobody else has, on a network of the two of them."""
+        key, home = f"door-{callee}", self.wanted.compose.at_home(callee)
+        if key not in self.networks:
+            self._network(key, internal=True, hosts=self._replicas(home))
+            self.joined[home][key] = {"aliases": [key]}
+            self.proxy_joined[key] = None
+        return key
+
+    def _replicas(self, service: str) -> int:
+        return self.wanted.compose.services[service].replicas
+
+    def _control(self) -> None:
+        """The network of the control API, the way in, and what the harness asks: no service is on it."""
+        self._network(CONTROL, internal=False, hosts=1)
+        host = str(last_host(self._subnet(CONTROL)))
+        self.proxy_joined[CONTROL] = {"ipv4_address": host}
+        self._publish(CONTROL, CONTROL_PORT)
+        entry = next(proxy for proxy in self.wanted.proxies if proxy.caller == CLIENT and not proxy.spare)
+        port = entry.port if entry.port != CONTROL_PORT else CONTROL_PORT + 1
+        self._make(entry.name, Address(host, port), Address(self._door(entry.callee), entry.port))
+        self._publish(entry.name, port)
+        for number, asked in enumerate(self.wanted.asked):
+            listen = Address(host, FIRST_ASKING_PORT + number)
+            self._make(asked.proxy, listen, Address(self._door(asked.service), asked.port))
+            self._publish(asked.proxy, listen.port)
+
+    def _publish(self, name: str, port: int) -> None:
+        self.published[name] = self.wanted.host_ports[len(self.published)]
+        self.ports.append(
+            {
+                "target": port,
+                "published": str(self.published[name]),
+                "host_ip": self.wanted.published_on,
+                "protocol": "tcp",
+                "mode": "ingress",
+            }
+        )
+
+    def _make(self, name: str, listen: Address, upstream: Address) -> None:
+        self.made.append(ProxyMade(name, listen, upstream))
+
+    def _edge(self, proxy: PlannedProxy) -> None:
+        """A network of caller and proxy, where the proxy answers to the callee's names on the callee's port.
+
+        Several ports of one callee share it. A spare has one of its own, and nobody else is on it.
+        """
+        caller = "" if proxy.spare else self.wanted.compose.at_home(proxy.caller)
+        key = f"edge-{proxy.name if proxy.spare else f'{proxy.caller}-{proxy.callee}'}"
+        key = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in key)
+        if key not in self.networks:
+            self._network(key, internal=True, hosts=self._replicas(caller) if caller else 1)
+            host = str(last_host(self._subnet(key)))
+            names = self._names(proxy)
+            self.proxy_joined[key] = {"ipv4_address": host, "aliases": names}
+            if caller:
+                self.joined[caller][key] = None
+                self._lead_by_hosts_file(caller, names, host)
+        self.of_edges[proxy.name] = self._subnet(key)
+        host = self.proxy_joined[key]["ipv4_address"]
+        self._make(proxy.name, Address(host, proxy.port), Address(self._door(proxy.callee), proxy.port))
+
+    def _direct(self, edge: Edge) -> None:
+        """A network of caller and callee, for what no proxy carries; one without networks of its own needs none."""
+        pair = {self.wanted.compose.at_home(name) for name in (edge.caller, edge.callee)}
+        if self.wanted.interpose == "faulted" or any("network_mode" in self.services[name] for name in pair):
+            return
+        key = f"direct-{edge.caller}-{edge.callee}"
+        if key not in self.networks:
+            self._network(key, internal=True, hosts=sum(self._replicas(name) for name in pair))
+            aliases = self.wanted.compose.services[edge.callee].aliases
+            for name in pair:
+                self.joined[name][key] = {"aliases": [edge.callee, *aliases]} if name != edge.caller else None
+
+    def _names(self, proxy: PlannedProxy) -> list[str]:
+        """All names by which the caller knows the callee."""
+        if proxy.spare:
+            return [proxy.callee]
+        known = self.wanted.compose.names_for(proxy.caller)
+        addresses = self.wanted.compose.services[proxy.callee].addresses
+        return [name for name, service in sorted(known.items()) if service == proxy.callee and name not in addresses]
+
+    def _lead_by_hosts_file(self, caller: str, names: Iterable[str], host: str) -> None:
+        """Where a caller keeps its networks, and so the callee's own name on them, its hosts file comes before."""
+        if self.wanted.interpose == "faulted":
+            service = self.services[caller]
+            said = service.get("extra_hosts") or []
+            service["extra_hosts"] = [*_as_list(said), *(f"{name}={host}" for name in names)]
+
+    # the engine
+
+    def _engine(self) -> dict[str, Any]:
+        engine = self.wanted.engine
+        host = self.proxy_joined[CONTROL]["ipv4_address"]
+        return {
+            "image": engine.image,
+            "command": [_escaped(word.replace("{host}", host)) for word in engine.command],
+            "environment": dict(engine.environment),
+            "healthcheck": {
+                "test": ["CMD", *(_escaped(word.replace("{host}", host)) for word in engine.health)],
+                "interval": "300ms",
+                "timeout": "5s",
+                "retries": 60,
+            },
+            "networks": self.proxy_joined,
+            "ports": self.ports,
+            "configs": [{"source": PROXIES, "target": PROXIES_FILE}],
+            "logging": {"driver": "json-file"},
+        }
+
+    def _proxies_file(self) -> str:
+        """The proxies as Toxiproxy reads them when it starts, before its API answers."""
+        return json.dumps(
+            [
+                {"name": made.name, "listen": str(made.listen), "upstream": str(made.upstream), "enabled": True}
+                for made in self.made
+            ]
+        )
+
+
+def _escaped(text: str) -> str:
+    """As Compose reads it back: a dollar sign begins a variable."""
+    return text.replace("$", "$$")
+
+
+def _as_list(hosts: Any) -> list[str]:
+    return [f"{name}={host}" for name, host in hosts.items()] if isinstance(hosts, dict) else list(hosts)
+
+
+def _make_limits_restorable(service: dict[str, Any]) -> None:
+    """An engine lifts a memory limit only where the container was made with one, and takes no share of processors
+    where it was made with `cpus`.
+    """
+    limits = (service.get("deploy") or {}).get("resources", {}).get("limits", {})
+    cores = service.pop("cpus", None) or limits.pop("cpus", None)
+    service["cpu_period"] = 100_000
+    service["cpu_quota"] = round(float(cores) * 100_000) if cores else -1
+    if "memory" not in limits:
+        service.setdefault("mem_limit", str(AMPLE_MEMORY))
+        service.setdefault("memswap_limit", service["mem_limit"])
+
+
+AMPLE_MEMORY = 2**40
+"""A limit that limits nothing."""

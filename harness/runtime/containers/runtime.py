@@ -1,0 +1,183 @@
+"""A system brought up as containers, with a container of proxies on every edge."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CouldNotRun
+from harness.model.edges import CLIENT
+from harness.plan.plan import Begin, Plan, WatchCounter, WatchInvariant
+from harness.runtime.containers.compose import compose_config
+from harness.runtime.containers.images import engine_container
+from harness.runtime.containers.removal import PREFIX, remove_project
+from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, rewrite
+from harness.runtime.containers.services import ContainerSystem, DockerServices, Taken
+from harness.runtime.containers.subnets import Subnets, free_blocks
+from harness.runtime.containers.surroundings import free_ports, taken_networks
+from harness.runtime.ports import Address, Standing
+from harness.runtime.processes import JournaledLaunch
+from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
+from harness.runtime.recorder import Recorder
+from harness.runtime.setting import Setting
+from harness.runtime.stopping import Stop
+from harness.runtime.undo import RemoveProject, RestoreProxies, UndoJournal, make_run_folder
+
+TRIES = 3
+"""How often a run is brought up where addresses or ports were taken meanwhile."""
+
+WELL_KNOWN_DATABASE = 5432
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One attempt's addresses: where the engine publishes, and which networks are used."""
+
+    rewritten: Rewritten
+    control: Address
+
+    def at(self, name: str) -> Address:
+        """Where a published proxy is reached."""
+        return Address(self.control.host, self.rewritten.published[name])
+
+
+class DockerRuntime:
+    """The port `Runtime`, by containers of a Docker engine."""
+
+    def __init__(self, plan: Plan, setting: Setting, recorder: Recorder, stop: Stop, journal: UndoJournal) -> None:
+        assert setting.docker is not None
+        self._plan, self._setting, self._recorder, self._stop = plan, setting, recorder, stop
+        self._journal, self._docker = journal, setting.docker
+        self._launch = JournaledLaunch(journal)
+        self._project = f"{PREFIX}{setting.run}".lower()
+        self._services: DockerServices | None = None
+
+    def bring_up(self) -> Standing:
+        """Everything by one `docker compose up`: the proxies first, since all services wait for them."""
+        folder = make_run_folder(self._journal)
+        self._journal.before(RemoveProject(self._project, self._docker.host, self._docker.certificates))
+        config = compose_config(self._setting.compose_files, os.environ, self._project)
+        client = self._docker.client()
+        blocks = free_blocks(taken_networks(client, is_here=self._docker.is_here), self._project)
+        client.close()
+        for attempt in range(TRIES):
+            way = self._way(config, next(blocks))
+            try:
+                return self._stand(way, folder)
+            except Taken:
+                if attempt == TRIES - 1:
+                    raise
+                self._start_over()
+        raise CouldNotRun("expected free addresses and ports for a run, found none")
+
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        """The containers' processes, where they run on this machine."""
+        return self._services.processes() if self._services is not None else {}
+
+    def collect(self) -> None:
+        """Look and listen no more."""
+        if self._services is not None:
+            self._services.close()
+        self._launch.collect()
+
+    def _start_over(self) -> None:
+        if self._services is not None:
+            self._services.close()
+        why_left = remove_project(self._project, self._docker.host, self._docker.certificates)
+        if why_left is not None:
+            raise CouldNotRun(why_left)
+
+    # what is to be brought up
+
+    def _way(self, config: Mapping[str, Any], block: IPv4Network) -> _Way:
+        asked = asked_of(self._plan, self._setting)
+        ports = free_ports(self._docker, len(asked) + 2)
+        system = self._plan.experiment.system
+        wanted = Wanted(
+            project=self._project,
+            compose=self._setting.compose,
+            proxies=self._plan.proxies,
+            engine=engine_container(self._setting.engine, self._plan),
+            subnets=Subnets(block),
+            published_on=self._docker.published_on,
+            host_ports=ports,
+            asked=asked,
+            interpose=system.interpose,
+            unproxied=system.unproxied,
+            egress=system.egress,
+            overrides=self._setting.overrides,
+            limited=_limited(self._plan),
+        )
+        rewritten = rewrite(config, wanted)
+        return _Way(rewritten, Address(self._docker.published_on, rewritten.published[CONTROL]))
+
+    def _stand(self, way: _Way, folder: Path) -> Standing:
+        self._journal.before(RestoreProxies(f"http://{way.control}"))
+        services = self._services = DockerServices(
+            ContainerSystem(
+                engine=self._docker,
+                project=self._project,
+                model=_written(folder / "compose.json", way.rewritten.model),
+                services=tuple(self._setting.compose.services),
+                asked={asked: way.at(asked.proxy) for asked in asked_of(self._plan, self._setting)},
+                environments=self._environments(),
+            ),
+            self._launch,
+            self._recorder.record,
+            self._recorder.folder.log_file,
+        )
+        self._stop.wait_for(services.start, services.give_up)
+        engine = ToxiproxyEngine(way.control, str(self._recorder.folder.log_file("proxies")))
+        engine.adopt(way.rewritten.proxies)
+        entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT and not proxy.spare)
+        listening = {made.name: made.listen for made in way.rewritten.proxies} | {entry: way.at(entry)}
+        return Standing(engine, services, f"http://{way.at(entry)}", listening, None)
+
+    def _environments(self) -> dict[str, dict[str, str]]:
+        overrides = self._setting.overrides
+        return {
+            name: service.environment | dict(overrides.get(name, {}))
+            for name, service in self._setting.compose.services.items()
+        }
+
+
+def asked_of(plan: Plan, setting: Setting) -> tuple[Asked, ...]:
+    """What the harness itself asks: the services of expected counters and invariants, on the port each shows."""
+    services = {seen.service for seen in plan.observations if isinstance(seen, WatchCounter)}
+    databases = {seen.service for seen in plan.observations if isinstance(seen, WatchInvariant)}
+    return tuple(
+        Asked(name, _port_of(name, plan, setting, WELL_KNOWN_DATABASE if name in databases else 0))
+        for name in sorted(services | databases)
+    )
+
+
+def _port_of(service: str, plan: Plan, setting: Setting, otherwise: int) -> int:
+    shown = setting.compose.services[service].ports
+    edges = [edge.port for edge in plan.experiment.system.edges if edge.callee == service]
+    ports = [*shown, *edges, *([otherwise] if otherwise else [])]
+    if not ports:
+        raise CouldNotRun(
+            f"service {service}: expected a port at which its metrics or data can be asked for, found none; "
+            f"show it in the Compose file (expose:)"
+        )
+    return ports[0]
+
+
+def _limited(plan: Plan) -> set[str]:
+    steps = (step for step in plan.steps if isinstance(step, Begin))
+    return {change.service for step in steps for change in step.services if change.deed in ("cpu", "memory")}
+
+
+def _written(path: Path, model: Mapping[str, Any]) -> Path:
+    """The model in a file that nobody else reads: it holds what the services' environment holds."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(model, indent=1), encoding="utf-8")
+    return path
+
+
+__all__ = ["PROXIES", "DockerRuntime", "asked_of"]

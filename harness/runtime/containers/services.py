@@ -1,0 +1,273 @@
+"""The system under test as containers, brought up by Compose and spoken to by the Docker SDK."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CouldNotRun, InvalidInput, ServiceNotReady
+from harness.history.events import Event, ServiceChanged, ServiceExited, ServiceReady, ServiceStarted
+from harness.plan.plan import ServiceChange
+from harness.runtime.containers.compose import up_command
+from harness.runtime.containers.deeds import Deeds
+from harness.runtime.containers.engine import DockerEngine
+from harness.runtime.containers.project import Project, Seen
+from harness.runtime.containers.rewrite import PROXIES, Asked
+from harness.runtime.containers.streams import ContainerEvent, EventStream, LogFollower
+from harness.runtime.ports import Address, Launch
+from harness.runtime.services.credentials import url_of
+from harness.runtime.services.waiting import tail_of
+
+READY_SECONDS = 60.0
+"""How long the last services may take to become ready once every container was started."""
+
+LOOK_EVERY = 0.2
+
+TAKEN = re.compile(
+    r"Pool overlaps|overlaps with|port is already allocated|address already in use|ports are not available", re.IGNORECASE
+)
+EXHAUSTED = re.compile(r"non-overlapping IPv4 address pool|predefined address pools", re.IGNORECASE)
+NO_IMAGE = re.compile(
+    r"pull access denied|manifest unknown|manifest for .* not found|failed to resolve source metadata|no such image|"
+    r"failed to do request|(dial tcp|lookup) .*(no such host|refused|timeout|misbehaving)|request canceled while waiting|"
+    r"Client\.Timeout|failed to authorize|unauthorized",
+    re.IGNORECASE,
+)
+BUILD_FAILED = re.compile(r"failed to solve|failed to build|returned a non-zero code|failed to read dockerfile", re.IGNORECASE)
+
+
+class Taken(CouldNotRun):
+    """An address block or a port was free when it was looked for, and was not any more when it was needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSystem:
+    """What is brought up: the rewritten model's file, and what the harness asks of it.
+
+    `asked` tells where the harness reaches what it asks; `environments` what each service finds in its environment.
+    """
+
+    engine: DockerEngine
+    project: str
+    model: Path
+    services: Sequence[str]
+    asked: Mapping[Asked, Address]
+    environments: Mapping[str, Mapping[str, str]]
+
+
+class DockerServices:
+    """The port `Services`, by containers. `listen` is given each line that the container of the proxies writes."""
+
+    def __init__(
+        self,
+        system: ContainerSystem,
+        launch: Launch,
+        record: Callable[[Event], None],
+        log_file: Callable[[str], Path],
+        listen: Callable[[bytes], None] = lambda _line: None,
+    ) -> None:
+        self._system, self._launch, self._record, self._log_file = system, launch, record, log_file
+        self._client = system.engine.client()
+        self.project = Project(self._client, system.project)
+        self._deeds = Deeds(self.project, is_here=system.engine.is_here)
+        self._events = EventStream(system.engine.client(), system.project, self._on_event)
+        self._logs = LogFollower(
+            system.engine.client(), self._log_name, lambda who, line: listen(line) if who == PROXIES else None
+        )
+        self._state = _State()
+        self._compose: subprocess.Popen[bytes] | None = None
+        self._given_up = threading.Event()
+
+    def start(self) -> None:
+        """Bring everything up and return when all is ready; raises what went wrong, or Taken where it is worth another try."""
+        self._events.begin()
+        log = self._log_file("compose")
+        written = log.stat().st_size if log.exists() else 0
+        environment = self._system.engine.environment()
+        command = up_command(self._system.project, self._system.model)
+        self._compose = self._launch(
+            "docker compose", command, environment=environment, log=log, folder=self._system.model.parent
+        )
+        while self._compose.poll() is None:
+            self._check_given_up(self._compose)
+            time.sleep(LOOK_EVERY / 4)
+        if self._compose.returncode != 0:
+            with log.open("rb") as said:
+                said.seek(written)
+                self._raise_why_not_up(said.read().decode("utf-8", "replace"))
+        self._wait_until_ready()
+        self._state.standing.set()
+
+    def give_up(self) -> None:
+        """Nobody waits for `start` any more: it raises soon."""
+        self._given_up.set()
+
+    def close(self) -> None:
+        """Look and listen no more."""
+        self._events.end()
+
+    def exited(self) -> Sequence[Event]:
+        """A ServiceExited for each service that ended by itself since the last call."""
+        found = []
+        while self._state.exits:
+            event = self._state.exits.popleft()
+            how = event.detail or "it ended"
+            found.append(ServiceExited(event.at, event.service, how, self.log_tail(event.service)))
+        return tuple(found)
+
+    def address(self, service: str) -> Address:
+        """Where the harness reaches a service, past every edge."""
+        found = next((address for asked, address in self._system.asked.items() if asked.service == service), None)
+        if found is None:
+            raise InvalidInput(f"expected to know how to reach {service}, found no port that it shows")
+        return found
+
+    def database_url(self, service: str, database: str) -> str:
+        """How the harness reaches a database of a service: as one of the services that use it."""
+        url = url_of(service, database, self.address(service), self._system.environments)
+        if url is None:
+            raise InvalidInput(
+                f"expected to know how to reach the database {database} of {service}, found no way: "
+                f"no service has a URL with a user and a password that leads to that database"
+            )
+        return url
+
+    def strike(self, change: ServiceChange) -> dict[str, Any]:
+        """Do to a service what a fault says, and return the state read back."""
+        self._state.struck.add(change.service)
+        return self._deeds.strike(change)
+
+    def relieve(self, change: ServiceChange) -> dict[str, Any]:
+        """Take it back and return the state read back."""
+        try:
+            return self._deeds.relieve(change)
+        finally:
+            self._state.struck.discard(change.service)
+
+    def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
+        """The last lines the service wrote."""
+        return tail_of(self._log_file(service), lines)
+
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        """The first process of each container on this machine; none where they run elsewhere."""
+        if not self._system.engine.is_here:
+            return {}
+        groups: dict[str, list[int]] = {"proxies": [], "system": []}
+        for (service, _), pid in list(self._state.pids.items()):
+            groups["proxies" if service == PROXIES else "system"].append(pid)
+        return groups
+
+    # what the engine tells
+
+    def _log_name(self, service: str) -> Path:
+        return self._log_file("proxies" if service == PROXIES else service)
+
+    def _on_event(self, event: ContainerEvent) -> None:
+        state = self._state
+        if event.what == "start":
+            self._logs.follow(event.container, event.service, event.engine_time - 0.5 if event.engine_time else event.at)
+            state.began[event.container] = event.at
+            pid = self._pid_of(event)
+            if not state.standing.is_set() and event.service != PROXIES:
+                self._record(ServiceStarted(event.at, event.service, pid, event.name))
+        elif event.what == "die":
+            state.pids.pop((event.service, event.container), None)
+        if event.service == PROXIES:
+            return
+        if event.what == "health_status":
+            self._tell_ready(event)
+        elif state.standing.is_set():
+            self._record(ServiceChanged(event.at, event.service, event.name, event.what, event.detail))
+            if event.what == "die" and event.service not in state.struck and event.detail != "exit code 0":
+                state.exits.append(event)
+
+    def _tell_ready(self, event: ContainerEvent) -> None:
+        if event.detail == "healthy" and not self._state.standing.is_set():
+            seconds = event.at - self._state.began.get(event.container, event.at)
+            self._record(ServiceReady(event.at, event.service, seconds))
+
+    def _pid_of(self, event: ContainerEvent) -> int:
+        from docker.errors import DockerException
+
+        try:
+            pid = int(self._client.api.inspect_container(event.container)["State"]["Pid"])
+        except (DockerException, KeyError, ValueError):
+            return 0
+        if pid:
+            self._state.pids[event.service, event.container] = pid
+        return pid
+
+    # bringing up
+
+    def _check_given_up(self, compose: subprocess.Popen[bytes]) -> None:
+        if self._given_up.is_set():
+            compose.terminate()
+            raise CouldNotRun("the system was still coming up when the run was ended")
+
+    def _wait_until_ready(self) -> None:
+        until = time.monotonic() + READY_SECONDS
+        while True:
+            waiting = [seen for seen in self.project.look() if seen.why_not_ready is not None]
+            failed = next((seen for seen in waiting if seen.has_failed), None)
+            if failed is not None:
+                raise self._not_ready(failed)
+            if not waiting:
+                return
+            if time.monotonic() > until:
+                raise self._not_ready(waiting[0], f"after {READY_SECONDS:g} s ")
+            if self._given_up.wait(LOOK_EVERY):
+                raise CouldNotRun("the system was still coming up when the run was ended")
+
+    def _not_ready(self, seen: Seen, after: str = "") -> ServiceNotReady:
+        log = self.project.log_tail(seen.id)
+        reason = f"{after}{seen.why_not_ready or 'something that it waits for is not ready'}"
+        return ServiceNotReady(seen.service, reason, (*log, *self._health_tail(seen)))
+
+    def _health_tail(self, seen: Seen) -> tuple[str, ...]:
+        """What the last health check said, where there is one."""
+        health = self._client.api.inspect_container(seen.id)["State"].get("Health") or {}
+        said = [str(check.get("Output", "")).strip() for check in (health.get("Log") or [])[-1:]]
+        return tuple(f"health check: {line}" for text in said if text for line in text.splitlines()[-3:])
+
+    def _raise_why_not_up(self, said: str) -> None:
+        """The reason, from the containers where one of them is it, else from Compose's own words."""
+        tail = "".join(f"\n    {line}" for line in said.splitlines()[-12:] if line.strip())
+        if TAKEN.search(said):
+            raise Taken(f"an address or a port was taken while the system came up:{tail}")
+        if EXHAUSTED.search(said):
+            raise CouldNotRun(
+                f"the Docker engine has no addresses left for another network; remove networks that are not in use "
+                f"(docker network prune), or give the engine larger default-address-pools:{tail}"
+            )
+        failed = next((seen for seen in self.project.look() if seen.has_failed and seen.service != PROXIES), None)
+        if failed is not None:
+            raise self._not_ready(failed)
+        if BUILD_FAILED.search(said):
+            raise CouldNotRun(f"an image could not be built:{tail}")
+        if NO_IMAGE.search(said):
+            raise CouldNotRun(
+                f"an image could not be had; where no registry is in reach, scripts/offline-images builds stand-ins for the "
+                f"sample system, and TOXIPROXY_IMAGE names another image of the proxies; or run it with --runtime local:{tail}"
+            )
+        proxies = next((seen for seen in self.project.look() if seen.service == PROXIES and seen.why_not_ready), None)
+        if proxies is not None:
+            raise self._not_ready(proxies)
+        raise CouldNotRun(f"docker compose up failed:{tail}")
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of the containers; written by the thread that follows the engine's events."""
+
+    standing: threading.Event = field(default_factory=threading.Event)
+    began: dict[str, float] = field(default_factory=dict)
+    pids: dict[tuple[str, str], int] = field(default_factory=dict)
+    exits: deque[ContainerEvent] = field(default_factory=deque)
+    struck: set[str] = field(default_factory=set)

@@ -1,0 +1,109 @@
+"""What the engine tells while a run lasts: what becomes of its containers, and what they write."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.runtime.containers.removal import PROJECT_LABEL, SERVICE_LABEL
+
+TOLD = ("start", "die", "kill", "stop", "pause", "unpause", "restart", "oom", "update", "health_status")
+"""The events of containers that are asked for; those of health checks' own commands would be a flood."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEvent:
+    """Something that became of a container. `engine_time` is on the engine's clock, seconds since the epoch."""
+
+    at: float
+    engine_time: float
+    container: str
+    name: str
+    service: str
+    what: str
+    detail: str
+
+
+class EventStream:
+    """Hands every event of a run's containers on, from `begin` until `end`, in a thread of its own."""
+
+    def __init__(self, client: Any, project: str, hand_on: Callable[[ContainerEvent], None]) -> None:
+        self._client, self._project, self._hand_on = client, project, hand_on
+        self._stream: Any = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Events from now on are told."""
+        filters = {"label": f"{PROJECT_LABEL}={self._project}", "type": "container", "event": list(TOLD)}
+        self._stream = self._client.events(decode=True, filters=filters)
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="docker events")
+        self._thread.start()
+
+    def end(self) -> None:
+        """No more is told."""
+        if self._stream is not None:
+            with suppress(Exception):  # whatever is wrong with a stream that is given up
+                self._stream.close()
+
+    def _follow(self) -> None:
+        with suppress(Exception):  # the engine is gone, or the stream was closed: there is nothing more to tell
+            for told in self._stream:
+                self._hand_on(_event(told))
+
+
+def _event(told: dict[str, Any]) -> ContainerEvent:
+    attributes = told.get("Actor", {}).get("Attributes", {})
+    what, _, detail = str(told.get("Action", "")).partition(": ")
+    if what == "die":
+        detail = f"exit code {attributes.get('exitCode', '?')}"
+    elif what == "kill":
+        detail = f"signal {attributes.get('signal', '?')}"
+    return ContainerEvent(
+        at=time.time(),
+        engine_time=told.get("timeNano", 0) / 1e9,
+        container=told.get("Actor", {}).get("ID", ""),
+        name=attributes.get("name", ""),
+        service=attributes.get(SERVICE_LABEL, ""),
+        what=what,
+        detail=detail,
+    )
+
+
+class LogFollower:
+    """Writes what containers say to the run's logs, as they say it; `listen` is given each line of a service."""
+
+    def __init__(
+        self, client: Any, log_file: Callable[[str], Path], listen: Callable[[str, bytes], None] | None = None
+    ) -> None:
+        self._client, self._log_file, self._listen = client, log_file, listen
+        self._lock = threading.Lock()
+
+    def follow(self, container: str, service: str, since: float) -> None:
+        """Follow a container that was just started, until it stops."""
+        thread = threading.Thread(target=self._follow, args=(container, service, since), daemon=True, name=f"log {service}")
+        thread.start()
+
+    def _follow(self, container: str, service: str, since: float) -> None:
+        path = self._log_file(service)
+        with suppress(Exception):  # the container is gone, or the engine: what it said until then is written
+            stream = self._client.api.logs(container, stream=True, follow=True, since=since)
+            rest = b""
+            with path.open("ab", buffering=0) as log:
+                for piece in stream:
+                    *lines, rest = (rest + piece).split(b"\n")
+                    self._write(log, service, lines)
+                if rest:
+                    self._write(log, service, [rest])
+
+    def _write(self, log: Any, service: str, lines: list[bytes]) -> None:
+        with self._lock:
+            for line in lines:
+                log.write(line + b"\n")
+        if self._listen is not None:
+            for line in lines:
+                self._listen(service, line)

@@ -1,0 +1,48 @@
+"""Address blocks for the networks of one run, clear of every network that is there already."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from harness.errors import CouldNotRun
+
+PRIVATE = IPv4Network("10.0.0.0/8")
+SMALLEST = 28
+"""The prefix of the smallest network: 14 addresses, of which the engine takes one and a proxy one."""
+
+LEAST_BLOCK = 20
+"""The prefix of the block that a run takes: 256 of the smallest networks."""
+
+
+class Subnets:
+    """The networks of one run, one after the other out of one block."""
+
+    def __init__(self, block: IPv4Network) -> None:
+        self.block = block
+        self._next = int(block.network_address)
+
+    def take(self, hosts: int) -> IPv4Network:
+        """A network with room for so many containers beside a gateway and a proxy, twice, since one that is replaced
+        holds its address until it is gone.
+        """
+        prefix = min(SMALLEST, 32 - (2 * hosts + 3).bit_length())
+        size = 2 ** (32 - prefix)
+        begin = -(-self._next // size) * size
+        if begin + size > int(self.block.broadcast_address) + 1:
+            raise CouldNotRun(f"expected room for the networks of this run in {self.block}, found it used up")
+        self._next = begin + size
+        return IPv4Network((begin, prefix))
+
+
+def last_host(network: IPv4Network) -> IPv4Address:
+    """The highest usable address: engines hand out the lowest first."""
+    return network.broadcast_address - 1
+
+
+def free_blocks(taken: Collection[IPv4Network], seed: str) -> Iterator[IPv4Network]:
+    """Blocks that overlap with nothing, in an order of their own for each run, so that two runs seldom want the same."""
+    blocks = list(PRIVATE.subnets(new_prefix=LEAST_BLOCK))
+    random.Random(seed).shuffle(blocks)  # noqa: S311 - nothing secret is drawn
+    return (block for block in blocks if not any(block.overlaps(other) for other in taken))
