@@ -14,6 +14,7 @@ from harness.history.history import Window
 from harness.history.requests import Request
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
+from harness.judge.engine import engine_stood
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.response_time import judge_response_time
 from harness.judge.noise import foreign_share
@@ -33,7 +34,7 @@ JUDGED = ("baseline", "fault", "recovery")
 def gather(case: Case) -> tuple[Finding, ...]:
     """All evidence there is, in the order in which a run produces it; without a fault, load and baseline alone."""
     strikes = strikes_of(case)
-    found = (load_arrived(case), baseline_healthy(case))
+    found = (*engine_stood(case), load_arrived(case), baseline_healthy(case))
     if not strikes and not case.experiment.faults:
         return found
     return (*found, was_set(strikes), bit(strikes), met(case, strikes), healed(strikes))

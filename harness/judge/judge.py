@@ -24,6 +24,7 @@ from harness.judge.noise import doubted
 from harness.judge.proofs import left_behind
 from harness.judge.sentence import sentence_of
 from harness.judge.verdict import EXIT_CODES, LEFT_BEHIND, TERMINATED, Finding, Outcome, Verdict, Word, overall
+from harness.judge.warnings import warnings_of
 from harness.model.expectations import (
     BlastRadius,
     ErrorRate,
@@ -34,7 +35,7 @@ from harness.model.expectations import (
     ResponseTime,
 )
 
-ALWAYS = frozenset({"load", "baseline"})
+ALWAYS = frozenset({"engine", "load", "baseline"})
 OF_THE_FAULT = ALWAYS | {"set", "bit", "met"}
 OF_THE_HEALING = OF_THE_FAULT | {"healed"}
 
@@ -59,6 +60,7 @@ def judge(history: History) -> Verdict:
         journeys=journeys_of(case),
         marks=tuple(sorted(_marks(case, expectations), key=lambda mark: mark[1])),
         left_behind=left,
+        warnings=warnings_of(case),
     )
 
 

@@ -103,7 +103,8 @@ TERMINATED = 143
 class Verdict:
     """All that a run showed. `word` is the answer, `sentence` says it with figures.
 
-    `evidence` are the proofs that the run was worth judging: load, baseline, set, bit, met, healed.
+    `evidence` are the proofs that the run was worth judging: load, baseline, set, bit, met, healed, and first of all
+    `engine` where the proxy engine did not stand. `warnings` tell what the verdict does not cover.
     `marks` are moments to show on the time axis, in seconds since the load began.
     """
 
@@ -118,6 +119,7 @@ class Verdict:
     journeys: tuple[JourneyFigures, ...]
     marks: tuple[tuple[str, float], ...] = ()
     left_behind: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     version: int = VERSION
 
 
