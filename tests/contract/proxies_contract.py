@@ -80,6 +80,15 @@ class ProxiesContract:
         (found,) = proxies.read(EDGE).toxics
         assert (found.attributes, found.toxicity) == ({"latency": 7, "jitter": 3}, 0.25)
 
+    def test_what_is_not_said_of_a_toxic_any_more_is_zero(self, proxies: Proxies) -> None:
+        proxies.create([made()])
+        proxies.put(EDGE, bearing(toxic("latency", latency=20, jitter=5)))
+
+        proxies.put(EDGE, bearing(toxic("latency", latency=20)))
+
+        (found,) = proxies.read(EDGE).toxics
+        assert (found.attributes["latency"], found.attributes.get("jitter", 0)) == (20, 0)
+
     def test_toxics_end_up_in_the_order_asked_for(self, proxies: Proxies) -> None:
         one, two, three = (toxic("latency", name=name, latency=1, jitter=0) for name in ("one", "two", "three"))
         proxies.create([made()])
@@ -282,6 +291,25 @@ class TrafficContract:
         proxies.put(EDGE, bearing(toxic("timeout", timeout=0, toxicity=0.0)))
 
         self.assert_passes(edge)
+
+    def test_a_delay_spares_the_connections_that_are_open(self, proxies: Proxies, edge: ProxyMade) -> None:
+        with connect(edge.listen) as sock:
+            for state in (SLOW, bearing(toxic("latency", latency=1, jitter=0)), CLEAN):
+                proxies.put(EDGE, state)
+
+                self.round_trip(sock)
+
+    @pytest.mark.parametrize("kind", ["timeout", "reset_peer"])
+    def test_a_fault_that_follows_another_is_in_full_force(self, proxies: Proxies, edge: ProxyMade, kind: str) -> None:
+        proxies.put(EDGE, DISABLED)
+        proxies.put(EDGE, bearing(toxic(kind, "upstream", timeout=1)))
+
+        with connect(edge.listen) as sock:
+            sock.sendall(b"x")
+            assert ends(sock)
+        proxies.put(EDGE, SLOW)
+        with connect(edge.listen) as sock:
+            assert self.round_trip(sock) >= 0.120
 
     def test_a_fault_on_one_edge_leaves_the_others_alone(self, proxies: Proxies, edge: ProxyMade, echo: Echo) -> None:
         other = made(OTHER, echo)

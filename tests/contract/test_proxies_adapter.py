@@ -9,7 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.parser import BytesParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -20,8 +22,9 @@ import urllib3.exceptions
 from harness.errors import ProxyError
 from harness.plan.plan import CLEAN, ProxyState
 from harness.runtime.ports import Address, ProxyMade
+from harness.runtime.proxies.session import FOREIGN, EngineGone, explained
 from harness.runtime.proxies.starting import StartedEngine
-from harness.runtime.proxies.toxiproxy import FOREIGN, ToxiproxyEngine, explained
+from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from tests.contract.proxies_contract import DISABLED, EDGE, OTHER, made
 from tests.contract.proxies_rig import Callee, bearing, embedded, free_address, refuses, toxic
 
@@ -68,6 +71,21 @@ def server(request: pytest.FixtureRequest) -> Iterator[ToxiproxyEngine]:
     callee = Callee(request.param)
     yield ToxiproxyEngine(callee.address, "engine.log")
     callee.close()
+
+
+def served(answers: dict[tuple[str, str], list[bytes]]) -> Callable[[socket.socket], None]:
+    """Answers each request by its method and path, with the next of the answers, and again and again with the last."""
+
+    def serve(sock: socket.socket) -> None:
+        with sock, sock.makefile("rb") as asked:
+            while line := asked.readline():
+                method, path, _ = line.decode().split()
+                headers = BytesParser().parsebytes(b"".join(iter(asked.readline, b"\r\n")))
+                asked.read(int(headers.get("Content-Length", 0)))
+                left = answers[method, path]
+                sock.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+    return serve
 
 
 @pytest.fixture
@@ -212,7 +230,7 @@ def test_any_other_name_is_found_again(started: StartedEngine, name: str) -> Non
 
 
 def test_a_state_that_was_not_taken_over_is_an_error() -> None:
-    stubborn = Callee(always(http("200 OK", b'{"enabled": true, "toxics": []}')))
+    stubborn = Callee(always(http("200 OK", b'{"version": "2.12.0", "enabled": true, "toxics": []}')))
 
     with pytest.raises(ProxyError, match=r"expected order -> shipping in the state .* read back"):
         ToxiproxyEngine(stubborn.address).put(EDGE, DISABLED)
@@ -225,6 +243,103 @@ def test_an_attribute_that_an_engine_does_not_know_is_refused(started: StartedEn
 
     with pytest.raises(ProxyError, match="latency has no delay"):
         started.engine.put(EDGE, bearing(toxic("latency", delay=100)))
+
+
+def test_proxies_that_are_there_already_are_adopted(started: StartedEngine) -> None:
+    proxies = [made(), made(OTHER)]
+    started.engine.create(proxies)
+    other = ToxiproxyEngine(started.control)
+
+    other.adopt(proxies)
+    other.put(EDGE, DISABLED)
+    other.heal_all()
+
+    assert other.read(EDGE) == CLEAN
+
+
+def test_only_a_proxy_that_is_as_expected_is_adopted(started: StartedEngine) -> None:
+    there = made()
+    started.engine.create([there])
+    elsewhere = ProxyMade(EDGE, there.listen, free_address())
+
+    with pytest.raises(
+        ProxyError, match=f"expected the proxy {EDGE} with upstream '{elsewhere.upstream}', found '{there.upstream}'"
+    ):
+        started.engine.adopt([elsewhere])
+    with pytest.raises(ProxyError, match=f"with listen '{there.upstream}', found '{there.listen}'"):
+        started.engine.adopt([ProxyMade(EDGE, there.upstream, there.upstream)])
+    started.engine.put(EDGE, bearing(toxic("latency", latency=1)))
+    with pytest.raises(ProxyError, match=r"with toxics \[\], found .*latency"):
+        started.engine.adopt([there])
+    started.engine.put(EDGE, DISABLED)
+    with pytest.raises(ProxyError, match="with enabled True, found False"):
+        started.engine.adopt([there])
+    with pytest.raises(ProxyError, match=f"adopt {OTHER}: proxy not found"):
+        started.engine.adopt([made(OTHER)])
+
+
+def test_what_is_missing_is_made_and_what_is_there_adopted(started: StartedEngine) -> None:
+    first, second = made(), made(OTHER)
+    started.engine.create([first])
+
+    started.engine.ensure([first, second])
+
+    assert (started.engine.read(EDGE), started.engine.read(OTHER)) == (CLEAN, CLEAN)
+
+
+@pytest.mark.parametrize("version", ["2.5.0", "2.1.2", "1.9.9"])
+def test_a_toxiproxy_that_is_too_old_is_refused_with_what_was_found(version: str) -> None:
+    old = Callee(always(http("200 OK", f'{{"version": "{version}"}}'.encode())))
+
+    for call in (lambda engine: engine.adopt([made()]), lambda engine: engine.create([made()]), ToxiproxyEngine.version):
+        with pytest.raises(ProxyError, match=f"expected Toxiproxy 2.6 or newer, found Toxiproxy {version}"):
+            call(ToxiproxyEngine(old.address))
+
+    old.close()
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.12.0", "3.0.0", "git"])
+def test_a_toxiproxy_that_is_new_enough_or_built_from_source_is_taken(version: str) -> None:
+    new = Callee(always(http("200 OK", f'{{"version": "{version}"}}'.encode())))
+
+    assert ToxiproxyEngine(new.address).version() == f"Toxiproxy {version}"
+
+    new.close()
+
+
+def test_an_engine_that_gave_itself_up_counts_as_gone() -> None:
+    wedged = Callee(always(http("503 Service Unavailable", b"<html><head><title>Timeout</title>")))
+
+    with pytest.raises(EngineGone, match="it hangs"):
+        ToxiproxyEngine(wedged.address).read(EDGE)
+
+    wedged.close()
+
+
+def test_an_engine_that_refuses_is_not_gone(started: StartedEngine) -> None:
+    with pytest.raises(ProxyError) as refused:
+        started.engine.read("nobody")
+
+    assert not isinstance(refused.value, EngineGone)
+
+
+def test_a_replacement_that_broke_off_is_gone_on_with() -> None:
+    clean = b'{"name": "%s", "listen": "127.0.0.1:1", "upstream": "127.0.0.1:2", "enabled": true, "toxics": []}' % EDGE.encode()
+    path, gone = f"/proxies/{quote(EDGE)}", http("404 Not Found", b'{"error": "proxy not found"}')
+    answers = {
+        ("GET", "/version"): [http("200 OK", b'{"version": "2.12.0"}')],
+        ("GET", path): [http("200 OK", clean), gone, http("200 OK", clean)],
+        ("DELETE", path): [b"HTTP/1.1 204 No Content\r\n\r\n"],
+        ("POST", "/proxies"): [http("500 Internal Server Error", b'{"error": "no room"}'), http("201 Created", clean)],
+        ("POST", path): [http("200 OK", clean)],
+    }
+    server = Callee(served(answers))
+    engine = ToxiproxyEngine(server.address)
+    with pytest.raises(ProxyError, match="no room"):
+        engine.put(EDGE, bearing(toxic("reset_peer", timeout=0)))
+
+    assert engine.put(EDGE, CLEAN) == CLEAN
+    server.close()
 
 
 def test_healing_leaves_the_proxies_of_others_alone(started: StartedEngine) -> None:

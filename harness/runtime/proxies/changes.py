@@ -1,0 +1,64 @@
+"""How a proxy gets from one state into another: which toxics may stay, and whether its open connections may."""
+
+from __future__ import annotations
+
+from harness.plan.plan import ProxyState, Toxic
+
+
+def spares_connections(found: ProxyState, wanted: ProxyState) -> bool:
+    """Whether the change leaves open connections alone, so that it has to be made under them.
+
+    Every other change cuts them anyway. A real Toxiproxy that is changed while its connections end may lock up,
+    so there the proxy is replaced.
+    """
+    if not (found.enabled and wanted.enabled):
+        return False
+    kept, there = kept_toxics(found, wanted), {toxic.name: toxic for toxic in found.toxics}
+    gone = [toxic for toxic in found.toxics if toxic.name not in kept]
+    new = [toxic for toxic in wanted.toxics if toxic.name not in kept]
+    changed = [toxic for toxic in wanted.toxics if toxic.name in kept and word(toxic) != word(there[toxic.name])]
+    cannot_wait = any(toxic.type == "reset_peer" and attributes(toxic) for toxic in found.toxics)
+    return (
+        not cannot_wait
+        and all(toxic.type == "latency" for toxic in gone + changed)
+        and all(toxic.type == "latency" or (toxic.type == "timeout" and not attributes(toxic)) for toxic in new)
+    )
+
+
+def attributes(toxic: Toxic) -> dict[str, int]:
+    """What a toxic's attributes are when those that are 0, as all are by default, go unsaid."""
+    return {name: value for name, value in sorted(toxic.attributes.items()) if value}
+
+
+def word(toxic: Toxic) -> tuple[object, ...]:
+    """All that makes a toxic what it is, for comparing."""
+    return toxic.name, toxic.type, toxic.stream, tuple(attributes(toxic).items()), toxic.toxicity
+
+
+def words(state: ProxyState) -> tuple[tuple[object, ...], ...]:
+    """The toxics of a state as they act: those upstream in order, then those downstream in order."""
+    ordered = sorted(state.toxics, key=lambda toxic: toxic.stream == "downstream")
+    return tuple(word(toxic) for toxic in ordered)
+
+
+def is_same(one: ProxyState, other: ProxyState) -> bool:
+    """Whether two states act alike, however they are written."""
+    return one.enabled == other.enabled and words(one) == words(other)
+
+
+def kept_toxics(found: ProxyState, wanted: ProxyState) -> frozenset[str]:
+    """The names of the toxics that may stay, changed or not."""
+    return frozenset(toxic.name for stream in ("upstream", "downstream") for toxic in _kept(found, wanted, stream))
+
+
+def _kept(found: ProxyState, wanted: ProxyState, stream: str) -> list[Toxic]:
+    """New ones always go last, so what is asked for behind a new one is made anew too."""
+    there = [toxic for toxic in found.toxics if toxic.stream == stream]
+    kept = []
+    for toxic in (toxic for toxic in wanted.toxics if toxic.stream == stream):
+        place = next((at for at, other in enumerate(there) if (other.name, other.type) == (toxic.name, toxic.type)), None)
+        if place is None:
+            break
+        kept.append(toxic)
+        there = there[place + 1 :]
+    return kept
