@@ -14,14 +14,14 @@ JUST_BEFORE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a proxy counted between two samples; None where it cannot see such things.
+    """What a proxy counted between two samples; None where it cannot see such things, or has begun to count anew.
 
     `requests`, `accepted`, `answered` (2xx) and `bytes_up` were counted wholly inside the stretch, so that
     nothing from before a fault counts as having met it. `refused` and `cut` only ever count while a fault
     lasts: of these, everything up to the sample after the stretch counts.
     """
 
-    accepted: int
+    accepted: int | None
     refused: int | None
     cut: int | None
     bytes_up: int | None
@@ -52,7 +52,7 @@ class EdgeCounts:
         after = min(len(samples) - 1, bisect_left(times, window.end))
         inside, outside = (samples[begin], samples[end]), (samples[max(0, before)], samples[after])
         return Traffic(
-            accepted=inside[1].accepted - inside[0].accepted,
+            accepted=_rise(inside[0].accepted, inside[1].accepted),
             refused=_rise(outside[0].refused, outside[1].refused),
             cut=_rise(outside[0].cut, outside[1].cut),
             bytes_up=_rise(inside[0].bytes_up, inside[1].bytes_up),
@@ -71,4 +71,4 @@ def _good(seen: EdgeSeen) -> int | None:
 
 
 def _rise(first: int | None, second: int | None) -> int | None:
-    return None if first is None or second is None else second - first
+    return None if first is None or second is None or second < first else second - first

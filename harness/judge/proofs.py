@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
-from harness.history.events import CounterRead, UndoDone, UndoFailed
+from harness.history.events import CounterRead, EdgeProbed, UndoDone, UndoFailed
 from harness.history.history import History, Window
 from harness.judge import words
 from harness.judge.case import Case
@@ -112,17 +113,44 @@ def _bit(strike: Strike) -> Proof:
 # met
 
 
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What showed that traffic met a fault: how many of what, and what could not be seen from there."""
+
+    number: int
+    what: str
+    unseen: str = ""
+
+    @property
+    def line(self) -> str:
+        """The rung as one says it."""
+        return f"{self.number} {self.what}" + (f" ({self.unseen})" if self.unseen else "")
+
+
+NOWHERE = Rung(0, "")
+
+
 def met(case: Case, strikes: Sequence[Strike]) -> Finding:
     """Each fault met traffic on at least one of its edges; which edges nobody used is told."""
     counts = EdgeCounts(case.history)
-    proofs, total = [], 0
+    proofs: list[Proof] = []
+    rungs: list[Rung] = []
     for fault in dict.fromkeys(strike.fault for strike in strikes):
         own = [_met(case, counts, strike) for strike in strikes if strike.fault == fault]
-        total += sum(number for _, number in own)
+        rungs += [rung for _, rung in own if rung.number]
         found = [proof for proof, _ in own]
         proofs += found if all(proof.missing for proof in found) else [_used(proof) for proof in found]
-    rungs = sorted({proof.seen.split(" ", 1)[1].split(" (")[0] for proof in proofs if proof.seen[:1].isdigit()})
-    return evidence_finding("met", "it met traffic", proofs, f"{total} {words.several(rungs)}")
+    return evidence_finding("met", "it met traffic", proofs, _added_up(rungs))
+
+
+def _added_up(rungs: Sequence[Rung]) -> str:
+    """What was counted on each rung, all edges together; and what could not be seen, once."""
+    totals: dict[str, int] = {}
+    for rung in rungs:
+        totals[rung.what] = totals.get(rung.what, 0) + rung.number
+    counted = words.several([f"{number} {what}" for what, number in totals.items()])
+    unseen = list(dict.fromkeys(rung.unseen for rung in rungs if rung.unseen))
+    return counted + (f" ({'; '.join(unseen)})" if unseen else "")
 
 
 def _used(proof: Proof) -> Proof:
@@ -130,64 +158,104 @@ def _used(proof: Proof) -> Proof:
     return Proof(proof.strike, proof.missing or proof.seen)
 
 
-def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, int]:
+def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, Rung]:
     if not strike.is_set:
-        return Proof(strike, "", f"{strike.fault} was not set, so nothing could meet it"), 0
+        return Proof(strike, "", f"{strike.fault} was not set, so nothing could meet it"), NOWHERE
     if strike.window is None:
-        return Proof(strike, "", f"the end of {strike.fault} was not recorded"), 0
+        return Proof(strike, "", f"the end of {strike.fault} was not recorded"), NOWHERE
     traffic = counts.during(strike.proxy, strike.window)
     if traffic is None:
-        return Proof(strike, "", "the engine counted nothing there", "see the proxy engine's log"), 0
-    for rung in RUNGS:
-        number, told = rung(case, strike, traffic)
-        if number:
-            return Proof(strike, f"{number} {told}"), number
-    if traffic.refused is None:
-        unseen = f"whether anybody called {strike.proxy} cannot be told: {traffic.cannot or 'refusals are not counted'}"
-        return Proof(strike, "", unseen, "run as root, or use mode: close, reset or hang, which can be counted"), 0
-    nobody = f"nothing met the fault on edge {strike.proxy}: nobody called it"
-    return Proof(strike, "", nobody, "aim the fault at an edge that the load uses, or raise load.rate"), 0
+        return Proof(strike, "", "the engine counted nothing there", "see the proxy engine's log"), NOWHERE
+    look = Looking(case, strike, strike.window, traffic)
+    rung = next((found for rung in RUNGS if (found := rung(look)).number), NOWHERE)
+    return (Proof(strike, rung.line) if rung.number else _unmet(look)), rung
 
 
-def _requests(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
-    return traffic.requests or 0, "requests"
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """One strike with what its proxy counted while it lasted; None in a count is what cannot be seen, never nought."""
+
+    case: Case
+    strike: Strike
+    window: Window
+    traffic: Traffic
+
+    @property
+    def unseen(self) -> str:
+        """What this proxy cannot count, empty where it counts all there is."""
+        return "" if self.traffic.refused is not None else self.traffic.cannot or "refusals are not counted"
+
+    @property
+    def own_packets(self) -> int:
+        """How many packets may be none of the caller's: those of probes, and of neighbours asking for addresses."""
+        probes = [seen for seen in self.case.history.of(EdgeProbed) if seen.proxy == self.strike.proxy]
+        made = sum(self.window.begin <= probe.at < self.window.end for probe in probes)
+        return PROBE_PACKETS * max(1, made) + ceil(NEIGHBOUR_PACKETS * self.window.seconds)
 
 
-def _connections(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
-    return traffic.accepted + (traffic.refused or 0), "attempts" if traffic.refused else "connections"
+PROBE_PACKETS = 10
+"""What one probe puts on an edge's network towards the proxy, at most: handshake, question, acknowledgements, end."""
+
+NEIGHBOUR_PACKETS = 0.2
+"""A second: caller, host and proxy each ask for an address (ARP) at most every half minute, and are asked as often."""
 
 
-def _bytes(_case: Case, _strike: Strike, traffic: Traffic) -> tuple[int, str]:
-    return max(0, traffic.bytes_up or 0), "bytes from the caller"
+def _unmet(look: Looking) -> Proof:
+    proxy, packets = look.strike.proxy, look.traffic.packets
+    if packets is not None:
+        few = f"nothing shows that anybody called {proxy}: {words.count(packets, 'packet')} on its network"
+        told = f"{few}, where up to {look.own_packets} may be probes and ARP ({look.unseen or 'no connection was counted'})"
+        return Proof(look.strike, "", told, "aim the fault at an edge that the load uses, or raise load.rate")
+    if look.unseen:
+        advice = "run as root, or use mode: close, reset or hang, which can be counted"
+        if look.traffic.bytes_up is None:
+            advice = "run it with --engine embedded, which counts requests and refusals"
+        return Proof(look.strike, "", f"whether anybody called {proxy} cannot be told: {look.unseen}", advice)
+    nobody = f"nothing met the fault on edge {proxy}: nobody called it"
+    return Proof(look.strike, "", nobody, "aim the fault at an edge that the load uses, or raise load.rate")
 
 
-def _caller(case: Case, strike: Strike, traffic: Traffic) -> tuple[int, str]:
+def _requests(look: Looking) -> Rung:
+    return Rung(look.traffic.requests or 0, "requests")
+
+
+def _connections(look: Looking) -> Rung:
+    accepted, refused = look.traffic.accepted or 0, look.traffic.refused or 0
+    return Rung(accepted + refused, "attempts" if refused else "connections", look.unseen)
+
+
+def _bytes(look: Looking) -> Rung:
+    return Rung(max(0, look.traffic.bytes_up or 0), "bytes from the caller")
+
+
+def _packets(look: Looking) -> Rung:
+    """What came in on the edge's own network, where it is more than the harness and ARP may have sent."""
+    packets = look.traffic.packets or 0
+    if packets <= look.own_packets:
+        return NOWHERE
+    return Rung(packets, "packets on its network", look.unseen)
+
+
+def _caller(look: Looking) -> Rung:
     """Where refusals cannot be counted: connections that were cut, and a fallback for this very edge that fired."""
-    if traffic.refused is not None or traffic.cut == 0 or strike.window is None:
-        return 0, ""
-    marks = _marks(case, strike, strike.window)
-    unseen = traffic.cannot or "refusals are not counted"
-    cut = f"{words.count(traffic.cut, 'connection')} cut; " if traffic.cut is not None else ""
-    told = f"fallbacks of the caller ({cut}{unseen})"
-    return marks or _moved(case, strike, strike.window), told
+    cut = look.traffic.cut
+    if not look.unseen or cut == 0:
+        return NOWHERE
+    told = f"{words.count(cut, 'connection')} cut; {look.unseen}" if cut is not None else look.unseen
+    number = _marks(look.case, look.strike, look.window) or _moved(look.case, look.strike, look.window)
+    return Rung(number, "fallbacks of the caller", told)
 
 
-def _in_use(case: Case, strike: Strike, traffic: Traffic) -> tuple[int, str]:
+def _in_use(look: Looking) -> Rung:
     """Where refusals cannot be counted: open connections that were cut, on an edge that was in use until then."""
-    baseline = case.judged("baseline")
-    before = EdgeCounts(case.history).during(strike.proxy, baseline) if baseline is not None else None
-    if traffic.refused is not None or before is None or not (before.requests or (before.bytes_up or 0) > 0):
-        return 0, ""
-    return max(0, traffic.cut or 0), f"connections in use were cut ({traffic.cannot or 'refusals are not counted'})"
+    baseline = look.case.judged("baseline")
+    before = EdgeCounts(look.case.history).during(look.strike.proxy, baseline) if baseline is not None else None
+    if not look.unseen or before is None or not (before.requests or (before.bytes_up or 0) > 0):
+        return NOWHERE
+    return Rung(max(0, look.traffic.cut or 0), "connections in use were cut", look.unseen)
 
 
-RUNGS: tuple[Callable[[Case, Strike, Traffic], tuple[int, str]], ...] = (
-    _requests,
-    _connections,
-    _bytes,
-    _caller,
-    _in_use,
-)
+RUNGS: tuple[Callable[[Looking], Rung], ...] = (_requests, _connections, _bytes, _packets, _caller, _in_use)
 """What shows that traffic met a fault, best first."""
 
 
