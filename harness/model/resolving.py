@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from harness.errors import InvalidFile, Problem
 from harness.model.compose import Compose
 from harness.model.containability import uncarried
-from harness.model.edges import Edge
+from harness.model.edges import CLIENT, Edge
 from harness.model.expectations import EACH, ErrorRate, ExpectationItem, Margins, MarginWords, SteadyItem
 from harness.model.experiment import Experiment, System
 from harness.model.faults import BEYOND_PROCESSES, FaultItem, OnService, Partition
@@ -375,7 +375,7 @@ def check_runs_locally(resolved: Resolved) -> Resolved:
 
 
 def check_runs_in_containers(resolved: Resolved) -> Resolved:
-    """The same with the edges that no proxy can carry set apart; raises InvalidFile where a fault aims at one of them."""
+    """The same with the edges that get no proxy set apart; raises InvalidFile where a fault aims at one that can have none."""
     read, experiment = resolved.system, resolved.experiment
     system = experiment.system
     struck = {edge.name for item in experiment.faults for edge in edges_hit(item, system.edges)}
@@ -387,8 +387,12 @@ def check_runs_in_containers(resolved: Resolved) -> Resolved:
     ]
     if found.problems or unknown:
         raise InvalidFile((*found.problems, *unknown))
-    carried = tuple(edge for edge in system.edges if edge not in found.edges)
-    parted = system.model_copy(update={"edges": carried, "unproxied": found.edges})
+    apart = {edge.name for edge in found.edges}
+    if system.interpose == "faulted":
+        apart |= {edge.name for edge in system.edges if edge.name not in struck and edge.caller != CLIENT}
+    carried = tuple(edge for edge in system.edges if edge.name not in apart)
+    unproxied = tuple(edge for edge in system.edges if edge.name in apart)
+    parted = system.model_copy(update={"edges": carried, "unproxied": unproxied})
     return replace(
         resolved,
         experiment=experiment.model_copy(update={"system": parted}),
