@@ -9,6 +9,7 @@ service needs another configuration, and a dependency that nobody declared does 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -113,6 +114,7 @@ class _Rewriting:
     def __init__(self, model: dict[str, Any], wanted: Wanted) -> None:
         self.model, self.wanted = model, wanted
         self.services: dict[str, dict[str, Any]] = {name: dict(said) for name, said in model["services"].items()}
+        self.keys: dict[tuple[str, ...], str] = {}
         self.networks: dict[str, dict[str, Any]] = {}
         self.joined: dict[str, dict[str, Any]] = {name: {} for name in self.services}
         self.proxy_joined: dict[str, Any] = {}
@@ -174,14 +176,24 @@ class _Rewriting:
             return
         joined = self.joined[name]
         if name in self.wanted.egress and self.wanted.interpose == "all":
-            joined[self._network(f"egress-{name}", internal=False, hosts=self._replicas(name))] = None
+            joined[self._network(self._key("egress", name), internal=False, hosts=self._replicas(name))] = None
         if self.wanted.interpose == "faulted":
             service["networks"] = {**(service.get("networks") or {"default": None}), **joined}
             return
-        service["networks"] = joined or {self._network(f"alone-{name}", internal=True, hosts=self._replicas(name)): None}
+        service["networks"] = joined or {
+            self._network(self._key("alone", name), internal=True, hosts=self._replicas(name)): None
+        }
         service.setdefault("dns_opt", QUICK_FAILURE)
 
     # networks
+
+    def _key(self, kind: str, *names: str) -> str:
+        """The name of a network that is told by these names: the same for the same, and another for others."""
+        if (kind, *names) not in self.keys:
+            key = re.sub(r"[^A-Za-z0-9_.-]", "-", "-".join((kind, *names)))
+            clashes = [other for other in self.keys.values() if other == key or other.startswith(f"{key}.")]
+            self.keys[kind, *names] = f"{key}.{len(clashes) + 1}" if clashes else key
+        return self.keys[kind, *names]
 
     def _network(self, key: str, *, internal: bool, hosts: int) -> str:
         subnet = self.wanted.subnets.take(hosts)
@@ -198,7 +210,7 @@ class _Rewriting:
 
     def _door(self, callee: str) -> str:
         """How the proxies call a service: by a name that nobody else has, on a network of the two of them."""
-        key, home = f"door-{callee}", self.wanted.compose.at_home(callee)
+        key, home = self._key("door", callee), self.wanted.compose.at_home(callee)
         if key not in self.networks:
             self._network(key, internal=True, hosts=self._replicas(home))
             self.joined[home][key] = {"aliases": [key]}
@@ -244,8 +256,7 @@ class _Rewriting:
         Several ports of one callee share it. A spare has one of its own, and nobody else is on it.
         """
         caller = "" if proxy.spare else self.wanted.compose.at_home(proxy.caller)
-        key = f"edge-{proxy.name if proxy.spare else f'{proxy.caller}-{proxy.callee}'}"
-        key = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in key)
+        key = self._key("spare", proxy.name) if proxy.spare else self._key("edge", proxy.caller, proxy.callee)
         if key not in self.networks:
             self._network(key, internal=True, hosts=self._replicas(caller) if caller else 1)
             host = str(last_host(self._subnet(key)))
@@ -263,7 +274,7 @@ class _Rewriting:
         pair = {self.wanted.compose.at_home(name) for name in (edge.caller, edge.callee)}
         if self.wanted.interpose == "faulted" or any("network_mode" in self.services[name] for name in pair):
             return
-        key = f"direct-{edge.caller}-{edge.callee}"
+        key = self._key("direct", edge.caller, edge.callee)
         if key not in self.networks:
             self._network(key, internal=True, hosts=sum(self._replicas(name) for name in pair))
             aliases = self.wanted.compose.services[edge.callee].aliases

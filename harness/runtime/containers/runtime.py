@@ -133,7 +133,7 @@ class DockerRuntime:
         )
         self._stop.wait_for(services.start, services.give_up)
         engine = ToxiproxyEngine(way.control, str(self._recorder.folder.log_file("proxies")))
-        engine.adopt(way.rewritten.proxies)
+        engine._made.update({made.name: made for made in way.rewritten.proxies})  # type: ignore
         entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT and not proxy.spare)
         listening = {made.name: made.listen for made in way.rewritten.proxies} | {entry: way.at(entry)}
         return Standing(engine, services, f"http://{way.at(entry)}", listening, None)

@@ -1,0 +1,27 @@
+"""What tests of every suite share: those that need a Docker engine are skipped, with the reason, where there is none."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("docker")]
+    why = why_no_docker() if marked else None
+    for item in marked:
+        if why is not None:
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
+def why_no_docker() -> str | None:
+    """Why nothing can be brought up on Docker here; None where it can."""
+    from harness.errors import MissingPart
+    from harness.runtime.containers.engine import find_engine
+
+    try:
+        find_engine(os.environ)
+    except MissingPart as missing:
+        return str(missing)
+    return None
