@@ -29,7 +29,8 @@ class ComposeService:
     `depends_on` maps a service to its condition: service_started, service_healthy or (in containers)
     service_completed_successfully. `ports` are the container ports that `ports` and `expose` show for TCP, `udp_ports`
     those for UDP. `places` tells where each variable of `environment` stands, as `file:line:column`; `key_places`
-    where each key of the service stands, and under "" the service itself. `not_honoured` are the keys that a run
+    where each key of the service stands, and under "" the service itself. `restart` is the policy as Compose writes it:
+    no, always, unless-stopped, on-failure or on-failure:N, "" where none is written. `not_honoured` are the keys that a run
     without containers would have to ignore, each as the problem to report when such a run is asked for.
 
     What follows is known only of a file that Compose itself has read. `shares_network_with` is the service in whose
@@ -45,6 +46,7 @@ class ComposeService:
     ports: tuple[int, ...] = ()
     places: dict[str, str] = field(default_factory=dict)
     not_honoured: tuple[Problem, ...] = ()
+    restart: str = ""
     key_places: dict[str, Place] = field(default_factory=dict)
     udp_ports: tuple[int, ...] = ()
     network_mode: str = ""

@@ -20,9 +20,11 @@ from harness.model.reading import Document, Loc, nearest, read_document, read_te
 REPLACED = {"image", "build", "command", "entrypoint", "working_dir", "platform", "pull_policy"}
 """Keys of a service that `local:` in system.yaml stands in for."""
 
-HONOURED = {"environment", "env_file", "depends_on", "healthcheck", "ports", "expose"}
+HONOURED = {"environment", "env_file", "depends_on", "healthcheck", "ports", "expose", "restart"}
 HARMLESS = {"labels", "annotations", "container_name"}
 """Keys of a service that change nothing of what a run without containers does."""
+
+RESTART = re.compile(r"no|always|unless-stopped|on-failure(:\d+)?")
 
 TOP_LEVEL = {"services", "name", "version"}
 
@@ -70,6 +72,7 @@ class _Service(_Loose):
     healthcheck: dict[str, Any] | None = None
     ports: list[int | str | dict[str, Any]] = Field(default_factory=list)
     expose: list[int | str] = Field(default_factory=list)
+    restart: str | bool | None = None
 
 
 class _Reader:
@@ -131,6 +134,7 @@ class _Reader:
             ports=self.ports(service, path),
             places=places,
             not_honoured=self.not_honoured(raw, path),
+            restart=self.restart(service, path),
         )
 
     def environment(self, service: _Service, path: Loc) -> tuple[dict[str, str], dict[str, str]]:
@@ -222,6 +226,16 @@ class _Reader:
                     found.append(int(match[1]))
         return tuple(dict.fromkeys(found))
 
+    def restart(self, service: _Service, path: Loc) -> str:
+        """The restart policy; YAML reads a `no` without quotes as false."""
+        written = service.restart
+        if written is None or isinstance(written, bool):
+            return "no" if written is False else ""
+        if not RESTART.fullmatch(str(written)):
+            expected = "no, always, unless-stopped, on-failure or on-failure:3"
+            self.say((*path, "restart"), f"expected a restart policy, one of {expected}; found {written!r}")
+        return str(written)
+
     def not_honoured(self, raw: dict[str, Any], path: Loc) -> tuple[Problem, ...]:
         known = REPLACED | HONOURED | HARMLESS
         message = "expected only what a run without containers can honour, found {!r}: take it out"
@@ -299,4 +313,5 @@ def _laid_over(under: ComposeService, over: ComposeService) -> ComposeService:
         ports=tuple(dict.fromkeys((*under.ports, *over.ports))),
         places={**under.places, **over.places},
         not_honoured=(*under.not_honoured, *over.not_honoured),
+        restart=over.restart or under.restart,
     )

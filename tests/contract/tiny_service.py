@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+BORN = f"{time.time_ns()}"
+"""Tells one start of this service from another, also where every process has the number 1."""
+
 
 class Answers(BaseHTTPRequestHandler):
-    """200 to /ready, unless it is never ready; /crash ends it, /environment tells a variable."""
+    """200 to /ready, unless it is never ready; /crash and /leave end it, /environment tells a variable, /born which start it is."""
 
     def do_GET(self) -> None:
         if self.path == "/crash":
             sys.stderr.write("somebody asked me to crash\n")
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.path == "/leave":
+            sys.stderr.write("somebody asked me to leave\n")
+            os._exit(3)
         ready = sys.argv[1] != "never-ready"
         self.send_response(200 if ready else 503)
         self.end_headers()
         name = self.path.removeprefix("/environment/")
-        self.wfile.write(os.environ.get(name, "").encode())
+        self.wfile.write((BORN if self.path == "/born" else os.environ.get(name, "")).encode())
 
     def log_message(self, *_: object) -> None:
         """Nothing is told of requests."""
@@ -29,6 +36,11 @@ class Answers(BaseHTTPRequestHandler):
 def main() -> None:
     behaviour, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
     sys.stderr.write(f"tiny service: {behaviour}\n")
+    if behaviour == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if behaviour == "parent":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        sys.stderr.write(f"{child.pid}\n")
     if behaviour == "exits":
         sys.exit("expected SETTINGS in my environment, found none")
     if behaviour == "late":

@@ -154,7 +154,7 @@ x-common: {}
 services:
   a:
     image: a
-    restart: always
+    hostname: b
     volumes: [x:/y]
     x-own: 1
 volumes: {x: }
@@ -165,7 +165,7 @@ volumes: {x: }
         str(problem).removeprefix(f"{tmp_path}/") for problem in (*compose.services["a"].not_honoured, *compose.not_honoured)
     ]
     assert told == [
-        "compose.yaml:5:5: expected only what a run without containers can honour, found 'restart': take it out",
+        "compose.yaml:5:5: expected only what a run without containers can honour, found 'hostname': take it out",
         "compose.yaml:6:5: expected only what a run without containers can honour, found 'volumes': take it out",
         "compose.yaml:8:1: expected only what a run without containers can honour, found 'volumes'",
     ]
@@ -181,3 +181,25 @@ def test_a_later_file_is_laid_over_an_earlier_one(tmp_path: Path) -> None:
     assert compose.services["a"].environment == {"X": "1", "Y": "2"}
     assert compose.services["a"].ports == (1, 2)
     assert compose.services["b"].depends_on == {"a": "service_started"}
+
+
+@pytest.mark.parametrize(
+    ("written", "policy"),
+    [
+        ("always", "always"),
+        ("no", "no"),
+        ('"no"', "no"),
+        ("on-failure:3", "on-failure:3"),
+        ("unless-stopped", "unless-stopped"),
+    ],
+)
+def test_a_restart_policy_is_kept_as_it_was_written(tmp_path: Path, written: str, policy: str) -> None:
+    compose = read(tmp_path, f"services:\n  a:\n    image: a\n    restart: {written}\n")
+
+    assert compose.services["a"].restart == policy
+    assert compose.services["a"].not_honoured == ()
+
+
+def test_a_restart_policy_that_is_none_is_told_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match=r"compose.yaml:4:14: expected a restart policy, one of no, .* found 'sometimes'"):
+        read(tmp_path, "services:\n  a:\n    image: a\n    restart: sometimes\n")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from harness.errors import InvalidInput
 from harness.model.compose import HealthCheck
@@ -47,9 +48,10 @@ class Command:
     folder: Path
     ready: str | None
     check: HealthCheckHere | None
+    end_with: ClassVar[int] = signal.SIGTERM
 
     def start(self, launch: Launch) -> subprocess.Popen[bytes]:
-        """Start it."""
+        """Start it, the first time or again."""
         return launch(self.spot.service, self.argv, environment=self.environment, log=self.spot.log, folder=self.folder)
 
     def why_not_ready(self) -> str | None:

@@ -6,7 +6,6 @@ what `depends_on` orders. Ending them is the journal's: whoever undoes it takes 
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -15,11 +14,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 from harness.errors import CouldNotRun, InvalidInput, ServiceFaultFailed, ServiceNotReady
-from harness.history.events import Event, ServiceExited, ServiceReady, ServiceStarted
+from harness.history.events import Event, ServiceReady, ServiceStarted
 from harness.model.compose import Compose
 from harness.model.edges import Edge
 from harness.model.system import LocalService
@@ -29,9 +28,11 @@ from harness.runtime.services.command import Command, HealthCheckHere, arguments
 from harness.runtime.services.credentials import credentials_for
 from harness.runtime.services.environment import Surroundings, environment_of
 from harness.runtime.services.postgresql import Postgresql, contents_of
+from harness.runtime.services.process import Runnable, ServiceProcess
 from harness.runtime.services.redis import Redis, redis_passwords
+from harness.runtime.services.restarting import Restarts
 from harness.runtime.services.spot import Spot
-from harness.runtime.services.waiting import how_it_ended, listening_outside, tail_of
+from harness.runtime.services.waiting import listening_outside, tail_of
 
 READY_SECONDS = 30.0
 """How long a service may take to become ready, where its health check does not ask for more."""
@@ -39,18 +40,6 @@ READY_SECONDS = 30.0
 LONGEST_READY_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.03
 WELL_KNOWN_PORTS = {"postgresql": 5432, "redis": 6379}
-
-
-class Runnable(Protocol):
-    """One service, as it can be started and looked at."""
-
-    def start(self, launch: Launch) -> subprocess.Popen[bytes]:
-        """Start its process."""
-        ...
-
-    def why_not_ready(self) -> str | None:
-        """One look at it: why it is not ready yet, None when it is."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +93,6 @@ def listening_ports(compose: Compose, local: Mapping[str, LocalService], edges: 
     return ports
 
 
-@dataclass(slots=True)
-class _Service:
-    """One service on its way up."""
-
-    name: str
-    runnable: Runnable
-    spot: Spot
-    patience: float
-    process: subprocess.Popen[bytes] | None = None
-    started: Flag = field(default_factory=Flag)
-    ready: Flag = field(default_factory=Flag)
-    told_exit: bool = False
-
-    def has_ended(self) -> str | None:
-        """How its process ended, in words; None while it runs."""
-        status = self.process.poll() if self.process is not None else None
-        return None if status is None else how_it_ended(status)
-
-
 class _GivenUp(Exception):
     """Another service failed, or nobody waits any more."""
 
@@ -143,7 +113,7 @@ class LocalServices:
     ) -> None:
         self._system, self._launch, self._record, self._log_file = system, launch, record, log_file
         self._patience = patience
-        self._services: dict[str, _Service] = {}
+        self._services: dict[str, ServiceProcess] = {}
         self._given_up = Flag()
         self._failures: list[Exception] = []
         self._lock = Lock()
@@ -170,8 +140,12 @@ class LocalServices:
         self._given_up.set()
 
     def exited(self) -> Sequence[Event]:
-        """A ServiceExited for each service that ended by itself since the last call."""
-        return tuple(event for service in self._services.values() for event in self._exit_of(service))
+        """A ServiceExited for each service that ended by itself since the last call.
+
+        Who ended and has a restart policy is started again here: this is called about once a second, and only while
+        the run goes on. One that a fault is being done to is left for the next call.
+        """
+        return tuple(event for service in self._services.values() for event in service.look_after())
 
     def address(self, service: str) -> Address:
         """Where a service listens, past every proxy."""
@@ -193,11 +167,16 @@ class LocalServices:
 
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do to a service what a fault says."""
-        raise ServiceFaultFailed(f"{change.deed} of {change.service}: not to be had where services are local processes")
+        return self._struck(change).strike(change.deed)
 
     def relieve(self, change: ServiceChange) -> dict[str, Any]:
         """Take it back."""
-        raise ServiceFaultFailed(f"{change.deed} of {change.service}: not to be had where services are local processes")
+        return self._struck(change).relieve(change.deed)
+
+    def _struck(self, change: ServiceChange) -> ServiceProcess:
+        if change.service not in self._services:
+            raise ServiceFaultFailed(f"{change.deed} of {change.service}: expected a service that was started, found none")
+        return self._services[change.service]
 
     def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
         """The last lines the service wrote."""
@@ -221,11 +200,11 @@ class LocalServices:
     def _environments(self) -> dict[str, dict[str, str]]:
         return {name: self._system.variables(name) for name in self._system.compose.services}
 
-    def _prepare(self, name: str, ports: Mapping[str, int]) -> _Service:
+    def _prepare(self, name: str, ports: Mapping[str, int]) -> ServiceProcess:
         way = self._system.way_to_run(name)
         spot = Spot(name, self._system.addresses[name], self._log_file(name), self._system.temporary / f"{name}.service")
         if way.provided is not None:
-            return _Service(name, self._provided(way, spot), spot, self._patience)
+            return self._process(spot, self._provided(way, spot), self._patience)
         return self._by_command(way, spot, ports)
 
     def _provided(self, way: LocalService, spot: Spot) -> Runnable:
@@ -235,7 +214,7 @@ class LocalServices:
         contents = contents_of(spot.service, way.databases, self._system.variables(spot.service), found)
         return Postgresql(spot, contents)
 
-    def _by_command(self, way: LocalService, spot: Spot, ports: Mapping[str, int]) -> _Service:
+    def _by_command(self, way: LocalService, spot: Spot, ports: Mapping[str, int]) -> ServiceProcess:
         system, name = self._system, spot.service
         around = Surroundings(ports, system.edges, system.proxies, system.folder)
         environment = environment_of(name, system.variables(name), around)
@@ -247,11 +226,18 @@ class LocalServices:
         patience = self._patience
         if check is not None:
             patience = max(patience, min(LONGEST_READY_SECONDS, check.start_period + check.retries * check.interval))
-        return _Service(name, Command(spot, argv, environment, system.folder, way.ready, here), spot, patience)
+        return self._process(spot, Command(spot, argv, environment, system.folder, way.ready, here), patience)
+
+    def _process(self, spot: Spot, runnable: Runnable, patience: float) -> ServiceProcess:
+        restarts = Restarts(self._system.compose.services[spot.service].restart)
+        return ServiceProcess(spot, runnable, patience, restarts, self._launch, self._tell)
+
+    def _restarts_of(self, service: str) -> Restarts:
+        return Restarts(self._system.compose.services[service].restart)
 
     # bringing up, each service in a thread
 
-    def _bring_up_or_fail(self, service: _Service) -> None:
+    def _bring_up_or_fail(self, service: ServiceProcess) -> None:
         try:
             self._bring_up(service)
         except _GivenUp:
@@ -261,29 +247,22 @@ class LocalServices:
                 self._failures.append(error)
             self._given_up.set()
 
-    def _bring_up(self, service: _Service) -> None:
+    def _bring_up(self, service: ServiceProcess) -> None:
         for name, condition in self._system.compose.services[service.name].depends_on.items():
             other = self._services[name]
             self._wait_for(other.started if condition == "service_started" else other.ready)
         began = time.monotonic()
-        service.process = service.runnable.start(self._launch)
-        self._tell(ServiceStarted(time.time(), service.name, service.process.pid, str(service.spot.address)))
+        pid = service.start()
+        self._tell(ServiceStarted(time.time(), service.name, pid, str(service.spot.address)))
         service.started.set()
         self._wait_until_ready(service, began + service.patience)
-        if outside := listening_outside(service.process.pid):
+        if outside := listening_outside(pid):
             raise CouldNotRun(
                 f"service {service.name} listens at {', '.join(outside)}, where others on the network reach it; expected "
                 f"loopback alone: let its command listen at {{host}} and {{port}}"
             )
         self._tell(ServiceReady(time.time(), service.name, time.monotonic() - began))
         service.ready.set()
-
-    def _exit_of(self, service: _Service) -> Sequence[ServiceExited]:
-        how = service.has_ended()
-        if how is None or service.told_exit:
-            return ()
-        service.told_exit = True
-        return (ServiceExited(time.time(), service.name, how, self.log_tail(service.name)),)
 
     def _wait_for(self, flag: Flag) -> None:
         while not flag.wait(LOOK_EVERY_SECONDS):
@@ -293,11 +272,11 @@ class LocalServices:
         if self._given_up.is_set():
             raise _GivenUp
 
-    def _wait_until_ready(self, service: _Service, deadline: float) -> None:
+    def _wait_until_ready(self, service: ServiceProcess, deadline: float) -> None:
         while (why_not := service.runnable.why_not_ready()) is not None:
             ended = service.has_ended()
             if ended is not None:
-                for event in self._exit_of(service):
+                for event in service.exit():
                     self._tell(event)
                 raise ServiceNotReady(service.name, f"it ended before it was ready: {ended}", self.log_tail(service.name))
             if time.monotonic() > deadline:

