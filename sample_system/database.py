@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +17,6 @@ from sample_system.unavailable import DependencyUnavailable, pause_after
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 10
-SECONDS_FOR_A_CONNECTION = 1.0
-SECONDS_FOR_A_STATEMENT = 2.0
 
 _AWAY = (
     OSError,
@@ -31,6 +30,14 @@ _AWAY = (
 """What asyncpg raises when the server, not the statement, is the trouble."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that a connection, and then the statement on it, is waited for; None where nothing limits it."""
+
+    connection: float | None = 1.0
+    statement: float | None = 2.0
+
+
 async def _keep_session(_: asyncpg.Connection) -> None:
     """Nothing to reset between two users of a connection: no statement here changes its session. Saves a round trip."""
 
@@ -38,8 +45,8 @@ async def _keep_session(_: asyncpg.Connection) -> None:
 class Database:
     """A pool of connections, opened in the background: the service boots, and stays up, without its database."""
 
-    def __init__(self, url: str, schema: str) -> None:
-        self.url, self.schema = url, schema
+    def __init__(self, url: str, schema: str, limits: Limits = Limits()) -> None:
+        self.url, self.schema, self.limits = url, schema, limits
         self.pool: asyncpg.Pool | None = None
 
     @property
@@ -69,7 +76,7 @@ class Database:
                     min_size=CONNECTIONS,
                     max_size=CONNECTIONS,
                     timeout=5.0,
-                    command_timeout=SECONDS_FOR_A_STATEMENT,
+                    command_timeout=self.limits.statement,
                     reset=_keep_session,
                 )
                 await pool.execute(self.schema)
@@ -84,7 +91,7 @@ class Database:
         if self.pool is None:
             raise DependencyUnavailable("postgres", "no connection yet")
         try:
-            async with self.pool.acquire(timeout=SECONDS_FOR_A_CONNECTION) as connection:
+            async with self.pool.acquire(timeout=self.limits.connection) as connection:
                 yield connection
         except _AWAY as error:
             log.warning("dependency failed", extra={"dependency": "postgres", "reason": repr(error)})

@@ -16,6 +16,11 @@ class Defect(Enum):
     SILENT_FALLBACK = ("silent_fallback", "order", "a shipment is deferred, and neither the answer nor a counter says so")
     NO_TIMEOUT = ("no_timeout", "order", "shipping is waited for without any limit")
     FORGETS_DEFERRED = ("forgets_deferred", "order", "a deferred shipment is never done")
+    SAGA_IN_MEMORY = ("saga_in_memory", "order", "which orders are under way is known to the process alone, and ends with it")
+    NO_REFUND = ("no_refund", "order", "an order whose charge was not answered is cancelled as if nothing had been charged")
+    NO_QUERY_TIMEOUT = ("no_query_timeout", "order", "its database is waited for without any limit")
+    NO_OUTBOX = ("no_outbox", "order", "what became of an order is told directly, and nobody keeps what could not be told")
+    AT_MOST_ONCE = ("at_most_once", "inventory", "what became of orders is acknowledged before it is dealt with")
     GATEWAY_AWAITS_ALL = (
         "gateway_awaits_all",
         "gateway",

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from sample_system.unavailable import DependencyUnavailable
@@ -38,8 +40,13 @@ class Events:
     """The stream of order events."""
 
     def __init__(self, url: str) -> None:
+        # Whoever publishes or reads tries again by himself: nothing is to be tried again behind his back.
         self.redis: Redis = Redis.from_url(
-            url, socket_timeout=SECONDS_FOR_AN_ANSWER, socket_connect_timeout=1.0, decode_responses=True
+            url,
+            socket_timeout=SECONDS_FOR_AN_ANSWER,
+            socket_connect_timeout=1.0,
+            retry=Retry(NoBackoff(), retries=0),
+            decode_responses=True,
         )
 
     async def __aenter__(self) -> Events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractAsyncContextManager
 
 import asyncpg
@@ -11,6 +12,7 @@ from starlette.routing import Route
 
 from sample_system.background import Repeatedly
 from sample_system.database import Database
+from sample_system.defects import Defect, planted
 from sample_system.events import Events, Subscription
 from sample_system.serving import application, serve, setting
 
@@ -18,6 +20,7 @@ SCHEMA = """
     CREATE TABLE IF NOT EXISTS stock (
         sku text PRIMARY KEY,
         price integer NOT NULL,
+        delivered integer NOT NULL,
         available integer NOT NULL CHECK (available >= 0)
     );
     CREATE TABLE IF NOT EXISTS reservations (
@@ -26,9 +29,10 @@ SCHEMA = """
         quantity integer NOT NULL,
         status text NOT NULL CHECK (status IN ('HELD', 'GONE', 'RELEASED'))
     );
-    INSERT INTO stock (sku, price, available) VALUES
-        ('tea', 420, 100000000), ('coffee', 690, 100000000), ('cocoa', 510, 100000000), ('honey', 880, 100000000),
-        ('biscuits', 350, 100000000), ('jam', 470, 100000000), ('pot', 2900, 100000000), ('mug', 1200, 100000000)
+    INSERT INTO stock (sku, price, delivered, available)
+        SELECT sku, price, 100000000, 100000000
+        FROM (VALUES ('tea', 420), ('coffee', 690), ('cocoa', 510), ('honey', 880),
+                     ('biscuits', 350), ('jam', 470), ('pot', 2900), ('mug', 1200)) AS goods (sku, price)
     ON CONFLICT DO NOTHING;
 """
 
@@ -58,8 +62,9 @@ RELEASE = """
 class Inventory:
     """Asked by order to reserve, by customers, through the gateway, for the catalog; told by events how orders ended."""
 
-    def __init__(self, database: Database, orders: Subscription) -> None:
+    def __init__(self, database: Database, orders: Subscription, *, defects: frozenset[Defect]) -> None:
         self.database, self.orders = database, orders
+        self.at_most_once = Defect.AT_MOST_ONCE in defects
 
     async def catalog(self, _: Request) -> Response:
         """What there is."""
@@ -83,11 +88,14 @@ class Inventory:
         events = await self.orders.next_events()
         if not events:
             return False
+        if self.at_most_once:
+            await self.orders.acknowledge(events)
         await self.database.rows(TAKE_AWAY, [event.order for event in events if event.kind == "shipped"])
         for event in events:
             if event.kind == "cancelled":
                 await self.database.rows(RELEASE, event.order)
-        await self.orders.acknowledge(events)
+        if not self.at_most_once:
+            await self.orders.acknowledge(events)
         return True
 
     def routes(self) -> list[Route]:
@@ -98,7 +106,7 @@ class Inventory:
 def main() -> None:
     """Run the service."""
     database, events = Database(setting("DATABASE_URL"), SCHEMA), Events(setting("REDIS_URL"))
-    inventory = Inventory(database, Subscription(events, "inventory"))
+    inventory = Inventory(database, Subscription(events, "inventory"), defects=planted("inventory", os.environ))
     parts: list[AbstractAsyncContextManager[object]] = [database, events, Repeatedly(inventory.follow_orders, idle=0.0)]
     serve("inventory", application(inventory.routes(), parts=parts, ready=lambda: database.ready))
 

@@ -12,10 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sample_system.background import Repeatedly
-from sample_system.database import Database
+from sample_system.database import Database, Limits
 from sample_system.defects import Defect, planted
 from sample_system.dependency import Dependency, Patience, seconds_from_now
 from sample_system.events import Events
+from sample_system.flawed_books import BookInMemory, BookWithoutOutbox
 from sample_system.order_book import SCHEMA, OrderBook
 from sample_system.saga import ANSWERED, ENDED, MOVES, Order, Saga, Status
 from sample_system.serving import application, serve, setting
@@ -116,20 +117,32 @@ class Telling:
         return len(untold) == EVENTS_AT_ONCE
 
 
+def book_in(database: Database, events: Events, defects: frozenset[Defect]) -> OrderBook:
+    """The book that order keeps."""
+    if Defect.SAGA_IN_MEMORY in defects:
+        return BookInMemory(database)
+    if Defect.NO_OUTBOX in defects:
+        return BookWithoutOutbox(database, events)
+    return OrderBook(database)
+
+
 def main() -> None:
     """Run the service."""
     defects = planted("order", os.environ)
-    database, events = Database(setting("DATABASE_URL"), SCHEMA), Events(setting("REDIS_URL"))
+    limits = Limits(None, None) if Defect.NO_QUERY_TIMEOUT in defects else Limits()
+    database, events = Database(setting("DATABASE_URL"), SCHEMA, limits), Events(setting("REDIS_URL"))
     inventory = Dependency("inventory", setting("INVENTORY_URL"), Patience(attempt=1.0, tries=2))
     payment = Dependency("payment", setting("PAYMENT_URL"), Patience(attempt=1.0, tries=2))
     shipping = Dependency(
         "shipping", setting("SHIPPING_URL"), Patience(attempt=None if Defect.NO_TIMEOUT in defects else 1.0, tries=2)
     )
-    book = OrderBook(database)
+    book = book_in(database, events, defects)
     saga = Saga(book, inventory, payment, shipping, defects=defects)
     half_way = Unfinished(book, saga, frozenset(MOVES) - ENDED - {Status.SHIPMENT_DEFERRED}, ENDED | {Status.SHIPMENT_DEFERRED})
     deferred = Unfinished(book, saga, frozenset({Status.SHIPMENT_DEFERRED}), ENDED)
-    background = [Repeatedly(Telling(book, events).tell), Repeatedly(half_way.take_on)]
+    background = [Repeatedly(half_way.take_on)]
+    if Defect.NO_OUTBOX not in defects:
+        background.append(Repeatedly(Telling(book, events).tell))
     if Defect.FORGETS_DEFERRED not in defects:
         background.append(Repeatedly(deferred.take_on))
     parts: list[AbstractAsyncContextManager[object]] = [database, events, inventory, payment, shipping, *background]

@@ -55,11 +55,9 @@ TAKE_UP = f"""
 UNTOLD = "SELECT position, kind, order_id FROM outbox ORDER BY position LIMIT $1"
 TOLD = "DELETE FROM outbox WHERE position = ANY($1)"
 
-NOTED = {
-    Status.PAID: "paid_at = now()",
-    Status.SHIPPED: "shipped_at = now()",
-    Status.CANCELLED: f"refunded_at = CASE WHEN status = '{Status.CANCELLING}' THEN now() END",
-}
+REFUNDED = "UPDATE orders SET refunded_at = now() WHERE id = $1"
+
+NOTED = {Status.PAID: "paid_at = now()", Status.SHIPPED: "shipped_at = now()"}
 """What else is written when an order reaches a status."""
 
 TOLD_AS = {Status.SHIPPED: "shipped", Status.CANCELLED: "cancelled"}
@@ -113,6 +111,10 @@ class OrderBook:
             raise ValueError(f"order {order.id}: expected a status that may follow {order.status}, found {to}")
         row = await self.database.row(MOVE[to], order.id, order.status, to, amount)
         return _order(row) if row is not None else await self.find(order.id) or order
+
+    async def note_refund(self, order: Order) -> None:
+        """Write down that payment has said that nothing is charged for this order any more."""
+        await self.database.rows(REFUNDED, order.id)
 
     async def take_up(self, statuses: Collection[Status], at_most: int) -> list[Order]:
         """Orders with one of these statuses whose time has come; nobody else gets them for a second."""

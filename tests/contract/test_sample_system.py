@@ -66,6 +66,12 @@ class Shop:
     def status(self, order: str) -> str:
         return str(self.ask("GET", f"/orders/{order}").json()["status"])
 
+    def tell(self, order: str, *kinds: str) -> None:
+        """Have order tell what became of an order; return once it was told."""
+        for kind in kinds:
+            self.sql("orders", "INSERT INTO outbox (kind, order_id) VALUES ($1, $2)", kind, order)
+        wait_until(lambda: self.sql("orders", "SELECT count(*) FROM outbox") == [(0,)])
+
     def fallbacks(self) -> float:
         found = re.search(
             r'^fallback_total\{dependency="shipping",name="shipping-deferred"\} (\S+)$',
@@ -173,6 +179,19 @@ def test_one_reservation_takes_stock_once_however_often_it_is_asked_for(shop: Sh
 
     assert [reserve(), reserve()] == [201, 201]
     assert shop.sql("stock", "SELECT available FROM stock WHERE sku = 'jam'") == [(before - 7,)]
+    shop.tell("reserved-twice", "cancelled")
+
+
+def test_stock_comes_back_once_however_often_it_is_told_that_an_order_was_cancelled(shop: Shop) -> None:
+    available = "SELECT available FROM stock WHERE sku = 'cocoa'"
+    before = shop.sql("stock", available)
+    wanted = {"order": "cancelled-twice", "sku": "cocoa", "quantity": 7}
+    shop.ask("POST", "/reservations", service="inventory", json=wanted)
+
+    shop.tell("cancelled-twice", "cancelled", "cancelled")
+
+    wait_until(lambda: shop.sql("stock", available) == before)
+    wait_until(lambda: violations(shop, "stock", "stock.sql") == 0)
 
 
 @pytest.mark.parametrize("status", ["CREATED", "RESERVED", "PAID", "SHIPMENT_DEFERRED"])
@@ -207,6 +226,35 @@ def test_an_order_that_a_crash_left_being_cancelled_is_refunded_and_its_stock_co
     wait_until(lambda: shop.status(order) == "CANCELLED")
     assert shop.sql("payments", "SELECT status FROM charges WHERE key = $1", order) == [("REFUNDED",)]
     wait_until(lambda: shop.sql("stock", available) == before)
+
+
+def test_a_refund_is_written_down_when_payment_has_confirmed_it_and_not_before(shop: Shop) -> None:
+    order = "refund-confirmed-late"
+    refunded = "SELECT refunded_at IS NOT NULL, status FROM orders WHERE id = $1"
+    with shop.frozen("payment"):
+        shop.sql(
+            "orders",
+            "INSERT INTO orders (id, sku, quantity, amount, status, resume_at) VALUES ($1, 'tea', 1, 420, 'CANCELLING', now())",
+            order,
+        )
+        time.sleep(0.5)
+        before = shop.sql("orders", refunded, order)
+
+    assert before == [(False, "CANCELLING")]
+    wait_until(lambda: shop.sql("orders", refunded, order) == [(True, "CANCELLED")])
+
+
+def test_what_orders_came_to_waits_for_an_inventory_that_hangs_and_is_heard_once(shop: Shop) -> None:
+    order = "heard-late"
+    status = "SELECT status FROM reservations WHERE order_id = $1"
+    shop.ask("POST", "/reservations", service="inventory", json={"order": order, "sku": "pot", "quantity": 2})
+    with shop.frozen("inventory"):
+        shop.tell(order, "shipped", "shipped", "cancelled")
+        before = shop.sql("stock", status, order)
+
+    assert before == [("HELD",)]
+    wait_until(lambda: shop.sql("stock", status, order) == [("GONE",)])
+    wait_until(lambda: violations(shop, "stock", "stock.sql") == 0)
 
 
 def test_while_shipping_hangs_an_order_is_accepted_says_so_and_is_shipped_afterwards(shop: Shop) -> None:
@@ -248,6 +296,65 @@ def test_the_invariant_counts_what_was_paid_and_never_shipped(shop: Shop) -> Non
 
     assert shop.sql("orders", query)[0][0] == 1
     shop.sql("orders", "DELETE FROM orders WHERE id = 'forgotten'")
+
+
+def violations(shop: Shop, database: str, invariant: str) -> int:
+    return int(shop.sql(database, (SAMPLE / "invariants" / invariant).read_text())[0][0])
+
+
+@pytest.mark.parametrize("status", ["CREATED", "RESERVED", "PAID", "SHIPMENT_DEFERRED", "CANCELLING"])
+def test_the_invariant_counts_orders_that_are_left_half_way(shop: Shop, status: str) -> None:
+    wait_until(lambda: violations(shop, "orders", "ended.sql") == 0)
+    shop.sql("orders", "INSERT INTO orders (id, sku, quantity, status) VALUES ('left', 'tea', 1, $1)", status)
+
+    counted = violations(shop, "orders", "ended.sql")
+    shop.sql("orders", "DELETE FROM orders WHERE id = 'left'")
+
+    assert counted == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "amount", "counted"),
+    [("CANCELLED", 420, 1), ("CANCELLING", 420, 1), ("CANCELLED", None, 0), ("SHIPPED", 420, 0)],
+    ids=["cancelled", "being cancelled", "never charged", "shipped"],
+)
+def test_the_invariant_counts_cancelled_orders_without_a_confirmed_refund(
+    shop: Shop, status: str, amount: int | None, counted: int
+) -> None:
+    wait_until(lambda: violations(shop, "orders", "refunded.sql") == 0)
+    statement = "INSERT INTO orders (id, sku, quantity, status, amount) VALUES ('cancelled', 'tea', 1, $1, $2)"
+    shop.sql("orders", statement, status, amount)
+
+    found = violations(shop, "orders", "refunded.sql")
+    shop.sql("orders", "DELETE FROM orders WHERE id = 'cancelled'")
+
+    assert found == counted
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        (
+            "INSERT INTO reservations (order_id, sku, quantity, status) VALUES ('unheard', 'tea', 0, 'HELD')",
+            "DELETE FROM reservations WHERE order_id = 'unheard'",
+        ),
+        (
+            "UPDATE stock SET available = available + 1 WHERE sku = 'mug'",
+            "UPDATE stock SET available = available - 1 WHERE sku = 'mug'",
+        ),
+    ],
+    ids=["still held", "came back twice"],
+)
+def test_the_invariant_counts_stock_that_is_still_held_and_stock_that_does_not_add_up(
+    shop: Shop, wrong: str, right: str
+) -> None:
+    wait_until(lambda: violations(shop, "stock", "stock.sql") == 0)
+    shop.sql("stock", wrong)
+
+    counted = violations(shop, "stock", "stock.sql")
+    shop.sql("stock", right)
+
+    assert counted == 1
 
 
 @pytest.fixture(scope="module")

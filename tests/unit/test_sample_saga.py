@@ -24,6 +24,10 @@ class MemoryBook:
     def __init__(self, *orders: Order) -> None:
         self.orders = {order.id: order for order in orders}
         self.past = [order.status for order in orders]
+        self.refunded: set[str] = set()
+
+    async def note_refund(self, order: Order) -> None:
+        self.refunded.add(order.id)
 
     async def move(self, order: Order, to: Status, *, amount: int | None = None) -> Order:
         assert to in MOVES[order.status]
@@ -137,6 +141,29 @@ def test_when_payment_is_away_the_order_fails_and_a_charge_that_went_through_is_
 
     assert shop.resume().status is Status.CANCELLED
     assert shop.payment.done[-1] == ("/refunds", "order-1")
+    assert shop.book.refunded == {"order-1"}
+
+
+def test_a_refund_that_payment_does_not_confirm_is_not_written_down_and_the_order_goes_on_being_cancelled() -> None:
+    shop = Shop(Status.CANCELLING)
+    shop.payment.away = True
+
+    with pytest.raises(DependencyUnavailable, match="payment"):
+        shop.resume()
+
+    assert shop.now.status is Status.CANCELLING
+    assert shop.book.refunded == set()
+
+
+def test_without_refunds_an_order_whose_charge_was_not_answered_is_cancelled_and_stays_charged() -> None:
+    shop = Shop(defects=frozenset({Defect.NO_REFUND}))
+    shop.payment.loses_answers = True
+    with pytest.raises(DependencyUnavailable, match="payment"):
+        shop.place()
+
+    assert shop.resume().status is Status.CANCELLED
+    assert shop.payment.done == [("/charges", "order-1")]
+    assert shop.book.refunded == set()
 
 
 @pytest.mark.parametrize(("who", "refunded"), [("inventory", False), ("payment", True), ("shipping", True)])
