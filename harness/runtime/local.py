@@ -49,6 +49,9 @@ class LocalRuntime:
                 groups[GROUPS.get(undo.name, "system")].append(undo.pid)
         return groups
 
+    def let_go(self) -> None:
+        """Nothing is told by itself here."""
+
     def collect(self) -> None:
         """Give back the addresses, and take note of the processes that ended."""
         if self._engine is not None:

@@ -156,6 +156,10 @@ class Runtime(Protocol):
         """The processes of this run on this machine, by what they count as: proxies, load, system."""
         ...
 
+    def let_go(self) -> None:
+        """The run is over: what happens to services from now on is the undoing, and nobody's business."""
+        ...
+
     def collect(self) -> None:
         """After everything was undone: let go of what this process held."""
         ...

@@ -123,6 +123,7 @@ class _Run:
             self._driver.close()
         if self._sampler is not None:
             self._sampler.end()
+        self._runtime.let_go()
 
     def collect(self) -> None:
         """After the undo: let go of what is held here."""

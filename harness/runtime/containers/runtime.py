@@ -79,10 +79,13 @@ class DockerRuntime:
         """The containers' processes, where they run on this machine."""
         return self._services.processes() if self._services is not None else {}
 
-    def collect(self) -> None:
+    def let_go(self) -> None:
         """Look and listen no more."""
         if self._services is not None:
             self._services.close()
+
+    def collect(self) -> None:
+        """Take note of the processes that ended."""
         self._launch.collect()
 
     def _start_over(self) -> None:
@@ -133,7 +136,7 @@ class DockerRuntime:
         )
         self._stop.wait_for(services.start, services.give_up)
         engine = ToxiproxyEngine(way.control, str(self._recorder.folder.log_file("proxies")))
-        engine._made.update({made.name: made for made in way.rewritten.proxies})  # type: ignore
+        engine.adopt(way.rewritten.proxies)
         entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT and not proxy.spare)
         listening = {made.name: made.listen for made in way.rewritten.proxies} | {entry: way.at(entry)}
         return Standing(engine, services, f"http://{way.at(entry)}", listening, None)

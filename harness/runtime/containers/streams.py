@@ -15,6 +15,9 @@ from harness.runtime.containers.removal import PROJECT_LABEL, SERVICE_LABEL
 TOLD = ("start", "die", "kill", "stop", "pause", "unpause", "restart", "oom", "update", "health_status")
 """The events of containers that are asked for; those of health checks' own commands would be a flood."""
 
+TOLD_OF_NETWORKS = ("connect", "disconnect")
+"""These do not say whose project they belong to, so they are asked for from everybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerEvent:
@@ -36,10 +39,11 @@ class EventStream:
         self._client, self._project, self._hand_on = client, project, hand_on
         self._stream: Any = None
         self._thread: threading.Thread | None = None
+        self._known: dict[str, tuple[str, str]] = {}
 
     def begin(self) -> None:
         """Events from now on are told."""
-        filters = {"label": f"{PROJECT_LABEL}={self._project}", "type": "container", "event": list(TOLD)}
+        filters = {"type": ["container", "network"], "event": [*TOLD, *TOLD_OF_NETWORKS]}
         self._stream = self._client.events(decode=True, filters=filters)
         self._thread = threading.Thread(target=self._follow, daemon=True, name="docker events")
         self._thread.start()
@@ -53,11 +57,30 @@ class EventStream:
     def _follow(self) -> None:
         with suppress(Exception):  # the engine is gone, or the stream was closed: there is nothing more to tell
             for told in self._stream:
-                self._hand_on(_event(told))
+                event = self._event_of(told)
+                if event is not None:
+                    self._hand_on(event)
+
+    def _event_of(self, told: dict[str, Any]) -> ContainerEvent | None:
+        """An event of this run, None for somebody else's."""
+        actor = told.get("Actor", {})
+        attributes = actor.get("Attributes", {})
+        if told.get("Type") == "container":
+            if attributes.get(PROJECT_LABEL) != self._project:
+                return None
+            self._known[actor.get("ID", "")] = (attributes.get("name", ""), attributes.get(SERVICE_LABEL, ""))
+            return _event(told, attributes)
+        known = self._known.get(attributes.get("container", ""))
+        if known is None:
+            return None
+        name, service = known
+        at, engine_time = time.time(), told.get("timeNano", 0) / 1e9
+        return ContainerEvent(
+            at, engine_time, attributes["container"], name, service, told["Action"], attributes.get("name", "")
+        )
 
 
-def _event(told: dict[str, Any]) -> ContainerEvent:
-    attributes = told.get("Actor", {}).get("Attributes", {})
+def _event(told: dict[str, Any], attributes: dict[str, str]) -> ContainerEvent:
     what, _, detail = str(told.get("Action", "")).partition(": ")
     if what == "die":
         detail = f"exit code {attributes.get('exitCode', '?')}"
