@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -155,24 +157,54 @@ def embedded(folder: Path, *more: str) -> Iterator[StartedEngine]:
     assert log.read_text() == ""
 
 
+class Server:
+    """An engine as a process at a fixed address, which may be ended and started again."""
+
+    def __init__(self, command: Callable[[Address], list[str]], log: Path) -> None:
+        self.control = free_address()
+        self.engine = ToxiproxyEngine(self.control, str(log))
+        self.starts = 0
+        self._command, self._log = command, log
+        self.process = self._start()
+
+    def restart(self) -> Address:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self.process = self._start()
+        return self.control
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
+        environment = {"LOG_LEVEL": "info", **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}}
+        process = plain_launch("engine", self._command(self.control), environment=environment, log=self._log)
+        assert eventually(lambda: answers(self.engine))
+        return process
+
+
+def toxiproxy_command(program: str) -> Callable[[Address], list[str]]:
+    return lambda control: [program, "-host", control.host, "-port", str(control.port)]
+
+
+def embedded_command(control: Address) -> list[str]:
+    module = [sys.executable, "-P", "-m", "harness.runtime.proxies.embedded"]
+    return [*module, "--host", control.host, "--port", str(control.port), "--ignore-source", PROBE_HOST]
+
+
 @contextmanager
-def real_toxiproxy(program: str, folder: Path) -> Iterator[ToxiproxyEngine]:
-    """A Toxiproxy server for as long as it is needed."""
-    control = free_address()
-    log = folder / "toxiproxy.log"
-    process = plain_launch(
-        "toxiproxy", [program, "-host", control.host, "-port", str(control.port)], environment={"LOG_LEVEL": "error"}, log=log
-    )
-    engine = ToxiproxyEngine(control, str(log))
+def served(command: Callable[[Address], list[str]], folder: Path) -> Iterator[Server]:
+    """An engine as a process for as long as it is needed."""
+    server = Server(command, folder / "engine.log")
     try:
-        assert eventually(lambda: _answers(engine))
-        yield engine
+        yield server
     finally:
-        process.terminate()
-        process.wait(PATIENCE)
+        server.end()
 
 
-def _answers(engine: ToxiproxyEngine) -> bool:
+def answers(engine: ToxiproxyEngine) -> bool:
     try:
         return bool(engine.version())
     except ProxyError:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from harness.history.events import Event
 from harness.runtime.ports import Proxies
+from harness.runtime.proxies.supervised import SupervisedEngine
+from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from tests.contract.memory_proxies import MemoryProxies
 from tests.contract.proxies_contract import ProxiesContract, TrafficContract
-from tests.contract.proxies_rig import embedded, real_toxiproxy
+from tests.contract.proxies_rig import Server, embedded, embedded_command, served, toxiproxy_command
 
 TOXIPROXY = os.environ.get("TOXIPROXY_SERVER") or shutil.which("toxiproxy-server")
 
@@ -38,5 +42,33 @@ class TestEmbeddedEngine(ProxiesContract, TrafficContract):
 class TestRealToxiproxy(ProxiesContract, TrafficContract):
     @pytest.fixture
     def proxies(self, tmp_path: Path) -> Iterator[Proxies]:
-        with real_toxiproxy(TOXIPROXY or "", tmp_path) as engine:
+        with served(toxiproxy_command(TOXIPROXY or ""), tmp_path) as server:
+            yield server.engine
+
+
+class TestSupervisedEmbeddedEngine(ProxiesContract):
+    @pytest.fixture
+    def proxies(self, tmp_path: Path) -> Iterator[Proxies]:
+        with served(embedded_command, tmp_path) as server, supervised(server) as engine:
             yield engine
+
+
+@needs_toxiproxy
+class TestSupervisedToxiproxy(ProxiesContract, TrafficContract):
+    @pytest.fixture
+    def proxies(self, tmp_path: Path) -> Iterator[Proxies]:
+        with served(toxiproxy_command(TOXIPROXY or ""), tmp_path) as server, supervised(server) as engine:
+            yield engine
+
+
+@contextmanager
+def supervised(server: Server) -> Iterator[SupervisedEngine]:
+    """An engine that is looked after, and that never had to be restarted."""
+    recorded: list[Event] = []
+    engine = SupervisedEngine(server.control, engine_at=ToxiproxyEngine, restart=server.restart, record=recorded.append)
+    engine.begin()
+    try:
+        yield engine
+    finally:
+        engine.close()
+    assert recorded == []
