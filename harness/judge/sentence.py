@@ -16,9 +16,9 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
         case "passed":
             return _passed(case, expectations)
         case "failed":
-            return _failed(expectations)
+            return _closed(_injected(case, _failed(expectations)))
         case "inconclusive":
-            return _inconclusive(missing, expectations)
+            return _closed(_injected(case, _inconclusive(missing, expectations)))
         case "halted":
             return _closed(f"The run was halted: {case.history.of(RunHalted)[0].reason}")
         case "interrupted":
@@ -45,7 +45,12 @@ def _passed(case: Case, expectations: Sequence[Finding]) -> str:
     found = sorted(expectations, key=lambda finding: order.index(finding.kind))
     clauses = [_clause(finding) for finding in found]
     told = clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])}, and {clauses[-1]}"
-    return _closed(told if case.experiment.faults else f"nothing was injected: {told}")
+    return _closed(_injected(case, told))
+
+
+def _injected(case: Case, told: str) -> str:
+    """The answer, and before it that nothing was injected where the scenario says so with `faults: []`."""
+    return told if case.experiment.faults else f"nothing was injected: {told}"
 
 
 def _clause(finding: Finding) -> str:
@@ -71,16 +76,16 @@ def _failed(expectations: Sequence[Finding]) -> str:
     first = failed[0]
     others = f" ({words.count(len(failed) - 1, 'more expectation')} failed)" if len(failed) > 1 else ""
     why = first.why or first.seen
-    return _closed(f"{first.title}: {why}{others}")
+    return f"{first.title}: {why}{others}"
 
 
 def _inconclusive(missing: Sequence[Finding], expectations: Sequence[Finding]) -> str:
     if missing:
-        return _closed(f"nothing can be concluded: {missing[0].why or missing[0].seen}")
+        return f"nothing can be concluded: {missing[0].why or missing[0].seen}"
     open_ones = [finding for finding in expectations if finding.outcome is Outcome.INCONCLUSIVE]
     if not open_ones:
-        return "Nothing was expected, so nothing was shown."
+        return "nothing was expected, so nothing was shown"
     first = open_ones[0]
-    return _closed(
+    return (
         f"{len(open_ones)} of {len(expectations)} expectations could not be decided: {first.title}: {first.why or first.seen}"
     )

@@ -1,4 +1,4 @@
-"""What a reader of the verdict has to know beside it: what was not injected, not excluded, not led through a proxy."""
+"""What a reader of the verdict has to know beside it: what was not excluded, and what was not led through a proxy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from harness.history.events import RunBegan
 from harness.judge.case import Case
-
-NOTHING_INJECTED = "nothing was injected: the scenario has no faults"
 
 WAY_AROUND = "a way around was not excluded: with interpose: faulted only the callers of faulted edges are led through proxies"
 
@@ -18,8 +16,6 @@ def warnings_of(case: Case) -> tuple[str, ...]:
 
 
 def _warnings(case: Case) -> Iterator[str]:
-    if not case.experiment.faults:
-        yield NOTHING_INJECTED
     if case.experiment.system.interpose == "faulted":
         yield WAY_AROUND
     for began in case.history.of(RunBegan):

@@ -20,6 +20,7 @@ from harness.history.history import History
 from harness.history.requests import Request
 from harness.judge.verdict import Figures, JourneyFigures, Verdict
 from harness.report import wording
+from harness.report.edges import edge_table
 from harness.report.measures import WIDTH, gauge
 from harness.report.series import Dot, Stretch, dot_of, log_scale, sample, stretches
 from harness.report.summary import ANSWERS, Answer, Summary
@@ -30,6 +31,7 @@ MOST_JOURNEYS = 20
 MOST_DETAILS = 40
 MOST_FINDINGS = 100
 MOST_KINDS = 30
+MOST_EDGES = 100
 
 SMALL = Sheet("small", 176, 0, 0, 30, 0, 260, 6.0)
 """The picture of one journey."""
@@ -58,6 +60,7 @@ def html_report(history: History, verdict: Verdict, command: str) -> str:
             failures=_failures(summary),
             parts=[(phase_at(summary, (part.begin + part.end) / 2), part) for part in parts],
             requests=len(history.requests),
+            edges=edge_table(summary),
             data=_for_script(summary, parts),
         )
     )
@@ -74,7 +77,12 @@ def _templates() -> Environment:
         finalize=_harmless,
     )
     environment.globals.update(
-        signs=wording.SIGNS, verdict_signs=wording.VERDICT_SIGNS, gauge=gauge, gauge_width=WIDTH, MOST_DETAILS=MOST_DETAILS
+        signs=wording.SIGNS,
+        verdict_signs=wording.VERDICT_SIGNS,
+        gauge=gauge,
+        gauge_width=WIDTH,
+        MOST_DETAILS=MOST_DETAILS,
+        MOST_EDGES=MOST_EDGES,
     )
     environment.filters.update(
         clean=wording.clean,

@@ -30,11 +30,14 @@ def junit_xml(history: History, verdict: Verdict, undecided: Undecided = Undecid
     properties = SubElement(suite, "properties")
     for name, value in (("run", verdict.run), ("seed", str(summary.seed)), ("verdict", verdict.word), ("where", summary.where)):
         SubElement(properties, "property", name=name, value=_safe(value))
+    for warning in verdict.warnings:
+        SubElement(properties, "property", name="note", value=_safe(warning))
     _judgeable(suite, summary, undecided)
     for finding in verdict.expectations:
         case = _case(suite, verdict, f"{finding.title} ({finding.id})", 0.0)
         _outcome(case, finding, undecided)
-    SubElement(suite, "system-out").text = _safe(verdict.sentence)
+    said = [_safe(verdict.sentence), *(f"note: {_safe(warning)}" for warning in verdict.warnings)]
+    SubElement(suite, "system-out").text = "\n".join(said)
     suites = Element("testsuites", name="chaos")
     suites.append(suite)
     for element in (suites, suite):

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 from rich.text import Text
 
 from harness.history.events import (
+    EngineRestarted,
     Event,
     FaultBegan,
     FaultEnded,
@@ -38,7 +39,7 @@ from harness.history.events import (
 from harness.history.requests import Request
 from harness.model.experiment import Experiment
 from harness.report.series import quantile
-from harness.report.summary import PHASE_NAMES, Answer, answer_of, fault_in_words
+from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, fault_in_words
 from harness.report.wording import clean, duration
 
 LATE = 1.0
@@ -181,8 +182,10 @@ class LiveView:
     def _in_words(self, event: Event) -> str:
         """The event as a line of news; empty for what is none."""
         match event:
-            case RunBegan(runtime=runtime, engine=engine, reason=reason, seed=seed):
-                return f"{clean(runtime)} processes, {clean(engine)} engine, seed {seed} ({clean(reason)})"
+            case RunBegan():
+                return began_in_words(event)
+            case EngineRestarted(reason=reason, seconds=seconds):
+                return f"the proxy engine was started again in {duration(seconds)}: {clean(reason)}"
             case SystemReady(seconds=seconds):
                 return f"system ready in {duration(seconds)}"
             case PhaseBegan(phase=phase):

@@ -39,6 +39,7 @@ def _told(summary: Summary, command: str, rows: int) -> str:
         f"## {VERDICT_SIGNS[verdict.word]} {escaped(verdict.scenario, 120)}: {verdict.word}",
         f"**{escaped(verdict.question)}**",
         escaped(verdict.sentence),
+        *_warnings(verdict, rows),
         *_left_behind(verdict, rows),
         "\n".join(_findings(verdict.expectations, rows)) or "Nothing was judged.",
         "\n".join(_troubles(summary)),
@@ -61,6 +62,11 @@ def _code(text: str) -> str:
     inside = clean(text, 400)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", inside)), default=0))
     return f"{fence} {inside} {fence}" if "`" in inside else f"`{inside}`"
+
+
+def _warnings(verdict: Verdict, rows: int) -> Iterator[str]:
+    if verdict.warnings:
+        yield "\n".join(f"- **Note:** {escaped(warning)}" for warning in verdict.warnings[:rows])
 
 
 def _left_behind(verdict: Verdict, rows: int) -> Iterator[str]:

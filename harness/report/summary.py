@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias, assert_never
 
 from harness.history.events import (
+    EngineRestarted,
     Event,
     FaultBegan,
     FaultEnded,
@@ -30,7 +31,7 @@ from harness.judge.verdict import Verdict
 from harness.model.experiment import Experiment
 from harness.model.faults import Cpu, FaultItem, Latency, Memory, OnService, Outage, Partition
 from harness.model.quantities import format_size
-from harness.report.wording import duration
+from harness.report.wording import clean, duration
 
 Answer: TypeAlias = Literal["answered", "fallback", "failed"]
 """The three outcomes that have a colour: answered, answered by a fallback, not answered as its user wanted."""
@@ -54,6 +55,22 @@ def answer_of(request: Request) -> Answer:
     if not request.ok:
         return "failed"
     return "fallback" if request.marks else "answered"
+
+
+def runtime_and_engine(began: RunBegan) -> tuple[str, str]:
+    """On what a run was carried out: `local` or `docker 20.10.24`; `embedded 0.1.0` or `Toxiproxy 2.12.0`."""
+    version = began.versions.get("docker", "") if began.runtime == "docker" else ""
+    name, _, own = began.engine.partition(" ")
+    of_engine = own or began.versions.get(name.lower(), "")
+    shown = "Toxiproxy" if name.lower() == "toxiproxy" else name
+    return clean(f"{began.runtime} {version}".strip()), clean(f"{shown} {of_engine}".strip())
+
+
+def began_in_words(began: RunBegan) -> str:
+    """The first line of a run: on what it is carried out, and why on that."""
+    runtime, engine = runtime_and_engine(began)
+    parts = "containers" if began.runtime == "docker" else "processes"
+    return f"{runtime} {parts}, {engine} engine, seed {began.seed} ({clean(began.reason)})"
 
 
 def fault_in_words(item: FaultItem | None, kind: str) -> str:
@@ -104,6 +121,8 @@ def _trouble(event: Event) -> tuple[str, tuple[str, ...]] | None:
     match event:
         case ServiceExited(service=service, how=how, log=log):
             return f"{service} ended by itself: {how}", log
+        case EngineRestarted(reason=reason, seconds=seconds):
+            return f"the proxy engine was started again in {duration(seconds)}: {reason}", ()
         case RunHalted(reason=reason):
             return f"the run was halted: {reason}", ()
         case RunInterrupted(signal=signal):
@@ -113,12 +132,19 @@ def _trouble(event: Event) -> tuple[str, tuple[str, ...]] | None:
             return f"{'a defect of the harness' if defect else 'the run could not go on'}: {first}", tuple(rest)
         case FaultRefused(fault=fault, proxy=proxy, reason=reason):
             return f"{proxy} did not take {fault}, or its healing: {reason}", ()
-        case UndoFailed(undo=undo, reason=reason):
-            return f"could not undo {undo}: {reason}", ()
-        case GuardianActed(undone=undone, failed=failed):
-            return f"the harness was gone; its guardian did {undone} undos" + (f", {failed} failed" if failed else ""), ()
         case _:
-            return None
+            told = _trouble_in_cleaning_up(event)
+            return (told, ()) if told else None
+
+
+def _trouble_in_cleaning_up(event: Event) -> str:
+    match event:
+        case UndoFailed(undo=undo, reason=reason):
+            return f"could not undo {undo}: {reason}"
+        case GuardianActed(undone=undone, failed=failed):
+            return f"the harness was gone; its guardian did {undone} undos" + (f", {failed} failed" if failed else "")
+        case _:
+            return ""
 
 
 class Summary:
@@ -152,7 +178,7 @@ class Summary:
     @property
     def where(self) -> str:
         """Runtime and proxy engine."""
-        return f"{self.began.runtime} · {self.began.engine}" if self.began else "not started"
+        return " · ".join(runtime_and_engine(self.began)) if self.began else "not started"
 
     @property
     def seed(self) -> int:
@@ -226,6 +252,8 @@ class Summary:
             match event:
                 case ServiceExited(at=at, service=service):
                     yield Mark(f"{service} exited", self.since(at), "", True)
+                case EngineRestarted(at=at):
+                    yield Mark("engine restarted", self.since(at), "", True)
                 case RunHalted(at=at):
                     yield Mark("halted", self.since(at), "", True)
                 case RunInterrupted(at=at):

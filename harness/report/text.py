@@ -43,6 +43,8 @@ def text_report(history: History, verdict: Verdict, report_path: str, command: s
     lines += _troubles(Summary(history, verdict), width)
     lines += [*_evidence(verdict.evidence, width), Text()]
     lines += _wrapped(clean(verdict.sentence), width, "")
+    for warning in verdict.warnings:
+        lines += _wrapped(f"note: {clean(warning)}", width, "", "yellow")
     if verdict.left_behind:
         lines += _wrapped("left behind on this machine: " + ", ".join(map(clean, verdict.left_behind)), width, "", "bold red")
     lines += [Text(), *_last(history, verdict, (f"report {report_path}", f"again: {command}"), width)]

@@ -61,7 +61,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """An edge as it is drawn; `x` and `y` are where the sign of a cut stands."""
+    """An edge as it is drawn; `x` and `y` are where the sign of a cut stands, `bare` ones have no proxy."""
 
     path: str
     cut: str
@@ -69,6 +69,7 @@ class Curve:
     x: float
     y: float
     name: str
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def draw_topology(summary: Summary, layout: Layout) -> Drawing:
 
 
 def _links(summary: Summary) -> list[Link]:
-    edges = summary.experiment.system.edges
+    edges = (*summary.experiment.system.edges, *summary.experiment.system.unproxied)
     return list(dict.fromkeys((edge.caller, edge.callee) for edge in edges if edge.caller != edge.callee))
 
 
@@ -214,13 +215,15 @@ def _spread(wanted: list[float], gaps: list[float]) -> list[float]:
 
 def _curves(summary: Summary, routes: dict[Link, list[Stop]], place: Place, layout: Layout) -> tuple[Curve, ...]:
     names = {edge.name: (edge.caller, edge.callee) for edge in summary.experiment.system.edges}
+    bare = {(edge.caller, edge.callee) for edge in summary.experiment.system.unproxied} - set(names.values())
     struck = {names[strike.proxy]: strike for strike in summary.strikes if strike.proxy in names}
     found = []
     for link, route in routes.items():
         strike = struck.get(link)
         path, (x, y) = _path([place(stop) for stop in route], layout)
-        words = f"{link[0]} → {link[1]}" + (f": {strike.words}" if strike else "")
-        found.append(Curve(path, strike.words if strike else "", strike is not None and strike.kind == "latency", x, y, words))
+        told = f": {strike.words}" if strike else ": no proxy" if link in bare else ""
+        slow = strike is not None and strike.kind == "latency"
+        found.append(Curve(path, strike.words if strike else "", slow, x, y, f"{link[0]} → {link[1]}{told}", link in bare))
     return tuple(sorted(found, key=lambda curve: bool(curve.cut)))
 
 
@@ -262,7 +265,7 @@ def felt_by(summary: Summary) -> dict[str, tuple[Felt, str]]:
         if more is not None and more > margin:
             felt[edge.callee] = ("failed", f"{percent(more)} more of its answers were errors than before the fault")
     for callee in {edge.callee for edge in system.edges}:
-        into = [edge for edge in system.edges if edge.callee == callee]
+        into = [edge for edge in (*system.edges, *system.unproxied) if edge.callee == callee]
         if all(edge.name in struck for edge in into):
             felt[callee] = ("cut", "every way to it was struck")
     return felt

@@ -141,7 +141,7 @@ OUTCOMES = [
     (DEFERRED, replace(CLEAN_STORY, leaking=("order -> shipping",)), FAILED, "a lying fallback: 4"),
     (DEFERRED, replace(CLEAN_STORY, weights=(("browse", 1.0),)), INCONCLUSIVE, "0 requests of place order met the fault"),
     (DEFERRED, replace(CLEAN_STORY, phases=phases(recovery="3s")), INCONCLUSIVE, "0 requests in the recovery"),
-    (DEFERRED, replace(CLEAN_STORY, faults=()), INCONCLUSIVE, "no fault was recorded under which it could have fired"),
+    (DEFERRED, replace(CLEAN_STORY, faults=()), INCONCLUSIVE, "nothing was injected under which it could have fired"),
     # recovery
     (RECOVERY, CLEAN_STORY, PASSED, "0.06 s after healing"),
     (RECOVERY, CLEAN_STORY.with_damage(broken("browse", 45.0, 58.0)), FAILED, "12.5 s after healing still browse"),
@@ -165,7 +165,7 @@ OUTCOMES = [
     ),
     (RECOVERY, replace(CLEAN_STORY, phases=phases(recovery="4s")), INCONCLUSIVE, "no recovery phase longer than its guards"),
     (RECOVERY, replace(CLEAN_STORY, rate=8.0), INCONCLUSIVE, "9 requests of track shipment in the baseline, at least 20"),
-    (RECOVERY, replace(CLEAN_STORY, faults=()), INCONCLUSIVE, "no healing was recorded"),
+    (RECOVERY, replace(CLEAN_STORY, faults=()), INCONCLUSIVE, "nothing was injected, so there was nothing to recover from"),
     (
         RECOVERY,
         CLEAN_STORY.with_damage(broken("browse", 45.0, 65.0, outcome="dropped")),

@@ -53,6 +53,8 @@ def judge_fallback(name: str, expected: Fallback, case: Case) -> Finding:
     heading = Heading(name, "fallback", f"fallback {expected.name}", limit, source)
     if declared is None:
         return nothing(heading, f"the system declares no fallback {expected.name}")
+    if not case.experiment.faults:
+        return nothing(heading, "nothing was injected under which it could have fired", "take it out, or add a fault")
     if item is None or window is None:
         return nothing(heading, "no fault was recorded under which it could have fired", "name the fault with fault:")
     marked = sum(_fired(request.marks, expected.name) and request.ok for request in group)

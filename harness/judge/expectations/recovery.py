@@ -46,6 +46,8 @@ def judge_recovery(name: str, expected: Recovery, case: Case) -> Finding:
     heading = Heading(name, "recovery", "recovery", f"within {words.seconds(expected.within)}")
     healed = max((ended.at for ended in case.history.of(FaultEnded)), default=None)
     baseline, recovery = case.judged("baseline"), case.judged("recovery")
+    if healed is None and not case.experiment.faults:
+        return nothing(heading, "nothing was injected, so there was nothing to recover from", "take it out, or add a fault")
     if healed is None:
         return nothing(heading, "no healing was recorded")
     if baseline is None or recovery is None:
