@@ -74,6 +74,15 @@ class ServiceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class NameUnknown:
+    """A service asked for a name that nobody has: a dependency that was not declared, or the outside. Told once each."""
+
+    at: float
+    service: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRestarted:
     """The proxy engine was gone or did not answer; it was started again and every proxy brought into its state again.
 
@@ -317,6 +326,7 @@ Event: TypeAlias = (
     | ServiceReady
     | ServiceExited
     | ServiceChanged
+    | NameUnknown
     | EngineRestarted
     | SystemReady
     | LoadBegan

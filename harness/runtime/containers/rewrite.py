@@ -20,7 +20,7 @@ from harness.model.compose import Compose
 from harness.model.edges import CLIENT, Edge
 from harness.model.system import Interpose
 from harness.plan.plan import PlannedProxy
-from harness.runtime.containers.subnets import Subnets, last_host
+from harness.runtime.containers.subnets import Subnets, first_host, last_host
 from harness.runtime.ports import Address, ProxyMade
 
 PROXIES = "chaos-proxies"
@@ -70,7 +70,7 @@ class Wanted:
 
     `published_on` is the address of the engine's host where ports are published, `host_ports` those that are free
     there; as many are needed as there is a control API, a way in, and things asked. `limited` are services whose
-    limits will be changed and have to be restorable.
+    limits will be changed and have to be restorable. `answers_names`: somebody will answer for names that nobody has.
     """
 
     project: str
@@ -86,6 +86,7 @@ class Wanted:
     egress: Collection[str] = ()
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limited: Collection[str] = ()
+    answers_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,14 @@ class Rewritten:
 
     `proxies` are as the engine has them; `published` tells the port on the engine's host for the control API (under
     the name CONTROL), the way in and everything asked, by their proxies' names; `networks` the subnet of each edge's
-    own network.
+    own network; `name_servers` the host's address that each service's unknown names are asked for at.
     """
 
     model: dict[str, Any]
     proxies: tuple[ProxyMade, ...]
     published: dict[str, int]
     networks: dict[str, IPv4Network]
+    name_servers: dict[str, str]
 
 
 def rewrite(config: Mapping[str, Any], wanted: Wanted) -> Rewritten:
@@ -122,6 +124,7 @@ class _Rewriting:
         self.published: dict[str, int] = {}
         self.of_edges: dict[str, IPv4Network] = {}
         self.ports: list[dict[str, Any]] = []
+        self.name_servers: dict[str, str] = {}
 
     def whole(self) -> Rewritten:
         for name, service in self.services.items():
@@ -144,7 +147,7 @@ class _Rewriting:
             "volumes": {name: self._own(name, said) for name, said in self.model.get("volumes", {}).items()},
             "configs": {**self.model.get("configs", {}), PROXIES: {"content": _escaped(self._proxies_file())}},
         }
-        return Rewritten(model, tuple(self.made), self.published, self.of_edges)
+        return Rewritten(model, tuple(self.made), self.published, self.of_edges, self.name_servers)
 
     # services
 
@@ -184,6 +187,9 @@ class _Rewriting:
             self._network(self._key("alone", name), internal=True, hosts=self._replicas(name)): None
         }
         service.setdefault("dns_opt", QUICK_FAILURE)
+        if self.wanted.answers_names and "dns" not in service and name not in self.wanted.egress:
+            self.name_servers[name] = str(first_host(self._subnet(next(iter(service["networks"])))))
+            service["dns"] = [self.name_servers[name]]
 
     # networks
 
@@ -201,7 +207,7 @@ class _Rewriting:
             "name": f"{self.wanted.project}_{key}",
             "driver": "bridge",
             "internal": internal,
-            "ipam": {"config": [{"subnet": str(subnet)}]},
+            "ipam": {"config": [{"subnet": str(subnet), "gateway": str(first_host(subnet))}]},
         }
         return key
 

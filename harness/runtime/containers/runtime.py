@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CouldNotRun
+from harness.history.events import NameUnknown
 from harness.model.edges import CLIENT
 from harness.plan.plan import Begin, Plan, WatchCounter, WatchInvariant
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.images import engine_container
+from harness.runtime.containers.names import NameResponder
 from harness.runtime.containers.removal import PREFIX, remove_project
 from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, rewrite
 from harness.runtime.containers.services import ContainerSystem, DockerServices, Taken
@@ -23,7 +25,7 @@ from harness.runtime.containers.surroundings import free_ports, taken_networks
 from harness.runtime.ports import Address, Standing
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
-from harness.runtime.recorder import Recorder
+from harness.runtime.recorder import Recorder, now
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop
 from harness.runtime.undo import RemoveProject, RestoreProxies, UndoJournal, make_run_folder
@@ -56,6 +58,7 @@ class DockerRuntime:
         self._launch = JournaledLaunch(journal)
         self._project = f"{PREFIX}{setting.run}".lower()
         self._services: DockerServices | None = None
+        self._names: NameResponder | None = None
 
     def bring_up(self) -> Standing:
         """Everything by one `docker compose up`: the proxies first, since all services wait for them."""
@@ -66,7 +69,7 @@ class DockerRuntime:
         blocks = free_blocks(taken_networks(client, is_here=self._docker.is_here), self._project)
         client.close()
         for attempt in range(TRIES):
-            way = self._way(config, next(blocks))
+            way = self._named_way(config, next(blocks))
             try:
                 return self._stand(way, folder)
             except Taken:
@@ -85,10 +88,17 @@ class DockerRuntime:
             self._services.close()
 
     def collect(self) -> None:
-        """Take note of the processes that ended."""
+        """Answer for names no more, and take note of the processes that ended."""
+        self._close_names()
         self._launch.collect()
 
+    def _close_names(self) -> None:
+        if self._names is not None:
+            self._names.close()
+            self._names = None
+
     def _start_over(self) -> None:
+        self._close_names()
         if self._services is not None:
             self._services.close()
         why_left = remove_project(self._project, self._docker.host, self._docker.certificates)
@@ -97,7 +107,22 @@ class DockerRuntime:
 
     # what is to be brought up
 
-    def _way(self, config: Mapping[str, Any], block: IPv4Network) -> _Way:
+    def _named_way(self, config: Mapping[str, Any], block: IPv4Network) -> _Way:
+        """With answers for names that nobody has, where this process may give them."""
+        if self._docker.is_here:
+            way = self._way(config, block, answers_names=True)
+            try:
+                self._names = NameResponder(way.rewritten.name_servers, self._name_asked)
+            except OSError:
+                pass
+            else:
+                return way
+        return self._way(config, block, answers_names=False)
+
+    def _name_asked(self, service: str, name: str) -> None:
+        self._recorder.record(NameUnknown(now(), service, name))
+
+    def _way(self, config: Mapping[str, Any], block: IPv4Network, *, answers_names: bool) -> _Way:
         asked = asked_of(self._plan, self._setting)
         ports = free_ports(self._docker, len(asked) + 2)
         system = self._plan.experiment.system
@@ -115,6 +140,7 @@ class DockerRuntime:
             egress=system.egress,
             overrides=self._setting.overrides,
             limited=_limited(self._plan),
+            answers_names=answers_names,
         )
         rewritten = rewrite(config, wanted)
         return _Way(rewritten, Address(self._docker.published_on, rewritten.published[CONTROL]))

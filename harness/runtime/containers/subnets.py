@@ -36,6 +36,11 @@ class Subnets:
         return IPv4Network((begin, prefix))
 
 
+def first_host(network: IPv4Network) -> IPv4Address:
+    """The lowest usable address: that of the engine's host."""
+    return network.network_address + 1
+
+
 def last_host(network: IPv4Network) -> IPv4Address:
     """The highest usable address: engines hand out the lowest first."""
     return network.broadcast_address - 1
