@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import requests
 
 from harness.history.events import Event, ServiceStarted
 from harness.model.system_reading import read_system
+from harness.plan.plan import ServiceChange
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.services.addresses import RunAddresses
 from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
@@ -355,6 +357,34 @@ def test_the_invariant_counts_stock_that_is_still_held_and_stock_that_does_not_a
     shop.sql("stock", right)
 
     assert counted == 1
+
+
+def test_while_the_database_stands_still_the_answer_comes_in_time_and_names_it_and_all_comes_back(shop: Shop) -> None:
+    pause = ServiceChange(service="postgres", deed="pause")
+    shop.services.strike(pause)
+    try:
+        began = time.monotonic()
+        read = shop.ask("GET", "/orders/any", service="order")
+        took = time.monotonic() - began
+    finally:
+        shop.services.relieve(pause)
+
+    assert (read.status_code, read.json()["dependency"]) == (504, "postgres")
+    assert took < 3.0 + 2.0  # a connection, a statement, and giving the connection back; and a busy machine
+    wait_until(lambda: shop.place().status_code == 201)
+
+
+def test_orders_that_a_crash_of_order_meets_half_way_are_shipped_once_it_runs_again(shop: Shop) -> None:
+    paid = "SELECT id FROM orders WHERE status = 'PAID'"
+    with ThreadPoolExecutor(6) as customers, shop.frozen("shipping"):
+        for _ in range(6):
+            customers.submit(shop.place)
+        wait_until(lambda: len(shop.sql("orders", paid)) == 6)
+        left = [order for (order,) in shop.sql("orders", paid)]
+        shop.services.strike(ServiceChange(service="order", deed="crash"))
+
+    shipped = "SELECT count(*) FROM orders WHERE status = 'SHIPPED' AND id = ANY($1)"
+    wait_until(lambda: shop.sql("orders", shipped, left) == [(6,)], 30)
 
 
 @pytest.fixture(scope="module")

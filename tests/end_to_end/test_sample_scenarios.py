@@ -32,7 +32,12 @@ def test_the_demo_passes_and_takes_no_longer_than_it_says(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("scenario", "defect", "caught_by"),
-    [("shipping_down", "silent_fallback", "deferred"), ("shipping_hangs", "no_timeout", "contained")],
+    [
+        ("shipping_down", "silent_fallback", "deferred"),
+        ("shipping_hangs", "no_timeout", "contained"),
+        ("order_crashes", "saga_in_memory", "seen-through"),
+        ("consumer_down", "at_most_once", "heard-of-once"),
+    ],
 )
 def test_a_planted_defect_is_caught_by_the_expectation_that_names_it(
     tmp_path: Path, scenario: str, defect: str, caught_by: str

@@ -56,6 +56,13 @@ def test_every_defect_is_caught_by_one_scenario() -> None:
     assert sorted(claimed) == sorted((defect.title, defect.service, defect.title) for defect in Defect)
 
 
+def test_the_readme_tells_every_scenario_with_its_defects() -> None:
+    text = (SAMPLE / "README.md").read_text()
+    told = {name for row in text.splitlines() if row.startswith("| ") for name in re.findall(r"`(\w+)`", row)}
+
+    assert told >= {path.stem for path in SCENARIOS} | {defect.title for defect in Defect}
+
+
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_every_scenario_is_sound(path: Path) -> None:
     read = resolve(path, environ={})
