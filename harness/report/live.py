@@ -97,6 +97,7 @@ class LiveView:
         self._lock = Lock()
         self._began: float | None = None
         self._started: float | None = None
+        self._on = ""
         self._load_is_off = False
         self._phase = ""
         self._active: dict[tuple[str, str], str] = {}
@@ -109,11 +110,11 @@ class LiveView:
         """Something was recorded; most kinds, and all samples, change nothing here."""
         with self._lock:
             if isinstance(event, RunBegan):
-                self._started = event.at
+                self._started, self._on = event.at, began_in_words(event)
             self._see_services(event)
             self._see_progress(event)
-            said = self._in_words(event)
-            if said:
+            notes = [f"note: {clean(warning)}" for warning in event.warnings] if isinstance(event, RunBegan) else []
+            for said in filter(None, (self._in_words(event), *notes)):
                 self._news.append((event.at, said))
                 self._unprinted.append(f"{self._clock(event.at)}  {said}")
 
@@ -217,7 +218,7 @@ class LiveView:
         return f"{at - begin if begin is not None else 0.0:6.1f} s"
 
     def _starting(self) -> list[Text]:
-        lines = [Text.assemble((clean(self._name, 60), "bold"), " · starting the system"), Text()]
+        lines = [Text.assemble((clean(self._name, 60), "bold"), " · starting the system"), Text(f"  {self._on}", "dim"), Text()]
         for service, state in self._services.items():
             style = {"waiting": "dim", "starting": "", "ended": "bold red"}.get(state, "green")
             lines.append(Text.assemble(f"  {_column(service, NAME)} ", (state, style)))
@@ -229,7 +230,7 @@ class LiveView:
         lines = [
             Text.assemble((clean(self._name, 60), "bold"), f" · {min(max(0.0, now - began), whole):3.0f} of {whole:.0f} s")
         ]
-        lines += [self._phase_line(now - began), self._faults_line(), Text()]
+        lines += [Text(f"  {self._on}", "dim"), self._phase_line(now - began), self._faults_line(), Text()]
         head = f"  {'journey':<{NAME}} {'rate':>7} {'failed':>8} {'fallback':>9} {'p50':>9} {'p95':>9}   against the baseline"
         lines.append(Text(head, "dim"))
         names = list(self._journeys)
