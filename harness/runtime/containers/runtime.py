@@ -19,13 +19,16 @@ from harness.runtime.containers.images import engine_container
 from harness.runtime.containers.names import NameResponder
 from harness.runtime.containers.removal import PREFIX, remove_project
 from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, rewrite
+from harness.runtime.containers.seen_edges import SeenEdges
 from harness.runtime.containers.services import ContainerSystem, DockerServices, Taken
 from harness.runtime.containers.subnets import Subnets, free_blocks
 from harness.runtime.containers.surroundings import free_ports, taken_networks
 from harness.runtime.ports import Address, Standing
 from harness.runtime.processes import JournaledLaunch
+from harness.runtime.proxies.supervised import SupervisedEngine
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from harness.runtime.recorder import Recorder, now
+from harness.runtime.services.waiting import tail_of
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop
 from harness.runtime.undo import RemoveProject, RestoreProxies, UndoJournal, make_run_folder
@@ -59,6 +62,7 @@ class DockerRuntime:
         self._project = f"{PREFIX}{setting.run}".lower()
         self._services: DockerServices | None = None
         self._names: NameResponder | None = None
+        self._engine: SupervisedEngine | None = None
 
     def bring_up(self) -> Standing:
         """Everything by one `docker compose up`: the proxies first, since all services wait for them."""
@@ -84,6 +88,8 @@ class DockerRuntime:
 
     def let_go(self) -> None:
         """Look and listen no more."""
+        if self._engine is not None:
+            self._engine.close()
         if self._services is not None:
             self._services.close()
 
@@ -147,25 +153,39 @@ class DockerRuntime:
 
     def _stand(self, way: _Way, folder: Path) -> Standing:
         self._journal.before(RestoreProxies(f"http://{way.control}"))
-        services = self._services = DockerServices(
-            ContainerSystem(
-                engine=self._docker,
-                project=self._project,
-                model=_written(folder / "compose.json", way.rewritten.model),
-                services=tuple(self._setting.compose.services),
-                asked={asked: way.at(asked.proxy) for asked in asked_of(self._plan, self._setting)},
-                environments=self._environments(),
-            ),
-            self._launch,
-            self._recorder.record,
-            self._recorder.folder.log_file,
+        edges = SeenEdges(way.rewritten.networks, [proxy.name for proxy in self._plan.proxies])
+        system = ContainerSystem(
+            engine=self._docker,
+            project=self._project,
+            model=_written(folder / "compose.json", way.rewritten.model),
+            services=tuple(self._setting.compose.services),
+            asked={asked: way.at(asked.proxy) for asked in asked_of(self._plan, self._setting)},
+            environments=self._environments(),
         )
+        log_file = self._recorder.folder.log_file
+        services = self._services = DockerServices(system, self._launch, self._recorder.record, log_file, edges.read_log)
         self._stop.wait_for(services.start, services.give_up)
-        engine = ToxiproxyEngine(way.control, str(self._recorder.folder.log_file("proxies")))
-        engine.adopt(way.rewritten.proxies)
+        engine = self._engine = self._supervised(way.control, services, edges)
+        engine.begin(way.rewritten.proxies)
         entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT and not proxy.spare)
-        listening = {made.name: made.listen for made in way.rewritten.proxies} | {entry: way.at(entry)}
+        listening = {made.name: made.listen for made in way.rewritten.proxies}
         return Standing(engine, services, f"http://{way.at(entry)}", listening, None)
+
+    def _supervised(self, control: Address, services: DockerServices, edges: SeenEdges) -> SupervisedEngine:
+        log = self._recorder.folder.log_file("proxies")
+
+        def restart() -> Address:
+            services.restart_proxies()
+            return control
+
+        return SupervisedEngine(
+            control,
+            engine_at=lambda address: ToxiproxyEngine(address, str(log)),
+            restart=restart,
+            record=self._recorder.record,
+            counted=(lambda: edges.seen(now(), services.pid_of_proxies())) if self._setting.engine == "toxiproxy" else None,
+            log_tail=lambda: tail_of(log, 10),
+        )
 
     def _environments(self) -> dict[str, dict[str, str]]:
         overrides = self._setting.overrides

@@ -164,6 +164,21 @@ class DockerServices:
             groups["proxies" if service == PROXIES else "system"].append(pid)
         return groups
 
+    def restart_proxies(self) -> None:
+        """Start the container of the proxies again, whatever state it is in; its ports stay where they are."""
+        from docker.errors import DockerException
+
+        try:
+            for container in self.project.containers(PROXIES):
+                container.restart(timeout=0)
+        except (DockerException, OSError) as error:
+            raise CouldNotRun(f"the container of the proxies could not be restarted: {error}") from error
+
+    def pid_of_proxies(self) -> int | None:
+        """The process of the proxies on this machine; None where it runs elsewhere."""
+        found = [pid for (service, _), pid in list(self._state.pids.items()) if service == PROXIES]
+        return found[-1] if found and self._system.engine.is_here else None
+
     # what the engine tells
 
     def _log_name(self, service: str) -> Path:
