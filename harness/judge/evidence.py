@@ -6,21 +6,23 @@ What is missing here makes every expectation that rests on it inconclusive: sile
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import sqrt
 
 from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunFailed, RunHalted, RunInterrupted, ServiceExited
 from harness.history.history import Window
 from harness.history.requests import Request
 from harness.judge import words
+from harness.judge.blows import blows_of
 from harness.judge.case import FEWEST_REQUESTS, Case
 from harness.judge.engine import engine_stood
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.response_time import judge_response_time
 from harness.judge.noise import foreign_share
 from harness.judge.proofs import bit, healed, met, was_set
+from harness.judge.service_proofs import evidence_of_services, together
 from harness.judge.statistics import quantile
-from harness.judge.strikes import strikes_of
+from harness.judge.strikes import Strike, strikes_of
 from harness.judge.verdict import Finding, Outcome
 from harness.model.expectations import ErrorRate, ResponseTime
 
@@ -33,11 +35,18 @@ JUDGED = ("baseline", "fault", "recovery")
 
 def gather(case: Case) -> tuple[Finding, ...]:
     """All evidence there is, in the order in which a run produces it; without a fault, load and baseline alone."""
-    strikes = strikes_of(case)
+    strikes, blows = strikes_of(case), blows_of(case)
     found = (*engine_stood(case), load_arrived(case), baseline_healthy(case))
-    if not strikes and not case.experiment.faults:
+    if not strikes and not blows and not case.experiment.faults:
         return found
-    return (*found, was_set(strikes), bit(strikes), met(case, strikes), healed(strikes))
+    if not blows:
+        return (*found, *_of_edges(case, strikes))
+    on_services = evidence_of_services(case, blows)
+    return (*found, *(map(together, _of_edges(case, strikes), on_services) if strikes else on_services))
+
+
+def _of_edges(case: Case, strikes: Sequence[Strike]) -> tuple[Finding, ...]:
+    return was_set(strikes), bit(strikes), met(case, strikes), healed(strikes)
 
 
 def _evidence(kind: str, title: str, seen: str, missing: tuple[str, str] | None, details: tuple[str, ...] = ()) -> Finding:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 from harness.history.events import EdgeProbed, FaultBegan, FaultEnded, FaultRefused
@@ -14,7 +15,7 @@ from harness.judge.sights import Sight, is_clean, sight_of
 
 @dataclass(frozen=True)
 class Strike:
-    """One fault on one proxy."""
+    """One fault on one proxy; or, seen through it, on the service behind it."""
 
     fault: str
     proxy: str
@@ -26,7 +27,9 @@ class Strike:
 
     @property
     def is_set(self) -> bool:
-        """Whether something was asked for, and was found when the proxy was read back."""
+        """Whether something was asked for, and was found when it was read back: on the proxy, or on the service behind it."""
+        if self.began is not None and self.began.service:
+            return is_as(self.began.asked, self.began.found)
         return self.began is not None and not is_clean(self.began.asked) and _same(self.began.asked, self.began.found)
 
     @property
@@ -55,6 +58,17 @@ def _same(asked: Any, found: Any) -> bool:
         return asked.keys() == found.keys() and all(_same(asked[key], found[key]) for key in asked)
     if isinstance(asked, list | tuple) and isinstance(found, list | tuple):
         return len(asked) == len(found) and all(map(_same, asked, found))
+    return bool(asked == found)
+
+
+def is_as(asked: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether a service, read back, is as asked; what was found may say more."""
+    return all(name in found and _equals(value, found[name]) for name, value in asked.items())
+
+
+def _equals(asked: Any, found: Any) -> bool:
+    if isinstance(asked, float) and isinstance(found, int | float):
+        return isclose(asked, found, rel_tol=0.01)
     return bool(asked == found)
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.parts import Items, Name, Part
-from harness.model.quantities import Duration, Size
+from harness.model.quantities import Duration, Size, format_size
 
 Deed: TypeAlias = Literal["kill", "stop", "restart", "pause", "crash", "cpu", "memory", "disconnect"]
 """What can be done to a service itself."""
@@ -149,7 +149,18 @@ class Memory(OnService):
     then end. A limit under what it uses now may be refused.
     """
 
-    limit: Annotated[Size, Field(ge=LEAST_MEMORY)]
+    limit: Size
+
+    @field_validator("limit")
+    @classmethod
+    def _enough(cls, limit: int) -> int:
+        if limit < LEAST_MEMORY:
+            raise PydanticCustomError(
+                "limit",
+                "expected a limit of at least {least}, the least that Docker takes, found {found}",
+                {"least": format_size(LEAST_MEMORY), "found": format_size(limit)},
+            )
+        return limit
 
 
 ServiceFault: TypeAlias = Kill | Stop | Restart | Pause | Crash | Disconnect | Cpu | Memory

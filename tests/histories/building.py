@@ -32,6 +32,7 @@ from harness.history.events import (
     PhaseEnded,
     RunBegan,
     RunEnded,
+    ServiceChanged,
     ServiceReady,
     ServiceStarted,
     SystemReady,
@@ -45,7 +46,8 @@ from harness.model.expectations import ExpectationItem, SteadyItem
 from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
 from harness.model.load import Phases
-from harness.plan.plan import CLEAN, Plan, ProxyState
+from harness.plan.plan import CLEAN, Plan, ProxyState, ServiceChange
+from harness.plan.services import WELL, changes_of, relieved, sights_of, struck
 from tests.histories.shop import EDGES, FALLBACK, INVARIANT, JOURNEYS, SERVICES, SYSTEM, USUAL_SECONDS, WAYS, WEIGHTS, edge_data
 
 BEGAN = 1_790_000_003.0
@@ -135,15 +137,17 @@ class Story:
     withheld: bool = False
     """The faults were planned and never set."""
     not_found: tuple[str, ...] = ()
-    """Proxies which, read back, were clean although a fault was asked for."""
+    """Proxies which, read back, were clean although a fault was asked for; services that were well."""
     not_healed: tuple[str, ...] = ()
-    """Proxies on which healing did not work."""
+    """Proxies and services on which healing did not work."""
     never_begun: tuple[str, ...] = ()
-    """Proxies on which a fault is not recorded at all."""
+    """Proxies and services on which a fault is not recorded at all."""
     unused: tuple[str, ...] = ()
     """Edges that nobody calls."""
     probes: tuple[tuple[str, str, str, float], ...] = ()
     """What a probe saw instead: proxy, moment, outcome, seconds."""
+    untold: tuple[str, ...] = ()
+    """Services of which their runtime told nothing."""
     uncounted: tuple[str, ...] = ()
     """Proxies whose refusals the engine cannot count."""
     leaking: tuple[str, ...] = ()
@@ -198,7 +202,9 @@ def experiment(story: Story) -> Experiment:
 
 
 def edges_of(item: FaultItem) -> tuple[str, ...]:
-    """The edges that a fault strikes."""
+    """The edges that a fault strikes, or that lead to the service that it strikes."""
+    if item.on_service is not None:
+        return tuple(edge for edge in EDGES if edge.endswith(f"-> {item.on_service.service}"))
     if item.partition is not None:
         first, second = item.partition.between
         both = item.partition.direction == "both"
@@ -244,8 +250,12 @@ def plan(story: Story) -> Plan:
     steps = []
     for item in story.faults:
         begin, end = fault_interval(story, item)
-        struck = CLEAN if story.withheld else state_of(item)
+        services = [change.model_dump(mode="json") for change in changes_of(item) if not story.withheld]
+        struck = CLEAN if story.withheld or item.on_service is not None else state_of(item)
         for verb, at, state in (("begin", begin, struck), ("heal", end, CLEAN)):
+            if item.on_service is not None:
+                steps.append({"verb": verb, "at": at, "fault": item.id, "kind": item.kind, "changes": [], "services": services})
+                continue
             changes = [{"proxy": edge, "state": state.model_dump(mode="json")} for edge in edges_of(item)]
             steps.append({"verb": verb, "at": at, "fault": item.id, "kind": item.kind, "changes": changes})
     return Plan.model_validate(
@@ -277,8 +287,13 @@ def _observations(story: Story) -> Iterator[dict[str, Any]]:
         words = {"service": "postgres", "database": "orders", "query": "select 0, 0", "equals": 0, "hold": 5.0}
         yield {"what": "invariant", "invariant": INVARIANT, "at": begin, "until": end, **words}
     for item in story.faults:
+        on_service: dict[str, Any] = {}
+        for change in changes_of(item):
+            on_service = {"service": change.service, "sees": sights_of(change)}
         for edge in edges_of(item):
-            yield {"what": "bite", "fault": item.id, "proxy": edge, "protocol": edge_data(edge)["protocol"]}
+            bite = {"what": "bite", "fault": item.id, "proxy": edge, "protocol": edge_data(edge)["protocol"], **on_service}
+            if not (story.withheld and on_service):
+                yield bite
 
 
 Drawn = tuple[str, float, float, tuple[float, ...]]
@@ -397,6 +412,10 @@ def _phases(story: Story) -> Iterator[Event]:
 
 def _faults(story: Story) -> Iterator[Event]:
     for item in story.faults:
+        for change in changes_of(item) if not story.withheld else ():
+            yield from _blow(story, item, change)
+        if item.on_service is not None:
+            continue
         asked = (CLEAN if story.withheld else state_of(item)).model_dump(mode="json")
         clean = CLEAN.model_dump(mode="json")
         begin, end = (BEGAN + at for at in fault_interval(story, item))
@@ -409,6 +428,37 @@ def _faults(story: Story) -> Iterator[Event]:
             yield FaultBegan(begin + FAULT_SETS_AFTER, begin, item.id, item.kind, edge, asked, found)
             found = asked if edge in story.not_healed else clean
             yield FaultEnded(end + FAULT_SETS_AFTER, end, item.id, item.kind, edge, clean, found)
+
+
+TOLD = {
+    "kill": ("kill", "die"),
+    "stop": ("die", "stop"),
+    "restart": ("die", "stop", "start", "restart"),
+    "crash": ("die", "start"),
+    "pause": ("pause",),
+    "cpu": ("update",),
+    "memory": ("update",),
+    "disconnect": ("disconnect",),
+}
+"""What a runtime tells of a service while a deed is done to it."""
+
+
+def _blow(story: Story, item: FaultItem, change: ServiceChange) -> Iterator[Event]:
+    """What is recorded of a fault on a service itself."""
+    begin, end = (BEGAN + at for at in fault_interval(story, item))
+    name = change.service
+    assert item.id is not None
+    for edge in edges_of(item):
+        yield from _probes(story, item, edge, (begin, end))
+    if name in story.never_begun:
+        return
+    for number, what in enumerate(() if name in story.untold else TOLD[change.deed]):
+        yield ServiceChanged(begin + 0.002 * (number + 1), name, "4321", what)
+    asked, well = struck(change), relieved(change)
+    on = dict(WELL) if name in story.not_found else {**WELL, **asked, "restarted": True}
+    yield FaultBegan(begin + FAULT_SETS_AFTER, begin, item.id, item.kind, "", asked, on, name)
+    off = on if name in story.not_healed else well
+    yield FaultEnded(end + FAULT_SETS_AFTER, end, item.id, item.kind, "", well, off, name)
 
 
 def _probes(story: Story, item: FaultItem, edge: str, interval: tuple[float, float]) -> Iterator[Event]:
@@ -427,6 +477,9 @@ def _probes(story: Story, item: FaultItem, edge: str, interval: tuple[float, flo
 def _bite(item: FaultItem) -> tuple[str, float]:
     if item.latency is not None:
         return "answered", 0.002 + item.latency.latency
+    for change in changes_of(item):
+        outcome = next(iter(reversed(sights_of(change))), "answered")
+        return outcome, 2.0 if outcome == "silent" else 0.002
     mode = item.outage.mode if item.outage is not None else "hang"
     return {"refuse": ("refused", 0.001), "reset": ("reset", 0.002), "hang": ("silent", 2.0), "close": ("closed", 0.002)}[mode]
 
@@ -463,7 +516,7 @@ def _edges(story: Story, found: tuple[Request, ...]) -> Iterator[Event]:
             for edge in WAYS.get(plain.get(request.journey, ""), ("client -> gateway",)):
                 if edge not in away:
                     item = _fault_on(struck, edge, request.start - BEGAN)
-                    if item is not None and item.latency is None:
+                    if item is not None and _keeps_away(item):
                         away.update(_behind(edge))
                     _pass(counts[edge], item)
             request = next(sent, None)
@@ -497,8 +550,13 @@ def _behind(edge: str) -> tuple[str, ...]:
     return tuple(name for other in further for name in (other, *_behind(other)))
 
 
+def _keeps_away(item: FaultItem) -> bool:
+    """Whether nobody is answered while it lasts."""
+    return item.latency is None and item.kind not in ("restart", "crash", "cpu", "memory")
+
+
 def _pass(counted: _Count, item: FaultItem | None) -> None:
-    if item is None or item.latency is not None:
+    if item is None or not _keeps_away(item):
         counted.requests += 1
         counted.answered += 1
         return

@@ -14,11 +14,11 @@ from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
 from harness.model.origins import origins_of
 from harness.model.resolving import resolve
-from harness.plan.plan import CLEAN, Begin, Plan, ProxyState, WatchBite, WatchCounter, WatchInvariant
+from harness.plan.plan import CLEAN, Begin, Plan, ProxyState, ServiceChange, WatchBite, WatchCounter, WatchInvariant
 from harness.plan.planning import plan_of, plan_to_json
 from harness.plan.proxies import state_under
 from harness.plan.text import explanation, plan_text
-from harness.plan.twins import TWINS, twin_of
+from harness.plan.twins import TWINS, twin_of, twins_for
 from tests.systems import SCENARIO, SYSTEM, write_system
 
 EDGE = Edge(name="order -> shipping", caller="order", callee="shipping", port=8000, protocol="http")
@@ -244,6 +244,105 @@ def test_the_plan_is_told_with_where_each_value_came_from(tmp_path: Path) -> Non
     assert origins["expect.2.recovery.within"] == ("10s", f"{tmp_path}/scenario.yaml:9:24")
     assert origins["expect.2.recovery.hold"] == ("5s", "default")
     assert f"{tmp_path}/compose.yaml:11:21 SHIPPING_URL" in told
+
+
+PAUSE = SCENARIO.replace("outage: {service: shipping}", "pause: {service: postgres}")
+
+
+def of_kind(written: str) -> str:
+    return SCENARIO.replace("outage: {service: shipping}", written)
+
+
+def test_a_fault_on_a_service_itself_changes_no_proxy_and_is_probed_through_every_edge_into_it(tmp_path: Path) -> None:
+    plan = planned(tmp_path, PAUSE)
+
+    assert [(step.verb, step.at, step.changes, step.services) for step in plan.steps] == [
+        ("begin", 25.0, (), (ServiceChange(service="postgres", deed="pause"),)),
+        ("heal", 45.0, (), (ServiceChange(service="postgres", deed="pause"),)),
+    ]
+    assert [seen for seen in plan.observations if isinstance(seen, WatchBite)] == [
+        WatchBite(fault="pause-1", proxy="order -> postgres", protocol="postgresql", service="postgres", sees=("silent",))
+    ]
+    assert Plan.model_validate(json.loads(plan_to_json(plan))) == plan
+
+
+@pytest.mark.parametrize(
+    ("written", "change", "sees"),
+    [
+        ("kill: {service: shipping}", ServiceChange(service="shipping", deed="kill"), ("refused", "reset", "closed")),
+        ("stop: {service: shipping}", ServiceChange(service="shipping", deed="stop"), ("refused", "reset", "closed")),
+        ("restart: {service: shipping}", ServiceChange(service="shipping", deed="restart"), ()),
+        ("crash: {service: shipping}", ServiceChange(service="shipping", deed="crash"), ()),
+        (
+            "disconnect: {service: shipping}",
+            ServiceChange(service="shipping", deed="disconnect"),
+            ("refused", "reset", "closed", "silent"),
+        ),
+        ("cpu: {service: shipping, cores: 0.2}", ServiceChange(service="shipping", deed="cpu", cores=0.2), ()),
+        (
+            "memory: {service: shipping, limit: 64MB}",
+            ServiceChange(service="shipping", deed="memory", bytes=64 * 1024 * 1024),
+            (),
+        ),
+    ],
+)
+def test_each_fault_on_a_service_is_translated_into_a_deed(
+    tmp_path: Path, written: str, change: ServiceChange, sees: tuple[str, ...]
+) -> None:
+    plan = planned(tmp_path, of_kind(written))
+
+    assert {step.services for step in plan.steps} == {(change,)}
+    assert [seen.sees for seen in plan.observations if isinstance(seen, WatchBite)] == [sees]
+
+
+def test_where_it_is_not_known_what_is_spoken_a_probe_need_not_see_silence(tmp_path: Path) -> None:
+    system = SYSTEM + "edges: [order -> gateway:9999]\n"
+    plan = planned(tmp_path, of_kind("pause: {service: gateway}"), system)
+
+    sees = {seen.proxy: seen.sees for seen in plan.observations if isinstance(seen, WatchBite)}
+    assert sees == {"client -> gateway": ("silent",), "order -> gateway": ()}
+
+
+def test_the_plan_tells_what_is_done_to_a_service_and_what_a_probe_must_see(tmp_path: Path) -> None:
+    told = plan_text(planned(tmp_path, PAUSE))
+
+    assert "begin pause-1  postgres           pause: running true, paused true" in told
+    assert "heal  pause-1  postgres           running true, paused false" in told
+    assert "probe     order -> postgres (postgresql): before, during and after pause-1, then silent" in told
+
+
+def test_a_fault_on_a_service_and_one_on_an_edge_into_it_do_not_touch_each_other(tmp_path: Path) -> None:
+    faults = "  - {id: slow, latency: {edge: order -> postgres, latency: 10ms}}\n  - {id: still, pause: {service: postgres}, at: 5s, for: 5s}\n"
+    scenario = SCENARIO.replace("  - outage: {service: shipping}\n", faults).replace(
+        "fallback: shipping-deferred", "fallback: {name: shipping-deferred, fault: slow}"
+    )
+    steps = planned(tmp_path, scenario).steps
+
+    assert [(step.verb, step.fault, len(step.changes), len(step.services)) for step in steps] == [
+        ("begin", "slow", 1, 0),
+        ("begin", "still", 0, 1),
+        ("heal", "still", 0, 1),
+        ("heal", "slow", 1, 0),
+    ]
+    assert steps[-1].changes[0].state == CLEAN
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_no_twin_touches_the_service(tmp_path: Path, twin: str) -> None:
+    made = twin_of(planned(tmp_path, PAUSE), twin)  # type: ignore[arg-type]
+
+    assert len(made.steps) == 2
+    assert all(step.services == () for step in made.steps)
+    assert {change.proxy for step in made.steps for change in step.changes} == (
+        {"client -> gateway"} if twin == "entry cut" else set()
+    )
+
+
+def test_a_twin_that_means_nothing_for_its_faults_is_left_out(tmp_path: Path) -> None:
+    on_service, on_edge = planned(tmp_path, PAUSE), planned(tmp_path)
+
+    assert twins_for(on_service.experiment) == ("no fault", "entry cut")
+    assert twins_for(on_edge.experiment) == TWINS
 
 
 EDGES = ["gateway -> order", "order -> shipping", "order -> postgres"]

@@ -13,10 +13,12 @@ from harness.model.quantities import (
     format_duration,
     format_rate,
     format_share,
+    format_size,
     parse_duration,
     parse_fraction,
     parse_rate,
     parse_share,
+    parse_size,
 )
 
 
@@ -83,3 +85,22 @@ def test_a_rate_written_back_is_the_same_to_the_last_bit(rate: float) -> None:
 def test_a_margin_is_relative_absolute_or_the_larger_of_both(text: str, margin: LatencyMargin) -> None:
     assert _parse_margin(text) == margin
     assert _parse_margin(_format_margin(margin)) == margin
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64MB", 2**26), ("64MiB", 2**26), ("64m", 2**26), ("1.5g", 3 * 2**29), ("512kb", 2**19), ("12B", 12), (" 1 GB ", 2**30)],
+)
+def test_a_size_is_read_as_docker_reads_it(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("found", [64, "64", "MB", "-1MB", "64 megabytes", "1e3MB", "64MB/s", "", None, True, [], "1T"])
+def test_what_is_no_size_is_refused_with_what_was_expected(found: object) -> None:
+    with pytest.raises(ValueError, match="expected a size"):
+        parse_size(found)
+
+
+@given(st.integers(0, 2**50))
+def test_a_size_written_back_is_the_same(size: int) -> None:
+    assert parse_size(format_size(size)) == size

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InvalidFile
-from harness.model.resolving import resolve
+from harness.model.resolving import check_runs_locally, resolve
 from tests.systems import COMPOSE, SCENARIO, SYSTEM, write_system
 
 
@@ -268,3 +268,76 @@ def test_merge_keys_and_anchors_are_read_as_compose_users_write_them(tmp_path: P
     resolved = resolve(path, environ={})
 
     assert resolved.system.compose.services["shipping"].ports == (8000,)
+
+
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        ("pause: {service: shiping}", "5:22: expected a service of the system, found 'shiping'; did you mean 'shipping'?"),
+        ("kill: {edge: order -> shipping}", "5:12: expected a key that is known here, found 'edge'; there is service"),
+        ("pause: {}", "5:12: expected the key 'service', found none"),
+        ("cpu: {service: order}", "5:10: expected the key 'cores', found none"),
+        ("cpu: {service: order, cores: 0}", "5:34: expected at least 0.01, found 0"),
+        ("memory: {service: order, limit: 64}", "5:37: expected a size with its unit, such as 64MB or 512KB, found 64"),
+        (
+            "memory: {service: order, limit: 1MB}",
+            "5:37: expected a limit of at least 6MB, the least that Docker takes, found 1MB",
+        ),
+        ("stop: {service: order, mode: hang}", "5:28: expected a key that is known here, found 'mode'"),
+    ],
+)
+def test_a_fault_on_a_service_that_is_not_right_is_told_with_its_place(tmp_path: Path, faults: str, told: str) -> None:
+    path = write_system(tmp_path, scenario=SCENARIO.replace("outage: {service: shipping}", faults))
+
+    assert any(problem.startswith(f"scenario.yaml:{told}") for problem in problems_of(path)), problems_of(path)
+
+
+def test_two_faults_on_one_service_itself_must_not_overlap(tmp_path: Path) -> None:
+    def scenario(second: str) -> str:
+        faults = f"  - {{id: a, pause: {{service: order}}, for: 5s}}\n  - {{id: b, {second}}}\n"
+        said = SCENARIO.replace("  - outage: {service: shipping}\n", faults)
+        return said.replace("fallback: shipping-deferred", "fallback: {name: shipping-deferred, fault: a}")
+
+    overlapping = problems_of(write_system(tmp_path, scenario=scenario("kill: {service: order}, at: 4s")))
+
+    assert overlapping == [
+        "scenario.yaml:6:5: expected no two faults on one service itself at a time, found a on order until 5s"
+    ]
+    for allowed in ("kill: {service: order}, at: 5s", "kill: {service: shipping}", "outage: {service: order}"):
+        resolve(write_system(tmp_path, scenario=scenario(allowed)), environ={})
+
+
+def test_a_service_that_no_edge_leads_to_may_be_struck_itself_and_not_by_its_edges(tmp_path: Path) -> None:
+    compose = COMPOSE + "  lonely:\n    image: lonely\n    expose: ['1']\n"
+    system = SYSTEM + '  lonely: {command: "{python} lonely.py"}\n'
+    on_service, on_edges = (
+        SCENARIO.replace("outage: {service: shipping}", fault)
+        for fault in ("kill: {service: lonely}", "outage: {service: lonely}")
+    )
+
+    resolve(write_system(tmp_path, scenario=on_service, compose=compose, system=system), environ={})
+
+    told = problems_of(write_system(tmp_path, scenario=on_edges, compose=compose, system=system))
+    assert [problem for problem in told if "strikes none" in problem]
+
+
+@pytest.mark.parametrize(
+    "fault", ["cpu: {service: order, cores: 1}", "memory: {service: order, limit: 64MB}", "disconnect: {service: order}"]
+)
+def test_what_only_containers_can_have_is_refused_for_a_local_run_by_its_line(tmp_path: Path, fault: str) -> None:
+    resolved = resolve(write_system(tmp_path, scenario=SCENARIO.replace("outage: {service: shipping}", fault)), environ={})
+
+    with pytest.raises(InvalidFile) as raised:
+        check_runs_locally(resolved)
+
+    kind = fault.partition(":")[0]
+    assert [str(problem).removeprefix(f"{tmp_path}/") for problem in raised.value.problems] == [
+        f"scenario.yaml:5:{7 + len(kind)}: expected a fault that a process can have, found {kind}: it needs containers (--runtime docker)"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["kill", "stop", "restart", "pause", "crash"])
+def test_what_a_process_can_have_is_planned_for_a_local_run(tmp_path: Path, kind: str) -> None:
+    scenario = SCENARIO.replace("outage: {service: shipping}", f"{kind}: {{service: order}}")
+
+    check_runs_locally(resolve(write_system(tmp_path, scenario=scenario), environ={}))
