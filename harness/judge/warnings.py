@@ -1,17 +1,20 @@
-"""What a reader of the verdict has to know beside it: what was not excluded, and what was not led through a proxy."""
+"""What a reader of the verdict has to know beside it: what was not excluded, not led through a proxy, not reached."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.history.events import RunBegan
+from harness.history.events import NameUnknown, RunBegan
+from harness.judge import words
 from harness.judge.case import Case
 
 WAY_AROUND = "a way around was not excluded: with interpose: faulted only the callers of faulted edges are led through proxies"
 
+MOST_NAMES = 5
+
 
 def warnings_of(case: Case) -> tuple[str, ...]:
-    """Each once: what the experiment itself leaves open, then what the runtime said when it began."""
+    """Each once: what the experiment itself leaves open, what the runtime said when it began, what nobody could reach."""
     return tuple(dict.fromkeys(_warnings(case)))
 
 
@@ -20,3 +23,21 @@ def _warnings(case: Case) -> Iterator[str]:
         yield WAY_AROUND
     for began in case.history.of(RunBegan):
         yield from began.warnings
+    yield from _unknown_names(case)
+
+
+def _unknown_names(case: Case) -> Iterator[str]:
+    """Who asked for a name that did not resolve: a dependency that was not declared, or something outside."""
+    asked: dict[str, list[str]] = {}
+    for unknown in case.history.of(NameUnknown):
+        asked.setdefault(unknown.service, []).append(unknown.name)
+    for caller, names in asked.items():
+        inside = [name for name in dict.fromkeys(names) if name in case.experiment.system.services]
+        outside = [name for name in dict.fromkeys(names) if name not in inside]
+        for name in inside:
+            edge = f"'{caller} -> {name}:PORT'"
+            yield f"{caller} asked for {name}, to which it has no edge, and got no answer: declare {edge} under edges:"
+        if outside:
+            more = f" and {len(outside) - MOST_NAMES} more" if len(outside) > MOST_NAMES else ""
+            told = f"{caller} asked for {words.several(outside[:MOST_NAMES])}{more}, no service of the system"
+            yield f"{told}, and got no answer: egress: [{caller}] is a way out"

@@ -23,6 +23,7 @@ from harness.history.events import (
     FaultRefused,
     LoadBegan,
     LoadEnded,
+    NameUnknown,
     PhaseBegan,
     PhaseEnded,
     RunBegan,
@@ -185,8 +186,6 @@ class LiveView:
         match event:
             case RunBegan():
                 return began_in_words(event)
-            case EngineRestarted(reason=reason, seconds=seconds):
-                return f"the proxy engine was started again in {duration(seconds)}: {clean(reason)}"
             case SystemReady(seconds=seconds):
                 return f"system ready in {duration(seconds)}"
             case PhaseBegan(phase=phase):
@@ -318,6 +317,8 @@ def _mishap(event: Event) -> str:
     match event:
         case ServiceExited(service=service, how=how):
             return f"{clean(service)} ended by itself: {clean(how)}"
+        case EngineRestarted() | NameUnknown():
+            return _of_the_network(event)
         case RunHalted(reason=reason):
             return f"halted: {clean(reason)}"
         case RunInterrupted(signal=signal):
@@ -328,6 +329,16 @@ def _mishap(event: Event) -> str:
             return f"could not undo {clean(undo)}: {clean(reason)}"
         case _:
             return ""
+
+
+def _of_the_network(event: EngineRestarted | NameUnknown) -> str:
+    match event:
+        case EngineRestarted(reason=reason, seconds=seconds):
+            return f"the proxy engine was started again in {duration(seconds)}: {clean(reason)}"
+        case NameUnknown(service=service, name=name):
+            return f"{clean(service)} asked for {clean(name)}, a name that nobody has there"
+        case _:
+            assert_never(event)
 
 
 def _column(text: str, width: int) -> str:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.experiment import judge_folder
-from harness.history.events import EdgeSeen, EngineRestarted, RunBegan
+from harness.history.events import EdgeSeen, EngineRestarted, NameUnknown, RunBegan
 from harness.history.history import History
 from harness.judge.judge import judge
 from harness.judge.verdict import Verdict, verdict_to_json
@@ -141,6 +141,33 @@ def test_a_warning_that_was_given_twice_is_told_once() -> None:
     twice = History(history.plan, (*history.events, ON_DOCKER), history.requests, history.notes)
 
     assert judge(twice).warnings == ON_DOCKER.warnings
+
+
+def test_who_asked_for_a_name_that_nobody_has_is_told_with_what_to_declare() -> None:
+    outside = [f"host-{number}.example.org" for number in range(7)]
+    asked = [("order", "catalog"), ("search", "stripe"), ("order", "shipping"), *(("payment", name) for name in outside)]
+    story = Story(extra=tuple(NameUnknown(BEGAN + 1 + at, service, name) for at, (service, name) in enumerate(asked)))
+
+    found = judge(tell(story)).warnings
+
+    assert found == (
+        "order asked for shipping, to which it has no edge, and got no answer: declare 'order -> shipping:PORT' under edges:",
+        "order asked for catalog, no service of the system, and got no answer: egress: [order] is a way out",
+        "search asked for stripe, no service of the system, and got no answer: egress: [search] is a way out",
+        "payment asked for host-0.example.org, host-1.example.org, host-2.example.org, host-3.example.org, "
+        "host-4.example.org and 2 more, no service of the system, and got no answer: egress: [payment] is a way out",
+    )
+
+
+def test_who_watches_is_told_of_what_happened_to_names_and_to_the_engine() -> None:
+    view = LiveView(tell(Story()).plan, lambda: BEGAN - 2)
+    view.see_event(NameUnknown(BEGAN - 2, "order", "catalog"))
+    view.see_event(EngineRestarted(BEGAN - 1, "no answer within 5 s", 1.4))
+
+    assert [str(view.plain_line()).partition("s  ")[2] for _ in range(2)] == [
+        "order asked for catalog, a name that nobody has there",
+        "the proxy engine was started again in 1.4 s: no answer within 5 s",
+    ]
 
 
 def test_without_anything_to_warn_of_nothing_is_said() -> None:
