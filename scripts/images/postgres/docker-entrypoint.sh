@@ -40,9 +40,11 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
         echo "error: the database is new and no password is given: expected POSTGRES_PASSWORD in the environment" >&2
         exit 1
     fi
-    password=()
-    [ -z "$POSTGRES_PASSWORD" ] || password=(--pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD"))
-    eval "initdb --username=\"\$POSTGRES_USER\" \"\${password[@]}\" $POSTGRES_INITDB_ARGS"
+    if [ -n "$POSTGRES_PASSWORD" ]; then
+        eval 'initdb --username="$POSTGRES_USER" --pwfile=<(printf "%s\n" "$POSTGRES_PASSWORD") '"$POSTGRES_INITDB_ARGS"
+    else
+        eval 'initdb --username="$POSTGRES_USER" '"$POSTGRES_INITDB_ARGS"
+    fi
     printf '\nhost all all all %s\n' "${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}" >>"$PGDATA/pg_hba.conf"
 
     # Heard by nobody else: on a socket alone.
