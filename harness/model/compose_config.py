@@ -7,7 +7,7 @@ not tell is where a value stands; that is looked up in the files by `places_in`,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,14 +29,18 @@ _EXPOSED = re.compile(r"(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?(?:/(?P<protoco
 
 
 def compose_from_config(config: Mapping[str, Any], places: Places | None = None) -> Compose:
-    """The services of `docker compose config --format json`, which escapes every `$` as `$$`."""
+    """The services of `docker compose config --format json`, which escapes every `$` as `$$` and puts all in order of name.
+
+    Services and variables come in the order of the files again, so that a plan is the same however they were read.
+    """
     services = config.get("services")
     if not isinstance(services, Mapping) or not services:
         raise InvalidInput(
             f"{CONFIG}: expected at least one service, found none (are all of them behind profiles that are off?)"
         )
     reader = _Reader(places or {})
-    read = {str(name): reader.service(str(name), _mapping(written)) for name, written in services.items()}
+    names = reader.in_order(("services",), map(str, services))
+    read = {name: reader.service(name, _mapping(services[name])) for name in names}
     return Compose({name: replace(service, shares_network_with=_home(name, read)) for name, service in read.items()})
 
 
@@ -56,25 +60,27 @@ class _Reader:
 
     def __init__(self, places: Places) -> None:
         self._places = places
+        self._rank = {loc: rank for rank, loc in enumerate(places)}
+
+    def in_order(self, path: Loc, names: Iterable[str]) -> list[str]:
+        """Names as the files have them, those that stand in none last."""
+        return sorted(names, key=lambda name: self._rank.get((*path, name), len(self._rank)))
 
     def service(self, name: str, written: Mapping[str, Any]) -> ComposeService:
         path: Loc = ("services", name)
-        environment = {
-            variable: unescaped(str(value))
-            for variable, value in _mapping(written.get("environment")).items()
-            if value is not None
-        }
+        variables = {name: value for name, value in _mapping(written.get("environment")).items() if value is not None}
+        in_order = self.in_order((*path, "environment"), variables)
         networks = _mapping(written.get("networks"))
         return ComposeService(
             name,
-            environment=environment,
+            environment={variable: unescaped(str(variables[variable])) for variable in in_order},
             depends_on={
                 other: str(_mapping(how).get("condition", "service_started"))
                 for other, how in _mapping(written.get("depends_on")).items()
             },
             healthcheck=_healthcheck(_mapping(written.get("healthcheck"))),
             ports=_ports(written, "tcp"),
-            places={variable: self._place_of(path, variable) for variable in environment},
+            places={variable: self._place_of(path, variable) for variable in in_order},
             key_places=self._key_places(path),
             udp_ports=_ports(written, "udp"),
             network_mode=str(written.get("network_mode") or ""),

@@ -118,6 +118,17 @@ def test_places_come_from_the_files_the_last_one_counting(tmp_path: Path) -> Non
     assert service.place_of("network_mode") == (str(second), 2, 3)
 
 
+def test_services_and_variables_come_in_the_order_of_the_files_those_from_elsewhere_last(tmp_path: Path) -> None:
+    path = tmp_path / "compose.yaml"
+    path.write_text("services:\n  z:\n    environment: {Y: 1, X: 2}\n  b:\n    environment: []\n", encoding="utf-8")
+    config = {"services": {"a": {}, "b": {}, "z": {"environment": {"INCLUDED": "3", "X": "2", "Y": "1"}}}}
+
+    compose = compose_from_config(config, places_in([path]))
+
+    assert list(compose.services) == ["z", "b", "a"]
+    assert list(compose.services["z"].environment) == ["Y", "X", "INCLUDED"]
+
+
 # the system on top of it
 
 
