@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# The stand-ins of scripts/offline-images, where it has built them.
+IMAGES := scripts/with-offline-images
 
-.PHONY: env demo test test-slow check format clean
+.PHONY: env demo demo-docker images test test-slow test-docker nightly check check-all docker-answers format clean
 
 env: $(READY)
 
@@ -16,17 +18,40 @@ $(READY): pyproject.toml constraints.txt
 demo: env
 	$(BIN)/chaos run scenarios/shipping_down.yaml --runtime local
 
+demo-docker: env
+	$(IMAGES) $(BIN)/chaos run scenarios/shipping_down.yaml --runtime docker
+
+# For where no image registry is in reach.
+images: env
+	scripts/offline-images --env-file .venv/offline-images.env
+
 test: env
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not nightly'
 
 test-slow: env
-	$(BIN)/python -m pytest -m slow
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly'
+
+test-docker: env docker-answers
+	$(IMAGES) $(BIN)/python -m pytest -m 'docker and not nightly'
+
+nightly: env
+	$(IMAGES) $(BIN)/python -m pytest -m nightly
+	@$(MAKE) --no-print-directory docker-answers
 
 check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory test
+
+# All of it. Where the Docker suite could not run, that is a failure here, whatever the others came to.
+check-all: env
+	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory test-slow
+	@$(MAKE) --no-print-directory docker-answers
+
+docker-answers: env
+	@$(BIN)/python -c 'import sys; from tests.conftest import why_no_docker; why = why_no_docker(); sys.exit(why and "SKIPPED the Docker suite: " + why)'
 
 format: env
 	$(BIN)/ruff format .
