@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import LoadError, ProxyError
+from harness.errors import LoadError, ProxyError, ServiceFaultFailed
 from harness.history.events import (
     EdgeProbed,
     Event,
@@ -27,10 +27,12 @@ from harness.history.events import (
 from harness.history.requests import Request
 from harness.history.store import RunFolder, read_events
 from harness.model.resolving import resolve
-from harness.plan.plan import CLEAN, Arrivals, Plan, WatchBite, WatchInvariant
+from harness.plan.plan import CLEAN, Arrivals, Plan, ServiceChange, WatchBite, WatchInvariant
 from harness.plan.planning import plan_of
+from harness.plan.services import relieved, struck
 from harness.runtime.driver import Driver, Halt, World
 from harness.runtime.ports import Address, ProxyMade
+from harness.runtime.probes.bite import Look
 from harness.runtime.recorder import Recorder, RequestTail
 from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.stopping import Stop, Stopped
@@ -42,7 +44,23 @@ EDGE = "order -> shipping"
 
 
 class StillSystem:
-    """Services that are there and do nothing."""
+    """Services that are there and do nothing, but for being struck; `refuses` are deeds, or reliefs, that cannot be done."""
+
+    def __init__(self) -> None:
+        self.struck: list[ServiceChange] = []
+        self.refuses: set[str] = set()
+
+    def strike(self, change: ServiceChange) -> dict[str, Any]:
+        self.struck.append(change)
+        if "strike" in self.refuses:
+            raise ServiceFaultFailed(f"{change.deed} of {change.service}: half done")
+        return {**struck(change), "restarted": True}
+
+    def relieve(self, change: ServiceChange) -> dict[str, Any]:
+        if "relieve" in self.refuses:
+            raise ServiceFaultFailed(f"{change.deed} of {change.service}: it does not come back")
+        self.struck = [other for other in self.struck if other != change]
+        return relieved(change)
 
     def start(self) -> None: ...
 
@@ -109,7 +127,7 @@ class Stand:
         self.stop = Stop()
         self.run = RunFolder(folder / "run")
         self.recorder = Recorder(self.run, self.gate)
-        services = StillSystem()
+        self.services = services = StillSystem()
         world = World(self.proxies, services, self.load, dict.fromkeys(names, NOWHERE), None)
         sampler = Sampler(self.recorder, self.proxies, services, [])
         self.driver = Driver(plan, world, self.recorder, self.stop, sampler)
@@ -316,3 +334,131 @@ def test_what_keeps_a_sample_from_being_recorded_ends_the_run(tmp_path: Path) ->
             stand.drive()
     finally:
         sampler.end()
+
+
+# faults on services themselves
+
+PAUSE = SCENARIO.replace("outage: {service: shipping}", "pause: {service: shipping}")
+PAUSED = ServiceChange(service="shipping", deed="pause")
+
+
+def test_a_service_is_struck_and_relieved_and_both_are_recorded_as_asked_and_found(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path, PAUSE))
+
+    stand.drive()
+
+    began = next(event for event in stand.recorded() if isinstance(event, FaultBegan))
+    ended = next(event for event in stand.recorded() if isinstance(event, FaultEnded))
+    assert (began.fault, began.kind, began.proxy, began.service) == ("pause-1", "pause", "", "shipping")
+    assert began.asked == {"running": True, "paused": True}
+    assert began.found == {"running": True, "paused": True, "restarted": True}
+    assert (ended.proxy, ended.service, ended.asked) == ("", "shipping", {"running": True, "paused": False})
+    assert began.asked_at <= began.at <= ended.asked_at <= ended.at
+    assert stand.services.struck == []
+    assert set(stand.proxies.states.values()) == {CLEAN}
+
+
+def forever(plan: Plan) -> Plan:
+    """The same plan, in which nothing is healed before half a minute is over."""
+    return plan.model_copy(
+        update={
+            "phases": (*plan.phases[:-1], plan.phases[-1].model_copy(update={"until": 60})),
+            "steps": (plan.steps[0], plan.steps[1].model_copy(update={"at": 30})),
+        }
+    )
+
+
+def test_an_interrupt_relieves_the_service(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, forever(quick(tmp_path, PAUSE)))
+    threading.Timer(0.55, stand.stop.ask, ("SIGINT",)).start()
+
+    with pytest.raises(Stopped, match="SIGINT"):
+        stand.drive()
+
+    assert stand.services.struck == []
+    assert names(stand.recorded()).count("FaultBegan") == names(stand.recorded()).count("FaultEnded") == 1
+
+
+def test_a_service_that_cannot_be_struck_ends_the_run_and_what_was_half_done_is_taken_back(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path, PAUSE))
+    stand.services.refuses = {"strike"}
+
+    with pytest.raises(ServiceFaultFailed, match="half done"):
+        stand.drive()
+
+    refused = [event for event in stand.recorded() if isinstance(event, FaultRefused)]
+    assert [(event.proxy, event.service, event.reason) for event in refused] == [
+        ("", "shipping", "pause of shipping: half done")
+    ]
+    assert not any(isinstance(event, FaultBegan) for event in stand.recorded())
+    assert stand.services.struck == []
+
+
+def test_a_service_that_does_not_come_back_ends_the_run_and_is_recorded(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path, PAUSE))
+    stand.services.refuses = {"relieve"}
+
+    with pytest.raises(ServiceFaultFailed, match="does not come back"):
+        stand.drive()
+
+    assert [event.reason for event in stand.recorded() if isinstance(event, FaultRefused)] == [
+        "pause of shipping: it does not come back"
+    ]
+    assert stand.services.struck == [PAUSED]
+
+
+def test_a_service_that_does_not_come_back_does_not_keep_the_proxies_from_being_healed(tmp_path: Path) -> None:
+    faults = "  - {id: a, outage: {edge: gateway -> order}}\n  - {id: b, pause: {service: shipping}}\n"
+    scenario = SCENARIO.replace("  - outage: {service: shipping}\n", faults)
+    plan = quick(tmp_path, scenario.replace("fallback: shipping-deferred", "fallback: {name: shipping-deferred, fault: a}"))
+    stand = Stand(tmp_path, plan.model_copy(update={"steps": plan.steps[:2]}))
+    stand.services.refuses = {"relieve"}
+
+    stand.drive()
+
+    assert set(stand.proxies.states.values()) == {CLEAN}
+    assert [event.service for event in stand.recorded() if isinstance(event, FaultRefused)] == ["shipping"]
+
+
+class SlowToReturn:
+    """Stands in for the probe: a service that is answered again from its `comes`th look after the healing on."""
+
+    def __init__(self, comes: int) -> None:
+        self.looks, self.comes = 0, comes
+
+    def __call__(self, address: Address, protocol: str, *, patience: float, source: str | None) -> Look:
+        self.looks += 1
+        return Look("answered" if self.looks >= self.comes else "closed", 0.001)
+
+
+def watched(plan: Plan) -> Plan:
+    bite = WatchBite(fault="pause-1", proxy=EDGE, protocol="http", service="shipping", sees=("silent",))
+    longer = (*plan.phases[:-1], plan.phases[-1].model_copy(update={"until": plan.phases[-1].until + 1.5}))
+    return plan.model_copy(update={"observations": (bite,), "phases": longer})
+
+
+def test_after_healing_a_service_is_looked_at_until_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.driver.look", SlowToReturn(comes=5))
+    stand = Stand(tmp_path, watched(quick(tmp_path, PAUSE)))
+
+    stand.drive()
+
+    probes = {event.moment: event for event in stand.recorded() if isinstance(event, EdgeProbed)}
+    assert sorted(probes) == ["after", "before", "during"]
+    assert (probes["before"].outcome, probes["during"].outcome) == ("closed", "closed")
+    assert probes["after"].outcome == "answered"
+    assert probes["after"].detail.startswith("look 3, ")
+
+
+def test_a_service_that_does_not_answer_again_is_told_as_it_was_seen_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runtime.driver.look", SlowToReturn(comes=1000))
+    stand = Stand(tmp_path, watched(quick(tmp_path, PAUSE)))
+    began = time.monotonic()
+
+    stand.drive()
+
+    after = [event for event in stand.recorded() if isinstance(event, EdgeProbed) and event.moment == "after"]
+    assert [event.outcome for event in after] == ["closed"]
+    assert time.monotonic() - began < 15

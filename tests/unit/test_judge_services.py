@@ -13,7 +13,7 @@ from harness.judge.case import Case
 from harness.judge.evidence import gather
 from harness.judge.judge import judge
 from harness.judge.verdict import Finding
-from tests.histories.building import BEGAN, EXPECTED, SHIPPING_AWAY, Story, fault, tell
+from tests.histories.building import BEGAN, EXPECTED, FALLBACK, SHIPPING_AWAY, Story, expectation, fault, tell
 
 BLAST = (EXPECTED[0],)
 
@@ -166,3 +166,23 @@ def test_a_service_that_ended_without_being_asked_is_told_still() -> None:
     gone = ServiceExited(BEGAN + 12.0, "postgres", "exit code 1")
 
     assert "postgres ended by itself" in evidence(replace(PAUSED, extra=(gone,)))["baseline"].why
+
+
+@pytest.mark.parametrize(
+    ("deed", "heard"),
+    [
+        ("kill", "marker and counter and wire agree"),
+        ("pause", "marker and counter and wire agree"),
+        ("crash", "marker and counter agree"),
+    ],
+)
+def test_a_fallback_under_a_fault_on_the_callee_is_witnessed_by_the_wire_where_nobody_can_be_answered(
+    deed: str, heard: str
+) -> None:
+    expected = expectation("fallback", name=FALLBACK, fault=f"{deed}-1", share={"min": "90%"})
+    story = replace(struck_by(deed), expect=(expected,))
+
+    (found,) = judge(tell(story)).expectations
+
+    assert found.outcome.word == "passed"
+    assert any(line.startswith(f"witnesses: {heard}") for line in found.details), found.details

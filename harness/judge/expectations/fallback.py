@@ -166,14 +166,20 @@ def _counter(name: str, declared: FallbackDeclared, case: Case) -> tuple[Word, s
     return (Word.AGREES if _close(moved, marks) else Word.CONTRADICTS), told
 
 
+UNANSWERING = ("kill", "stop", "pause", "disconnect")
+"""Faults on a service itself during which nobody is answered by it."""
+
+
 def _wire(declared: FallbackDeclared, item: FaultItem, place: tuple[Case, Window], seen: tuple[int, int]) -> tuple[Word, str]:
     """Whether real answers passed on the edge while the marker said that none came."""
     case, window = place
-    struck = [began for began in case.history.of(FaultBegan) if (began.fault, began.proxy) == (item.id, declared.for_)]
-    sight = sight_of(struck[-1].asked) if struck else None
-    if sight is None:
+    callee = next((edge.callee for edge in case.experiment.system.edges if edge.name == declared.for_), "")
+    on_it = [began for began in case.history.of(FaultBegan) if (began.fault, began.proxy) == (item.id, declared.for_)]
+    behind = any((began.fault, began.service) == (item.id, callee) for began in case.history.of(FaultBegan))
+    sight = sight_of(on_it[-1].asked) if on_it else None
+    if sight is None and not behind:
         return Word.SILENT, f"the fault was not on {declared.for_}"
-    if isinstance(sight, Later):
+    if isinstance(sight, Later) or (behind and item.kind not in UNANSWERING):
         return Word.SILENT, f"late answers pass on {declared.for_} all the same"
     traffic = EdgeCounts(case.history).during(declared.for_, window)
     if traffic is None or traffic.answered is None:
