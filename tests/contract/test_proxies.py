@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from harness.history.events import Event
-from harness.runtime.ports import Proxies
+from harness.runtime.ports import Address, Proxies
 from harness.runtime.proxies.supervised import SupervisedEngine
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from tests.contract.memory_proxies import MemoryProxies
+from tests.contract.proxies_containers import TOXIPROXY_IMAGE, embedded_image, engine_on_host, remove_proxies
 from tests.contract.proxies_contract import ProxiesContract, TrafficContract
 from tests.contract.proxies_rig import Server, embedded, embedded_command, served, toxiproxy_command
 
@@ -72,3 +73,31 @@ def supervised(server: Server) -> Iterator[SupervisedEngine]:
     finally:
         engine.close()
     assert recorded == []
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+class TestToxiproxyInAContainer(ProxiesContract, TrafficContract):
+    @pytest.fixture(scope="class")
+    def control(self) -> Iterator[Address]:
+        with engine_on_host(TOXIPROXY_IMAGE) as control:
+            yield control
+
+    @pytest.fixture
+    def proxies(self, control: Address) -> Iterator[Proxies]:
+        yield ToxiproxyEngine(control)
+        remove_proxies(control)
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+class TestEmbeddedInAContainer(ProxiesContract, TrafficContract):
+    @pytest.fixture(scope="class")
+    def control(self) -> Iterator[Address]:
+        with engine_on_host(embedded_image(), "--any-interface") as control:
+            yield control
+
+    @pytest.fixture
+    def proxies(self, control: Address) -> Iterator[Proxies]:
+        yield ToxiproxyEngine(control)
+        remove_proxies(control)

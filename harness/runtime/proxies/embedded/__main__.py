@@ -6,11 +6,13 @@ import argparse
 import ipaddress
 import socket
 import sys
+from pathlib import Path
 
 import uvloop
 
-from harness.runtime.proxies.embedded.refusals import no_packet_socket, packet_socket
+from harness.runtime.proxies.embedded.refusals import AllPackets, LoopbackPackets, Packets
 from harness.runtime.proxies.embedded.server import Options, serve
+from harness.runtime.proxies.embedded.sources import Sources
 
 
 def main() -> None:
@@ -25,10 +27,11 @@ def main() -> None:
             Options(
                 control=control,
                 parent_fd=given.parent_fd,
-                ignored=given.ignore_source,
+                ignored=Sources(given.ignore_source),
                 any_address=given.allow_any_address,
-                packets=packet_socket if given.packet_socket else no_packet_socket,
+                packets=_packets(given),
                 seed=given.seed,
+                proxies=_config(given.config) if given.config else b"[]",
             )
         )
     )
@@ -41,15 +44,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8474, help="on which port (8474)")
     add("--control-fd", type=int, help="a listening socket that was inherited, in place of --host and --port")
     add("--parent-fd", type=int, help="heal and end when this inherited pipe is closed at its other end")
-    add("--ignore-source", metavar="HOST", type=_ipv4, help="do not count connections from this address")
+    add("--config", metavar="FILE", help="make these proxies first: a JSON array of name, listen, upstream and enabled")
+    add(
+        "--ignore-source",
+        metavar="HOST",
+        type=ipaddress.IPv4Network,
+        action="append",
+        default=[],
+        help="do not count connections from this address or network; may be said several times",
+    )
     add("--allow-any-address", action="store_true", help="listen outside loopback too")
+    add("--any-interface", action="store_true", help="count refused attempts that come in outside loopback too")
     add("--no-packet-socket", dest="packet_socket", action="store_false", help="do not count refused attempts")
     add("--seed", type=int, help="make toxicity and jitter repeatable")
     return parser
 
 
-def _ipv4(text: str) -> str:
-    return str(ipaddress.IPv4Address(text))
+def _packets(given: argparse.Namespace) -> Packets:
+    if not given.packet_socket:
+        return Packets()
+    return AllPackets() if given.any_interface else LoopbackPackets()
+
+
+def _config(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        sys.exit(f"--config: {path} cannot be read ({error.strerror})")
 
 
 def _control_socket(given: argparse.Namespace) -> socket.socket:

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -14,6 +14,7 @@ from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.counts import Counts
 from harness.runtime.proxies.embedded.refusals import Refusals
 from harness.runtime.proxies.embedded.relay import Connection, End
+from harness.runtime.proxies.embedded.sources import Sources
 from harness.runtime.proxies.embedded.toxics import STREAMS, Refused, Toxic
 
 BACKLOG = 4096
@@ -27,7 +28,7 @@ class Surroundings:
     alarm: Alarm
     random: Random
     refusals: Refusals
-    ignored: str | None = None
+    ignored: Sources = field(default_factory=Sources)
     any_address: bool = False
 
 
@@ -151,7 +152,7 @@ class Proxy:
 
     def counts_for(self, source: str) -> Counts:
         """Where a connection from this address is counted: those of the harness itself count nowhere."""
-        return self.counts if source != self._around.ignored else Counts()
+        return Counts() if source in self._around.ignored else self.counts
 
     def _accept(self) -> End:
         return Connection(self).client

@@ -1,8 +1,8 @@
 """Counts connection attempts that nobody is there to accept: a disabled proxy has no listener, the kernel refuses for it.
 
 Only someone who sees the packets can count them. Where this process may open a packet socket, the kernel's own
-filter hands it the first packet of every TCP handshake on loopback, and nothing else; it is open only while a
-proxy is disabled.
+filter hands it the first packet of every TCP handshake on loopback, or on every interface, and nothing else; it is
+open only while a proxy is disabled.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import asyncio
 import contextlib
 import ctypes
 import ipaddress
+import os
 import socket
 import struct
 from collections.abc import Callable
 
 from harness.runtime.proxies.embedded.counts import Counts
+from harness.runtime.proxies.embedded.sources import Sources
 
 _SO_ATTACH_FILTER = 26
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _ETH_P_IP = 0x0800
-_PACKET_OUTGOING = 4
+_PACKET_HOST = 0
+_LOOPBACK, _EVERY_INTERFACE = "lo", 0
 _ROOM = 4 * 1024 * 1024
 
 # Classic BPF over the IP packet: TCP, not a later fragment, SYN without ACK. Each is (code, jump true, jump false, k).
@@ -39,20 +42,20 @@ _FIRST_OF_A_HANDSHAKE = (
 
 
 class Refusals:
-    """Who is being turned away, by address. `ignored` is the source whose attempts do not count."""
+    """Who is being turned away, by address. Attempts from `ignored` do not count."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ignored: str | None, packets: Callable[[], socket.socket]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ignored: Sources, packets: Packets) -> None:
         self._loop = loop
-        self._open = packets
-        self._ignored = socket.inet_aton(ignored) if ignored else b""
+        self._packets_of = packets
+        self._ignored = ignored
         self._watched: dict[tuple[bytes, int], Counts] = {}
         self._packets: socket.socket | None = None
 
     def watch(self, address: tuple[str, int], counts: Counts) -> None:
         """From now on attempts at this address are refused."""
         host, port = address
-        if not _is_ipv4_loopback(host):
-            counts.refusals_unseen(f"refused attempts cannot be counted: {host} is not an IPv4 loopback address")
+        if not self._packets_of.reach(host):
+            counts.refusals_unseen(f"refused attempts cannot be counted: {host} is not {self._packets_of.expected}")
             return
         try:
             self._look()
@@ -76,7 +79,7 @@ class Refusals:
                 packet, origin = self._packets.recvfrom(96)
             except BlockingIOError:
                 break
-            if origin[2] != _PACKET_OUTGOING:
+            if origin[2] == _PACKET_HOST:
                 self._count(packet)
         self._mind_losses()
 
@@ -89,12 +92,12 @@ class Refusals:
 
     def _look(self) -> None:
         if self._packets is None:
-            packets = self._open()
+            packets = self._packets_of.open()
             self._loop.add_reader(packets, self.read)
             self._packets = packets
 
     def _count(self, packet: bytes) -> None:
-        if packet[12:16] == self._ignored:
+        if socket.inet_ntoa(packet[12:16]) in self._ignored:
             return
         (port,) = struct.unpack_from("!H", packet, (packet[0] & 0x0F) * 4 + 2)
         counts = self._watched.get((packet[16:20], port))
@@ -110,11 +113,6 @@ class Refusals:
                 counts.refusals_unseen("refused attempts cannot be counted: they came faster than they could be read")
 
 
-def no_packet_socket() -> socket.socket:
-    """In place of `packet_socket`, where packets are not to be looked at."""
-    raise OSError("looking at packets was switched off with --no-packet-socket")
-
-
 def _why(error: OSError) -> str:
     if error.errno is None:
         return str(error)
@@ -123,16 +121,54 @@ def _why(error: OSError) -> str:
     return f"no packet socket could be opened ({error.strerror})"
 
 
-def _is_ipv4_loopback(host: str) -> bool:
+def _address(host: str) -> ipaddress.IPv4Address | None:
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.IPv4Address(host)
     except ValueError:
-        return False
-    return address.version == 4 and address.is_loopback
+        return None
 
 
-def packet_socket() -> socket.socket:
-    """A socket on which the first packet of every TCP handshake over loopback arrives; raises OSError where it may not be."""
+class Packets:
+    """Sees no packets, because it was told not to; the classes below see some."""
+
+    expected = "an IPv4 address"
+
+    def reach(self, host: str) -> bool:
+        """Whether attempts at this address would be seen."""
+        return _address(host) is not None
+
+    def open(self) -> socket.socket:
+        """A socket on which the first packet of every TCP handshake arrives; raises OSError where it may not be."""
+        raise OSError("looking at packets was switched off with --no-packet-socket")
+
+
+class LoopbackPackets(Packets):
+    """Sees what goes over loopback."""
+
+    expected = "an IPv4 loopback address"
+
+    def reach(self, host: str) -> bool:
+        address = _address(host)
+        return address is not None and address.is_loopback
+
+    def open(self) -> socket.socket:
+        return _packet_socket(lambda packets: packets.bind((_LOOPBACK, _ETH_P_IP)))
+
+
+class AllPackets(Packets):
+    """Sees what comes in on any interface of this network namespace."""
+
+    expected = "one IPv4 address of this machine"
+
+    def reach(self, host: str) -> bool:
+        address = _address(host)
+        return address is not None and not address.is_unspecified
+
+    def open(self) -> socket.socket:
+        return _packet_socket(_bind_to_every_interface)
+
+
+def _packet_socket(bind: Callable[[socket.socket], None]) -> socket.socket:
     if not hasattr(socket, "AF_PACKET"):
         raise OSError("this system has no packet sockets")
     # Protocol 0 receives nothing: the filter is in place before the first packet can come.
@@ -144,8 +180,16 @@ def packet_socket() -> socket.socket:
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_FIRST_OF_A_HANDSHAKE), ctypes.addressof(room))
         )
         packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
-        packets.bind(("lo", _ETH_P_IP))
+        bind(packets)
     except OSError:
         packets.close()
         raise
     return packets
+
+
+def _bind_to_every_interface(packets: socket.socket) -> None:
+    """Python's own `bind` takes the name of one interface; the kernel takes the number 0 for all."""
+    address = struct.pack("HHiHBB8s", socket.AF_PACKET, socket.htons(_ETH_P_IP), _EVERY_INTERFACE, 0, 0, 0, b"")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.bind(packets.fileno(), address, len(address)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

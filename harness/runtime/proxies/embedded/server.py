@@ -5,32 +5,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from random import Random
 
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.api import Api
-from harness.runtime.proxies.embedded.control import ControlConnection
+from harness.runtime.proxies.embedded.control import Asked, ControlConnection
 from harness.runtime.proxies.embedded.proxies import Registry, Surroundings
-from harness.runtime.proxies.embedded.refusals import Refusals, packet_socket
+from harness.runtime.proxies.embedded.refusals import LoopbackPackets, Packets, Refusals
+from harness.runtime.proxies.embedded.sources import Sources
 from harness.runtime.proxies.embedded.toxics import Refused
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one engine runs. `parent_fd` is the end of a pipe that closes when the starter is gone."""
+    """How one engine runs. `parent_fd` is the end of a pipe that closes when the starter is gone.
+
+    `proxies` is an array as `/populate` takes it: these are made before the control API answers.
+    """
 
     control: socket.socket
     parent_fd: int | None = None
-    ignored: str | None = None
+    ignored: Sources = field(default_factory=Sources)
     any_address: bool = False
-    packets: Callable[[], socket.socket] = packet_socket
+    packets: Packets = field(default_factory=LoopbackPackets)
     seed: int | None = None
+    proxies: bytes = b"[]"
 
 
 async def serve(options: Options) -> None:
@@ -47,6 +54,7 @@ async def serve(options: Options) -> None:
     )
     registry = Registry(around)
     api = Api(registry, around.refusals)
+    await _populate(api, options.proxies)
     control = await loop.create_server(lambda: ControlConnection(loop, api.answer), sock=options.control)
     gc.freeze()
     await _told_to_end(loop, options.parent_fd)
@@ -56,6 +64,12 @@ async def serve(options: Options) -> None:
     registry.close()
     around.refusals.close()
     around.alarm.close()
+
+
+async def _populate(api: Api, proxies: bytes) -> None:
+    answer = await api.answer(Asked("POST", "/populate", proxies))
+    if answer.status != HTTPStatus.CREATED:
+        sys.exit(f"--config: {json.loads(answer.body)['error']}")
 
 
 async def _told_to_end(loop: asyncio.AbstractEventLoop, parent_fd: int | None) -> None:
