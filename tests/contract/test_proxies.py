@@ -75,29 +75,31 @@ def supervised(server: Server) -> Iterator[SupervisedEngine]:
     assert recorded == []
 
 
+@pytest.fixture(scope="module")
+def toxiproxy_container() -> Iterator[Address]:
+    with engine_on_host(TOXIPROXY_IMAGE) as control:
+        yield control
+
+
+@pytest.fixture(scope="module")
+def embedded_container() -> Iterator[Address]:
+    with engine_on_host(embedded_image(), "--any-interface") as control:
+        yield control
+
+
 @pytest.mark.slow
 @pytest.mark.docker
 class TestToxiproxyInAContainer(ProxiesContract, TrafficContract):
-    @pytest.fixture(scope="class")
-    def control(self) -> Iterator[Address]:
-        with engine_on_host(TOXIPROXY_IMAGE) as control:
-            yield control
-
     @pytest.fixture
-    def proxies(self, control: Address) -> Iterator[Proxies]:
-        yield ToxiproxyEngine(control)
-        remove_proxies(control)
+    def proxies(self, toxiproxy_container: Address) -> Iterator[Proxies]:
+        yield ToxiproxyEngine(toxiproxy_container)
+        remove_proxies(toxiproxy_container)
 
 
 @pytest.mark.slow
 @pytest.mark.docker
 class TestEmbeddedInAContainer(ProxiesContract, TrafficContract):
-    @pytest.fixture(scope="class")
-    def control(self) -> Iterator[Address]:
-        with engine_on_host(embedded_image(), "--any-interface") as control:
-            yield control
-
     @pytest.fixture
-    def proxies(self, control: Address) -> Iterator[Proxies]:
-        yield ToxiproxyEngine(control)
-        remove_proxies(control)
+    def proxies(self, embedded_container: Address) -> Iterator[Proxies]:
+        yield ToxiproxyEngine(embedded_container)
+        remove_proxies(embedded_container)
