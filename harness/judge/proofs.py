@@ -14,6 +14,7 @@ from harness.judge.edges import EdgeCounts, Traffic
 from harness.judge.sights import cannot_be_probed, expected_of, is_clean, was_seen
 from harness.judge.strikes import Strike
 from harness.judge.verdict import Finding, Outcome
+from harness.model.edges import CLIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,14 @@ def _requests(look: Looking) -> Rung:
     return Rung(look.traffic.requests or 0, "requests")
 
 
+def _sent(look: Looking) -> Rung:
+    """On the way in the caller is the load itself: what it sent, it knows."""
+    proxies = look.case.history.plan.get("proxies", ())
+    enters = any(proxy["name"] == look.strike.proxy and proxy["caller"] == CLIENT and not proxy["spare"] for proxy in proxies)
+    sent = [request for request in look.case.history.due_in(look.window) if request.outcome != "dropped"]
+    return Rung(len(sent), "requests of the load") if enters else NOWHERE
+
+
 def _connections(look: Looking) -> Rung:
     accepted, refused = look.traffic.accepted or 0, look.traffic.refused or 0
     return Rung(accepted + refused, "attempts" if refused else "connections", look.unseen)
@@ -255,7 +264,7 @@ def _in_use(look: Looking) -> Rung:
     return Rung(max(0, look.traffic.cut or 0), "connections in use were cut", look.unseen)
 
 
-RUNGS: tuple[Callable[[Looking], Rung], ...] = (_requests, _connections, _bytes, _packets, _caller, _in_use)
+RUNGS: tuple[Callable[[Looking], Rung], ...] = (_requests, _sent, _connections, _bytes, _packets, _caller, _in_use)
 """What shows that traffic met a fault, best first."""
 
 

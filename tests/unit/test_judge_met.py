@@ -128,3 +128,19 @@ def test_without_a_counter_the_wire_that_toxiproxy_does_not_see_cannot_bear_the_
 
     assert verdict.word == "inconclusive"
     assert next(finding for finding in verdict.expectations if finding.kind == "fallback").outcome is Outcome.INCONCLUSIVE
+
+
+def test_on_the_way_in_the_load_knows_what_it_sent() -> None:
+    cut = Story(faults=(fault("outage", edge="client -> gateway"),))
+    found = met(by_toxiproxy(cut))
+
+    assert found.outcome is Outcome.PASSED
+    assert found.seen == "1599 requests of the load"
+
+
+def test_a_spare_proxy_to_the_way_in_is_none_that_the_load_used() -> None:
+    history = by_toxiproxy(Story(faults=(fault("outage", edge="client -> gateway"),)))
+    spare = [proxy | {"spare": True} for proxy in history.plan["proxies"]]
+    moved = History(history.plan | {"proxies": spare}, history.events, history.requests, history.notes)
+
+    assert met(moved).outcome is Outcome.INCONCLUSIVE
