@@ -242,7 +242,7 @@ def _packets(look: Looking) -> Rung:
     packets = look.traffic.packets or 0
     if packets <= look.own_packets:
         return NOWHERE
-    return Rung(packets, "packets on its network", look.unseen)
+    return Rung(packets, "packets on edge networks", look.unseen)
 
 
 def _caller(look: Looking) -> Rung:

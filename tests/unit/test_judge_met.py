@@ -63,7 +63,7 @@ def test_where_nothing_is_accepted_the_packets_on_the_edges_own_network_tell_of_
     found = met(by_toxiproxy(OUTAGE, packets=lambda at: int(at * 10)))
 
     assert found.outcome is Outcome.PASSED
-    assert found.seen == f"380 packets on its network ({CANNOT})"
+    assert found.seen == f"380 packets on edge networks ({CANNOT})"
 
 
 @pytest.mark.parametrize(("each_second", "enough"), [(0.0, False), (0.7, False), (0.8, True)])
@@ -102,7 +102,7 @@ def test_each_edge_stands_on_the_best_rung_it_has() -> None:
 
     found = met(History(history.plan, events, history.requests, history.notes))
 
-    assert found.seen == f"486 fallbacks of the caller, 190 packets on its network ({CANNOT})"
+    assert found.seen == f"486 fallbacks of the caller, 190 packets on edge networks ({CANNOT})"
 
 
 def test_a_count_that_began_anew_is_not_known() -> None:
