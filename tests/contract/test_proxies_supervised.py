@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,12 +21,14 @@ from harness.plan.plan import CLEAN, ProxyState
 from harness.runtime.ports import Address, ProxyMade
 from harness.runtime.proxies.supervised import SupervisedEngine
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
+from tests.contract.proxies_containers import TOXIPROXY_IMAGE, container, docker
 from tests.contract.proxies_contract import DISABLED, EDGE, OTHER, SLOW, made
 from tests.contract.proxies_rig import (
     PATIENCE,
     Callee,
     Echo,
     Server,
+    answers,
     bearing,
     connect,
     embedded_command,
@@ -364,3 +367,38 @@ def test_what_the_engine_cannot_count_is_counted_elsewhere(server: Server) -> No
     )
 
     assert engine.seen() == told
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+@pytest.mark.parametrize("how", ["KILL", "STOP"])
+def test_a_container_that_is_gone_is_restarted_with_the_proxies_of_its_configuration(
+    tmp_path: Path, echo: Echo, how: str
+) -> None:
+    slow, clean = made(EDGE, echo), made(OTHER, echo)
+    config = tmp_path / "proxies.json"
+    config.write_text(
+        json.dumps([{"name": p.name, "listen": str(p.listen), "upstream": str(p.upstream)} for p in (slow, clean)])
+    )
+    control, recorded = free_address(), []
+    options = ("--network", "host", "-v", f"{config}:/proxies.json:ro")
+    command = ("-config", "/proxies.json", "-host", control.host, "-port", str(control.port))
+    with container(TOXIPROXY_IMAGE, *command, options=options) as name:
+        assert eventually(lambda: answers(ToxiproxyEngine(control)))
+
+        def restart() -> Address:
+            docker("restart", "-t", "0", name)
+            return control
+
+        engine = SupervisedEngine(control, engine_at=ToxiproxyEngine, restart=restart, record=recorded.append)
+        engine.begin([slow, clean])
+        engine.put(EDGE, SLOW)
+
+        docker("kill", "-s", how, name)
+
+        assert eventually(lambda: bool(recorded))
+        assert round_trip(slow.listen) >= 0.120
+        assert round_trip(clean.listen) < 0.120
+        engine.heal_all()
+        assert (engine.read(EDGE), engine.read(OTHER)) == (CLEAN, CLEAN)
+        engine.close()
