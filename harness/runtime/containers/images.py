@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal, assert_never
 
-from harness.plan.plan import Plan
-from harness.runtime.containers.rewrite import CONTROL_PORT, PROXIES_FILE, EngineContainer
+from harness.runtime.containers.rewrite import CONTROL_PORT, IGNORED_SOURCES, PROXIES_FILE, EngineContainer
+from harness.runtime.proxies.image import build_args, image_tag, write_build_context
 
 TOXIPROXY_VERSION = "2.12.0"
 TOXIPROXY = f"ghcr.io/shopify/toxiproxy:{TOXIPROXY_VERSION}"
 TOXIPROXY_IMAGE = "TOXIPROXY_IMAGE"
 """The variable that names another image of Toxiproxy."""
 
+PYTHON_IMAGE = "PYTHON_IMAGE"
+"""The variable that names another base image for the embedded engine."""
 
-def engine_container(engine: Literal["embedded", "toxiproxy"], plan: Plan) -> EngineContainer:
-    """How the engine is run as a container."""
+
+def engine_container(engine: Literal["embedded", "toxiproxy"], folder: Path) -> EngineContainer:
+    """How the engine is run as a container; what it is built from, where it is, is written into `folder`."""
     match engine:
         case "toxiproxy":
-            return _toxiproxy(plan.experiment.seed)
+            return _toxiproxy()
         case "embedded":
-            raise NotImplementedError
+            return _embedded(folder / "embedded")
         case _:
             assert_never(engine)
 
 
-def _toxiproxy(_seed: int) -> EngineContainer:
-    control = ["-host", "{host}", "-port", str(CONTROL_PORT)]
+def _toxiproxy() -> EngineContainer:
     return EngineContainer(
         image=os.environ.get(TOXIPROXY_IMAGE) or TOXIPROXY,
-        command=[*control, "-config", PROXIES_FILE],
+        command=["-host", "{host}", "-port", str(CONTROL_PORT), "-config", PROXIES_FILE],
         health=["/toxiproxy-cli", "--host", f"http://{{host}}:{CONTROL_PORT}", "list"],
         environment={"LOG_LEVEL": "info"},
+    )
+
+
+def _embedded(folder: Path) -> EngineContainer:
+    base = os.environ.get(PYTHON_IMAGE, "")
+    if not folder.exists():
+        write_build_context(folder)
+    control = ["--host", "{host}", "--port", str(CONTROL_PORT), "--allow-any-address"]
+    return EngineContainer(
+        image=image_tag(base),
+        command=[*control, "--any-interface", "--config", PROXIES_FILE, IGNORED_SOURCES],
+        health=["python", "-m", "harness.runtime.proxies.embedded.healthy", f"{{host}}:{CONTROL_PORT}"],
+        build={"context": str(folder), "args": build_args(base)},
     )

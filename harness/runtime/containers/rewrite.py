@@ -29,6 +29,7 @@ PROXIES = "chaos-proxies"
 CONTROL = "chaos-control"
 PROXIES_FILE = "/chaos-proxies.json"
 CONTROL_PORT = 8474
+IGNORED_SOURCES = "{ignored sources}"
 FIRST_ASKING_PORT = 20001
 """Where the proxies for the harness's own questions listen, on the control address."""
 
@@ -43,12 +44,17 @@ QUICK_FAILURE = ["timeout:1", "attempts:1"]
 
 @dataclass(frozen=True, slots=True)
 class EngineContainer:
-    """The proxy engine as a container. `command` and `health` follow the image's entrypoint, `{host}` is filled in."""
+    """The proxy engine as a container; `build` is how its image is made, empty where it is had from elsewhere.
+
+    In `command` and `health`, `{host}` is filled in; IGNORED_SOURCES stands for an option for each of the host's
+    addresses on the edges' networks, which is where the harness's own probes come from.
+    """
 
     image: str
     command: Sequence[str]
     health: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    build: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +314,9 @@ class _Rewriting:
         engine = self.wanted.engine
         host = self.proxy_joined[CONTROL]["ipv4_address"]
         return {
+            **({"build": dict(engine.build)} if engine.build else {}),
             "image": engine.image,
-            "command": [_escaped(word.replace("{host}", host)) for word in engine.command],
+            "command": [_escaped(word.replace("{host}", host)) for word in self._command()],
             "environment": dict(engine.environment),
             "healthcheck": {
                 "test": ["CMD", *(_escaped(word.replace("{host}", host)) for word in engine.health)],
@@ -322,6 +329,11 @@ class _Rewriting:
             "configs": [{"source": PROXIES, "target": PROXIES_FILE}],
             "logging": {"driver": "json-file"},
         }
+
+    def _command(self) -> list[str]:
+        sources = dict.fromkeys(str(first_host(network)) for network in self.of_edges.values())
+        ignored = [word for source in sources for word in ("--ignore-source", source)]
+        return [word for said in self.wanted.engine.command for word in (ignored if said == IGNORED_SOURCES else [said])]
 
     def _proxies_file(self) -> str:
         """The proxies as Toxiproxy reads them when it starts, before its API answers."""

@@ -61,12 +61,13 @@ class DockerRuntime:
         self._launch = JournaledLaunch(journal)
         self._project = f"{PREFIX}{setting.run}".lower()
         self._services: DockerServices | None = None
+        self._folder = Path()
         self._names: NameResponder | None = None
         self._engine: SupervisedEngine | None = None
 
     def bring_up(self) -> Standing:
         """Everything by one `docker compose up`: the proxies first, since all services wait for them."""
-        folder = make_run_folder(self._journal)
+        folder = self._folder = make_run_folder(self._journal)
         self._journal.before(RemoveProject(self._project, self._docker.host, self._docker.certificates))
         config = compose_config(self._setting.compose_files, os.environ, self._project)
         client = self._docker.client()
@@ -136,7 +137,7 @@ class DockerRuntime:
             project=self._project,
             compose=self._setting.compose,
             proxies=self._plan.proxies,
-            engine=engine_container(self._setting.engine, self._plan),
+            engine=engine_container(self._setting.engine, self._folder),
             subnets=Subnets(block),
             published_on=self._docker.published_on,
             host_ports=ports,
