@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.experiment import judge_folder
 from harness.history.events import EdgeSeen, EngineRestarted, NameUnknown, RunBegan
 from harness.history.history import History
 from harness.judge.judge import judge
@@ -25,6 +24,7 @@ from harness.report.markdown import markdown_summary
 from harness.report.summary import Summary, began_in_words
 from harness.report.text import text_report
 from harness.report.topology import ACROSS, draw_topology, felt_by
+from tests.end_to_end.chaos import chaos
 from tests.golden.made_up import made_up
 from tests.histories.building import BEGAN, Story, broken, expectation, fault, tell, write_run
 from tests.histories.shop import SYSTEM
@@ -291,8 +291,10 @@ def test_an_engine_that_was_restarted_stands_among_what_went_wrong_and_on_the_ti
 
 
 def test_a_stored_run_without_faults_is_judged_again_from_its_folder(tmp_path: Path) -> None:
-    run = judge_folder(write_run(NOTHING, tmp_path / "run"))
+    answer = chaos("judge", str(write_run(NOTHING, tmp_path / "run")))
 
-    assert (run.verdict.word, run.verdict.exit_code) == ("passed", 0)
+    assert answer.code == 0, answer.err
+    assert "Nothing was injected: 0.0 % of 1280 requests failed" in answer.out
+    assert "PASSED" in answer.out
     for name in ("verdict.json", "junit.xml", "summary.md", "report.html"):
         assert "othing was injected" in (tmp_path / "run" / name).read_text(encoding="utf-8")
