@@ -81,7 +81,7 @@ def _observation_lines(plan: Plan) -> list[str]:
 
 
 def _must_see(seen: WatchBite) -> str:
-    return f", then {' or '.join(seen.sees)}" if seen.sees else ""
+    return f", meanwhile {' or '.join(seen.sees)}" if seen.sees else ""
 
 
 def _expectation_lines(plan: Plan) -> list[str]:

@@ -301,6 +301,31 @@ def test_a_service_that_was_started_again_or_is_paused_is_taken_down_with_the_re
     assert not {*pids, *brought.pids()} & process_table().keys()
 
 
+def test_a_service_that_cannot_be_started_again_is_told_with_the_reason(run: LocalRun) -> None:
+    program = run.folder / "order"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {TINY} serves "$@"\n')
+    program.chmod(0o700)
+    brought = run.bring(ONE, {"order": LocalService(command=f"{program} {{host}} {{port}}", ready="/ready")})
+    brought.services.start()
+    brought.services.strike(change("kill"))
+    program.unlink()
+
+    with pytest.raises(ServiceFaultFailed, match=r"kill of order: order: expected a program .*/order, found none"):
+        brought.services.relieve(change("kill"))
+
+
+def test_processes_that_do_not_obey_in_time_are_told_by_their_numbers(run: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.services.deeds.DEED_SECONDS", 0.2)
+    monkeypatch.setattr("harness.runtime.services.deeds._stands_still", lambda process: False)
+    brought = run.bring(ONE, {"order": tiny("serves")})
+    brought.services.start()
+
+    with pytest.raises(
+        ServiceFaultFailed, match=rf"expected its processes to stand still within 0.2 s, found {brought.pids()[0]}"
+    ):
+        brought.services.strike(change("pause"))
+
+
 ONE = {"order": ComposeService("order", ports=(8000,))}
 
 

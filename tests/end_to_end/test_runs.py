@@ -72,6 +72,62 @@ def test_a_run_that_holds_is_passed_and_can_be_judged_again_to_the_same_byte(tmp
 
 
 @pytest.mark.slow
+def test_a_service_that_is_paused_is_shown_to_be_and_goes_on(tmp_path: Path) -> None:
+    expect = "[{error_rate: {journey: alone, during: pause-1, max: 40%}}, {error_rate: {during: recovery, max: 10%}}]"
+    path = scenario(tmp_path, "[pause: {service: back}]", expect, "phases: {warmup: 1s, baseline: 5s, fault: 5s, recovery: 6s}")
+
+    answer = run(tmp_path, path, "--runtime", "local")
+
+    folder = folder_of(tmp_path / "reports")
+    verdict = verdict_of(tmp_path / "reports")
+    assert answer.code == 0, answer.out + answer.err
+    assert set(evidence(verdict).values()) == {"passed"}
+    changes = [(event["service"], event["what"]) for event in events_of(folder) if event["event"] == "ServiceChanged"]
+    assert changes == [("back", "pause"), ("back", "unpause")]
+    assert nothing_is_left_of(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deed", ["kill", "restart"])
+def test_a_service_that_is_taken_down_is_shown_to_be_and_comes_back(tmp_path: Path, deed: str) -> None:
+    expect = "[{recovery: {within: 4s, hold: 3s}}, {error_rate: {journey: alone, max: 5%}}]"
+    path = scenario(tmp_path, f"[{deed}: {{service: back}}]", expect, SHORT)
+
+    answer = run(tmp_path, path, "--runtime", "local")
+
+    folder = folder_of(tmp_path / "reports")
+    assert answer.code == 0, answer.out + answer.err
+    assert set(evidence(verdict_of(tmp_path / "reports")).values()) == {"passed"}
+    assert not [event for event in events_of(folder) if event["event"] == "ServiceExited"]
+    assert nothing_is_left_of(folder)
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_a_service_is_paused_leaves_nothing(tmp_path: Path) -> None:
+    path = scenario(tmp_path, "[pause: {service: back}]", "[{error_rate: {max: 50%}}]", "phases: {fault: 60s}")
+    running = Running(["run", str(path), "--runtime", "local"], tmp_path / "reports")
+    running.wait_for("FaultBegan")
+
+    running.signal(signal.SIGINT)
+    code, out = running.end()
+
+    assert code == 130, out
+    assert [event["service"] for event in running.events() if event["event"] == "FaultEnded"] == ["back"]
+    assert nothing_is_left_of(folder_of(tmp_path / "reports"))
+
+
+@pytest.mark.slow
+def test_the_twin_of_a_fault_on_a_service_in_which_it_is_withheld_is_inconclusive(tmp_path: Path) -> None:
+    path = scenario(tmp_path, "[kill: {service: back}]", "[{id: alone, error_rate: {journey: alone, max: 5%}}]", SHORT)
+
+    answer = chaos("prove", str(path), "--runtime", "local", "--only", "no fault", "--report-dir", str(tmp_path), "--json")
+
+    (trial,) = json.loads(answer.out)["trials"]
+    assert (trial["trial"], trial["was"]) == ("no fault", "inconclusive")
+    assert answer.code == 0, answer.err
+
+
+@pytest.mark.slow
 def test_a_scenario_is_proven_clean_on_its_defect_and_on_its_twins(tmp_path: Path) -> None:
     answer = chaos("prove", str(TINY / "back_down.yaml"), "--report-dir", str(tmp_path), "--json")
 

@@ -308,7 +308,7 @@ def test_the_plan_tells_what_is_done_to_a_service_and_what_a_probe_must_see(tmp_
 
     assert "begin pause-1  postgres           pause: running true, paused true" in told
     assert "heal  pause-1  postgres           running true, paused false" in told
-    assert "probe     order -> postgres (postgresql): before, during and after pause-1, then silent" in told
+    assert "probe     order -> postgres (postgresql): before, during and after pause-1, meanwhile silent" in told
 
 
 def test_a_fault_on_a_service_and_one_on_an_edge_into_it_do_not_touch_each_other(tmp_path: Path) -> None:
