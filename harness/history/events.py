@@ -179,6 +179,10 @@ class FaultRefused:
     service: str = ""
 
 
+DETOUR = "by a detour"
+"""Said by a probe that reached a proxy through another one, at which a refusal shows as a close."""
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeProbed:
     """The harness looked through a proxy. `moment` is before, during or after the fault.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
-from harness.history.events import EdgeProbed
+from harness.history.events import DETOUR, EdgeProbed
 from harness.judge import words
 
 SURELY_LATER = 0.8
@@ -94,7 +94,8 @@ def was_seen(sight: Sight, before: EdgeProbed, during: EdgeProbed) -> bool:
         return False
     match sight:
         case Refused():
-            return during.outcome == "refused"
+            by_detour = during.detail == DETOUR and during.outcome in ("reset", "closed")
+            return during.outcome == "refused" or by_detour
         case Broken():
             return during.outcome in ("reset", "closed")
         case Silent():

@@ -389,7 +389,8 @@ def check_runs_in_containers(resolved: Resolved) -> Resolved:
         raise InvalidFile((*found.problems, *unknown))
     apart = {edge.name for edge in found.edges}
     if system.interpose == "faulted":
-        apart |= {edge.name for edge in system.edges if edge.name not in struck and edge.caller != CLIENT}
+        led = {(edge.caller, edge.callee) for edge in system.edges if edge.name in struck or edge.caller == CLIENT}
+        apart |= {edge.name for edge in system.edges if (edge.caller, edge.callee) not in led}
     carried = tuple(edge for edge in system.edges if edge.name not in apart)
     unproxied = tuple(edge for edge in system.edges if edge.name in apart)
     parted = system.model_copy(update={"edges": carried, "unproxied": unproxied})

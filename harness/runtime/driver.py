@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
 from harness.errors import LoadError, ProxyError, ServiceFaultFailed
 from harness.history.events import (
+    DETOUR,
     EdgeProbed,
     FaultBegan,
     FaultEnded,
@@ -70,13 +71,14 @@ class Halt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything a drive acts on. `listening` tells where each proxy listens, `probe_source` what probes bind to."""
+    """Everything a drive acts on. `listening`, `probe_source` and `detour` are as in `Standing`."""
 
     proxies: Proxies
     services: Services
     load: Load
     listening: Mapping[str, Address]
     probe_source: str | None
+    detour: bool = False
 
 
 class Driver:
@@ -296,7 +298,8 @@ class Driver:
 
     def _look_through(self, seen: WatchBite) -> Look:
         patience = PATIENCE + self._longest_delay
-        return look(self._world.listening[seen.proxy], seen.protocol, patience=patience, source=self._world.probe_source)
+        found = look(self._world.listening[seen.proxy], seen.protocol, patience=patience, source=self._world.probe_source)
+        return replace(found, detail=found.detail or DETOUR) if self._world.detour else found
 
     @property
     def _longest_delay(self) -> float:

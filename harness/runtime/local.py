@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from harness.model.edges import CLIENT
 from harness.plan.plan import Plan, PlannedProxy
+from harness.runtime.load.locust import LOAD
 from harness.runtime.ports import Address, Proxies, ProxyMade, Standing
 from harness.runtime.processes import JournaledLaunch
-from harness.runtime.proxies.starting import StartedEngine, start_embedded
+from harness.runtime.proxies.starting import PROXY_ENGINE, StartedEngine, start_embedded
 from harness.runtime.recorder import Recorder
 from harness.runtime.services.addresses import RunAddresses
 from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop
 from harness.runtime.undo import EndProcessGroup, RestoreProxies, UndoJournal, make_run_folder
-
-GROUPS = {"proxy engine": "proxies", "load": "load"}
-"""What the processes that are no services are called, and what they count as."""
 
 
 class LocalRuntime:
@@ -43,11 +41,11 @@ class LocalRuntime:
 
     def processes(self) -> Mapping[str, Sequence[int]]:
         """The processes of this run by what they are, for telling who uses the machine."""
-        groups: dict[str, list[int]] = {"proxies": [], "load": [], "system": []}
-        for undo in self._journal.left().values():
-            if isinstance(undo, EndProcessGroup):
-                groups[GROUPS.get(undo.name, "system")].append(undo.pid)
-        return groups
+        own = [undo for undo in self._journal.left().values() if isinstance(undo, EndProcessGroup) and undo.name != LOAD]
+        return {
+            "proxies": [undo.pid for undo in own if undo.name == PROXY_ENGINE],
+            "system": [undo.pid for undo in own if undo.name != PROXY_ENGINE],
+        }
 
     def let_go(self) -> None:
         """Nothing is told by itself here."""

@@ -114,7 +114,8 @@ class Services(Protocol):
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do to a service what a fault says, and return the state read back (see `harness.plan.services`).
 
-        Raises ServiceFaultFailed where it could not be done. Returns once it is done, within 10 s.
+        Raises ServiceFaultFailed where it could not be done. Returns once it is done; what is
+        asked to end and does not is killed, so that takes 15 s at most.
         """
         ...
 
@@ -132,7 +133,8 @@ class Standing:
     """A system that stands: what the driver acts on.
 
     `way_in` is the URL that the load enters by. `listening` tells where a probe reaches each proxy, by its name;
-    `probe_source` what probes bind to, so that they can be told from traffic.
+    `probe_source` what probes bind to, so that they can be told from traffic. `detour`: they are reached through
+    other proxies, at which a refusal shows as a close.
     """
 
     proxies: Proxies
@@ -140,6 +142,7 @@ class Standing:
     way_in: str
     listening: Mapping[str, Address]
     probe_source: str | None
+    detour: bool = False
 
 
 class Runtime(Protocol):
@@ -153,7 +156,7 @@ class Runtime(Protocol):
         ...
 
     def processes(self) -> Mapping[str, Sequence[int]]:
-        """The processes of this run on this machine, by what they count as: proxies, load, system."""
+        """The processes of this run on this machine, but for the load, by what they count as: proxies, system."""
         ...
 
     def let_go(self) -> None:

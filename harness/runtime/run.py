@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,7 +19,7 @@ from harness.runtime.containers.images import TOXIPROXY_VERSION
 from harness.runtime.containers.runtime import DockerRuntime
 from harness.runtime.driver import Driver, Halt, World
 from harness.runtime.guardian import start_guardian
-from harness.runtime.load.locust import LocustLoad
+from harness.runtime.load.locust import LOAD, LocustLoad
 from harness.runtime.local import LocalRuntime
 from harness.runtime.ports import Runtime
 from harness.runtime.processes import JournaledLaunch
@@ -27,7 +27,7 @@ from harness.runtime.recorder import Recorder, RequestTail, now
 from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop, Stopped
-from harness.runtime.undo import UndoJournal
+from harness.runtime.undo import EndProcessGroup, UndoJournal
 
 
 def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> None:
@@ -95,6 +95,7 @@ class _Run:
 
     def __init__(self, plan: Plan, setting: Setting, recorder: Recorder, stop: Stop, journal: UndoJournal) -> None:
         self._plan, self._setting, self._recorder, self._stop = plan, setting, recorder, stop
+        self._journal = journal
         self._launch = JournaledLaunch(journal)
         self._runtime = _runtime_for(plan, setting, recorder, stop, journal)
         self._driver: Driver | None = None
@@ -109,12 +110,17 @@ class _Run:
         arrivals = self._plan.load.model_copy(update={"locustfile": str(self._setting.locustfile)})
         self._stop.wait_for(lambda: load.start(arrivals, standing.way_in, _marks(self._plan), records), lambda: None)
         self._recorder.record(SystemReady(now(), time.monotonic() - began))
-        world = World(standing.proxies, standing.services, load, standing.listening, standing.probe_source)
+        world = World(standing.proxies, standing.services, load, standing.listening, standing.probe_source, standing.detour)
         counters = [seen for seen in self._plan.observations if isinstance(seen, WatchCounter)]
         self._sampler = Sampler(self._recorder, standing.proxies, standing.services, counters)
         self._driver = Driver(self._plan, world, self._recorder, self._stop, self._sampler)
-        self._sampler.begin(RequestTail(records), MachineWatch(self._runtime.processes))
+        self._sampler.begin(RequestTail(records), MachineWatch(self._processes))
         self._driver.drive()
+
+    def _processes(self) -> Mapping[str, Sequence[int]]:
+        left = self._journal.left().values()
+        load = [undo.pid for undo in left if isinstance(undo, EndProcessGroup) and undo.name == LOAD]
+        return {**self._runtime.processes(), "load": load}
 
     def let_go(self) -> None:
         """Heal what is on, first of all; then end the looking."""

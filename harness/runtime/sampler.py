@@ -34,12 +34,12 @@ class Sampler:
 
     def begin(self, tail: RequestTail, machine: MachineWatch) -> None:
         """Start sampling."""
-        tasks: list[tuple[float, Callable[[], None]]] = [
-            (EVERY, self.look_at_edges),
-            (EVERY, self.look_at_services),
-            (EVERY, self.read_counters),
-            (EVERY, lambda: self._recorder.record(machine.seen())),
-            (TAIL_EVERY, lambda: self._recorder.pass_on(tail.new_requests())),
+        tasks: list[tuple[float, float, Callable[[], None]]] = [
+            (0.0, EVERY, self.look_at_edges),
+            (0.0, EVERY, self.look_at_services),
+            (0.0, EVERY, self.read_counters),
+            (EVERY, EVERY, lambda: self._recorder.record(machine.seen())),  # what was spent in no time is no share
+            (0.0, TAIL_EVERY, lambda: self._recorder.pass_on(tail.new_requests())),
         ]
         self._threads = [threading.Thread(target=self._repeat, args=task, daemon=True) for task in tasks]
         for thread in self._threads:
@@ -56,8 +56,9 @@ class Sampler:
         if self._failure is not None:
             raise self._failure
 
-    def _repeat(self, every: float, task: Callable[[], None]) -> None:
-        due = time.monotonic()
+    def _repeat(self, first: float, every: float, task: Callable[[], None]) -> None:
+        due = time.monotonic() + first
+        self._ended.wait(first)
         while not self._ended.is_set():
             try:
                 task()

@@ -16,11 +16,13 @@ from harness.model.edges import Edge
 from harness.plan.plan import PlannedProxy
 from harness.runtime.containers.rewrite import (
     CONTROL,
+    IGNORED_SOURCES,
     PROXIES,
     Asked,
     EngineContainer,
     Rewritten,
     Wanted,
+    detour_to,
     rewrite,
 )
 from harness.runtime.containers.subnets import Subnets, free_blocks, last_host
@@ -55,7 +57,7 @@ def rewritten(model: dict[str, Any], *proxies: PlannedProxy, **more: Any) -> Rew
             project="chaos-1",
             compose=compose_from_config(model),
             proxies=(WAY_IN, *proxies),
-            engine=ENGINE,
+            engine=more.pop("engine", ENGINE),
             subnets=Subnets(more.pop("block", BLOCK)),
             published_on="127.0.0.1",
             host_ports=range(40_000, 40_100),
@@ -277,6 +279,34 @@ def test_names_that_run_together_are_kept_apart() -> None:
 
     assert not networks_of(result, "a") & networks_of(result, "a-b")
     assert result.networks["a -> b-c"] != result.networks["a-b -> c"]
+
+
+def test_what_is_probed_from_another_machine_has_a_published_proxy_before_it() -> None:
+    result = rewritten(SHOP, proxy("front -> back"), probed=["front -> back", "client -> front"])
+    detour = made(result, detour_to("front -> back"))
+
+    assert detour.upstream == made(result, "front -> back").listen
+    assert detour.name in result.published
+    assert detour_to("client -> front") not in result.published
+
+
+def test_unknown_names_are_asked_for_at_the_hosts_address_on_a_network_of_the_service() -> None:
+    result = rewritten(
+        config(front={}, back={"dns": ["10.1.1.1"]}, out={}), proxy("front -> back"), answers_names=True, egress=["out"]
+    )
+
+    assert result.model["services"]["front"]["dns"] == [result.name_servers["front"]]
+    assert any(IPv4Address(result.name_servers["front"]) in subnet for subnet in _subnets(result).values())
+    assert result.model["services"]["back"]["dns"] == ["10.1.1.1"]
+    assert "dns" not in result.model["services"]["out"]
+
+
+def test_the_engine_is_told_not_to_count_the_harnesss_own_probes() -> None:
+    counting = EngineContainer(image="proxies", command=["serve", IGNORED_SOURCES], health=["look"])
+    command = rewritten(SHOP, proxy("front -> back"), engine=counting).model["services"][PROXIES]["command"]
+    network = rewritten(SHOP, proxy("front -> back")).networks["front -> back"]
+
+    assert command == ["serve", "--ignore-source", str(network[1]), "--ignore-source", str(network[-2])]
 
 
 def test_replicas_have_room() -> None:

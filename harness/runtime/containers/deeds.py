@@ -34,6 +34,8 @@ class Deeds:
         """Do it to every container of the service; the state read back, as `harness.plan.services.struck` words it."""
         containers = self._containers(change)
         for container in containers:
+            if container.status != "running":
+                raise ServiceFaultFailed(f"{change.deed} of {change.service}: expected it to run, found it {container.status}")
             self._before.setdefault((change.deed, container.id), container.attrs)
         self._each(change, containers, self._strike)
         return self._read_back(change, containers, struck=True)

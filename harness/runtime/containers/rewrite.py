@@ -20,7 +20,7 @@ from harness.model.compose import Compose
 from harness.model.edges import CLIENT, Edge
 from harness.model.system import Interpose
 from harness.plan.plan import PlannedProxy
-from harness.runtime.containers.subnets import Subnets, first_host, last_host
+from harness.runtime.containers.subnets import Subnets, first_host, last_host, own_addresses
 from harness.runtime.ports import Address, ProxyMade
 
 PROXIES = "chaos-proxies"
@@ -77,6 +77,7 @@ class Wanted:
     `published_on` is the address of the engine's host where ports are published, `host_ports` those that are free
     there; as many are needed as there is a control API, a way in, and things asked. `limited` are services whose
     limits will be changed and have to be restorable. `answers_names`: somebody will answer for names that nobody has.
+    `probed` are edges whose proxies cannot be reached from where the harness is, and are to be.
     """
 
     project: str
@@ -93,6 +94,7 @@ class Wanted:
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limited: Collection[str] = ()
     answers_names: bool = False
+    probed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,11 @@ class Rewritten:
     published: dict[str, int]
     networks: dict[str, IPv4Network]
     name_servers: dict[str, str]
+
+
+def detour_to(edge: str) -> str:
+    """What the proxy is called through which an edge's own is reached from another machine."""
+    return f"chaos -> ({edge})"
 
 
 def rewrite(config: Mapping[str, Any], wanted: Wanted) -> Rewritten:
@@ -139,6 +146,8 @@ class _Rewriting:
         for proxy in self.wanted.proxies:
             if proxy.caller != CLIENT or proxy.spare:
                 self._edge(proxy)
+        for name in self.wanted.probed:
+            self._detour(name)
         for edge in self.wanted.unproxied:
             self._direct(edge)
         for name, service in self.services.items():
@@ -242,10 +251,19 @@ class _Rewriting:
         port = entry.port if entry.port != CONTROL_PORT else CONTROL_PORT + 1
         self._make(entry.name, Address(host, port), Address(self._door(entry.callee), entry.port))
         self._publish(entry.name, port)
-        for number, asked in enumerate(self.wanted.asked):
-            listen = Address(host, FIRST_ASKING_PORT + number)
-            self._make(asked.proxy, listen, Address(self._door(asked.service), asked.port))
-            self._publish(asked.proxy, listen.port)
+        for asked in self.wanted.asked:
+            self._for_the_harness(asked.proxy, Address(self._door(asked.service), asked.port))
+
+    def _for_the_harness(self, name: str, upstream: Address) -> None:
+        """A proxy at the control address, published, through which the harness itself reaches something."""
+        listen = Address(self.proxy_joined[CONTROL]["ipv4_address"], FIRST_ASKING_PORT + len(self.published))
+        self._make(name, listen, upstream)
+        self._publish(name, listen.port)
+
+    def _detour(self, edge: str) -> None:
+        made = next((made for made in self.made if made.name == edge), None)
+        if made is not None and edge not in self.published:
+            self._for_the_harness(detour_to(edge), made.listen)
 
     def _publish(self, name: str, port: int) -> None:
         self.published[name] = self.wanted.host_ports[len(self.published)]
@@ -331,8 +349,7 @@ class _Rewriting:
         }
 
     def _command(self) -> list[str]:
-        sources = dict.fromkeys(str(first_host(network)) for network in self.of_edges.values())
-        ignored = [word for source in sources for word in ("--ignore-source", source)]
+        ignored = [word for source in own_addresses(self.of_edges.values()) for word in ("--ignore-source", source)]
         return [word for said in self.wanted.engine.command for word in (ignored if said == IGNORED_SOURCES else [said])]
 
     def _proxies_file(self) -> str:

@@ -13,16 +13,16 @@ from typing import Any
 from harness.errors import CouldNotRun
 from harness.history.events import NameUnknown
 from harness.model.edges import CLIENT
-from harness.plan.plan import Begin, Plan, WatchCounter, WatchInvariant
+from harness.plan.plan import Begin, Plan, WatchBite, WatchCounter, WatchInvariant
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.images import engine_container
 from harness.runtime.containers.names import NameResponder
 from harness.runtime.containers.removal import PREFIX, remove_project
-from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, rewrite
+from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, detour_to, rewrite
 from harness.runtime.containers.seen_edges import SeenEdges
 from harness.runtime.containers.services import ContainerSystem, DockerServices, Taken
 from harness.runtime.containers.subnets import Subnets, free_blocks
-from harness.runtime.containers.surroundings import free_ports, taken_networks
+from harness.runtime.containers.surroundings import check_reached, free_ports, taken_networks
 from harness.runtime.ports import Address, Standing
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.supervised import SupervisedEngine
@@ -131,7 +131,8 @@ class DockerRuntime:
 
     def _way(self, config: Mapping[str, Any], block: IPv4Network, *, answers_names: bool) -> _Way:
         asked = asked_of(self._plan, self._setting)
-        ports = free_ports(self._docker, len(asked) + 2)
+        probed = self._probed_from_elsewhere()
+        ports = free_ports(self._docker, 2 + len(asked) + len(probed))
         system = self._plan.experiment.system
         wanted = Wanted(
             project=self._project,
@@ -148,6 +149,7 @@ class DockerRuntime:
             overrides=self._setting.overrides,
             limited=_limited(self._plan),
             answers_names=answers_names,
+            probed=probed,
         )
         rewritten = rewrite(config, wanted)
         return _Way(rewritten, Address(self._docker.published_on, rewritten.published[CONTROL]))
@@ -166,11 +168,21 @@ class DockerRuntime:
         log_file = self._recorder.folder.log_file
         services = self._services = DockerServices(system, self._launch, self._recorder.record, log_file, edges.read_log)
         self._stop.wait_for(services.start, services.give_up)
+        check_reached(self._docker, way.control)
         engine = self._engine = self._supervised(way.control, services, edges)
         engine.begin(way.rewritten.proxies)
         entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT and not proxy.spare)
-        listening = {made.name: made.listen for made in way.rewritten.proxies}
-        return Standing(engine, services, f"http://{way.at(entry)}", listening, None)
+        listening = {made.name: made.listen for made in way.rewritten.proxies} | {
+            name: way.at(detour_to(name) if detour_to(name) in way.rewritten.published else name)
+            for name in self._probed_from_elsewhere()
+        }
+        return Standing(engine, services, f"http://{way.at(entry)}", listening, None, detour=not self._docker.is_here)
+
+    def _probed_from_elsewhere(self) -> tuple[str, ...]:
+        """The edges that are probed and whose networks are those of another machine."""
+        if self._docker.is_here:
+            return ()
+        return tuple(dict.fromkeys(seen.proxy for seen in self._plan.observations if isinstance(seen, WatchBite)))
 
     def _supervised(self, control: Address, services: DockerServices, edges: SeenEdges) -> SupervisedEngine:
         log = self._recorder.folder.log_file("proxies")

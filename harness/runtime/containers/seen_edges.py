@@ -7,16 +7,16 @@ from ipaddress import IPv4Network
 from threading import Lock
 
 from harness.history.events import EdgeSeen
-from harness.runtime.containers.subnets import first_host
+from harness.runtime.containers.subnets import own_addresses
 from harness.runtime.proxies.interfaces import EdgePackets
 from harness.runtime.proxies.toxiproxy_log import AcceptedCounts
 
 
 class SeenEdges:
-    """Counts for every edge of one run. The host's own address on an edge's network is where the harness's probes come from."""
+    """Counts for every edge of one run, without the harness's own probes."""
 
     def __init__(self, networks: Mapping[str, IPv4Network], proxies: Collection[str]) -> None:
-        self._accepted = AcceptedCounts(proxies, ignored=[str(first_host(network)) for network in networks.values()])
+        self._accepted = AcceptedCounts(proxies, ignored=own_addresses(networks.values()))
         self._packets = EdgePackets(networks, lambda: self._pid)
         self._pid: int | None = None
         self._lock = Lock()

@@ -40,6 +40,7 @@ NO_IMAGE = re.compile(
     r"Client\.Timeout|failed to authorize|unauthorized",
     re.IGNORECASE,
 )
+NOT_ITS_ADDRESS = re.compile(r"cannot assign requested address", re.IGNORECASE)
 BUILD_FAILED = re.compile(r"failed to solve|failed to build|returned a non-zero code|failed to read dockerfile", re.IGNORECASE)
 
 
@@ -256,6 +257,12 @@ class DockerServices:
         tail = "".join(f"\n    {line}" for line in said.splitlines()[-12:] if line.strip())
         if TAKEN.search(said):
             raise Taken(f"an address or a port was taken while the system came up:{tail}")
+        if NOT_ITS_ADDRESS.search(said):
+            engine = self._system.engine
+            raise CouldNotRun(
+                f"the engine at {engine.host} has no address {engine.published_on} to publish the way in on: its host is "
+                f"reached by an address that is not its own; let DOCKER_HOST name one that is:{tail}"
+            )
         if EXHAUSTED.search(said):
             raise CouldNotRun(
                 f"the Docker engine has no addresses left for another network; remove networks that are not in use "

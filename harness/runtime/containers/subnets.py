@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from harness.errors import CouldNotRun
@@ -44,6 +44,11 @@ def first_host(network: IPv4Network) -> IPv4Address:
 def last_host(network: IPv4Network) -> IPv4Address:
     """The highest usable address: engines hand out the lowest first."""
     return network.broadcast_address - 1
+
+
+def own_addresses(networks: Iterable[IPv4Network]) -> list[str]:
+    """Where the harness's own probes come from on edges' networks: the engine's host, and by a detour the proxies."""
+    return list(dict.fromkeys(str(host) for network in networks for host in (first_host(network), last_host(network))))
 
 
 def free_blocks(taken: Collection[IPv4Network], seed: str) -> Iterator[IPv4Network]:

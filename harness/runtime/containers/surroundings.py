@@ -12,7 +12,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from harness.errors import CouldNotRun
 from harness.runtime.containers.engine import DockerEngine
+from harness.runtime.ports import Address
 
 ELSEWHERE = (20_000, 29_999)
 """Ports of another host cannot be tried from here; these are seldom used, and below those a kernel hands out."""
@@ -54,3 +56,18 @@ def free_ports(engine: DockerEngine, number: int) -> Sequence[int]:
         for one in sockets:
             one.bind((engine.published_on, 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+REACHED_WITHIN = 5.0
+
+
+def check_reached(engine: DockerEngine, published: Address) -> None:
+    """Raise CouldNotRun where a port that the engine published cannot be reached from here."""
+    try:
+        socket.create_connection((published.host, published.port), REACHED_WITHIN).close()
+    except OSError as error:
+        raise CouldNotRun(
+            f"the engine at {engine.host} published the proxies' control API at {published}, which cannot be reached from "
+            f"here ({error}); let DOCKER_HOST name an address of the engine's host that this machine reaches, or run the "
+            f"harness where the engine is"
+        ) from error

@@ -21,6 +21,9 @@ from harness.errors import InvalidLocustfile, LoadError
 from harness.plan.plan import Arrivals
 from harness.runtime.ports import Launch
 
+LOAD = "load"
+"""What its process is called."""
+
 START_SECONDS = 60.0
 """How long users may take to get ready, beyond two client timeouts."""
 
@@ -89,7 +92,7 @@ class LocustLoad:
         with theirs:
             argv = [sys.executable, "-P", str(Path(__file__).with_name("agent.py")), str(theirs.fileno())]
             self._process = self._launch(
-                "load", argv, environment=_environment(), log=self._log, folder=self._folder, pass_fds=(theirs.fileno(),)
+                LOAD, argv, environment=_environment(), log=self._log, folder=self._folder, pass_fds=(theirs.fileno(),)
             )
 
     def _wait_until_ready(self, deadline: float) -> None:

@@ -14,6 +14,9 @@ from harness.errors import CouldNotRun, ProxyError
 from harness.runtime.ports import Address, Launch
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 
+PROXY_ENGINE = "proxy engine"
+"""What its process is called."""
+
 READY_WITHIN = 15.0
 END_WITHIN = 3.0
 
@@ -53,7 +56,7 @@ def start_embedded(launch: Launch, listen: socket.socket, log: Path, ignore_sour
     watched, lifeline = os.pipe()
     try:
         process = launch(
-            "proxy engine",
+            PROXY_ENGINE,
             _command(listen.fileno(), watched, ignore_source),
             environment=_environment(),
             log=log,
