@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ class DockerRun(Running):
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder, under its own name, once it is there."""
+        return next((path.parent for path in self.reports.glob("*/2*/plan.json")), None)
 
     @property
     def project(self) -> str:
@@ -215,7 +220,6 @@ def programs_before(folder: Path, scripts: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def names_in(lines: Iterable[str], words: Sequence[str]) -> list[str]:
-    """The words that stand in none of the lines."""
-    text = "\n".join(lines)
-    return [word for word in words if word not in text]
+def measured(what: str, seconds: float) -> None:
+    """Tell a figure to whoever runs the suite with `-s`."""
+    sys.stdout.write(f"\nmeasured: {what}: {seconds:.1f} s\n")
