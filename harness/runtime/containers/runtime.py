@@ -12,7 +12,9 @@ from typing import Any
 
 from harness.errors import CouldNotRun
 from harness.history.events import NameUnknown
+from harness.model.compose import Compose
 from harness.model.edges import CLIENT
+from harness.model.experiment import System
 from harness.plan.plan import Begin, Plan, WatchBite, WatchCounter, WatchInvariant
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.images import engine_container
@@ -62,6 +64,7 @@ class DockerRuntime:
         self._project = f"{PREFIX}{setting.run}".lower()
         self._services: DockerServices | None = None
         self._folder = Path()
+        self._unknown: dict[str, list[str]] = {}
         self._names: NameResponder | None = None
         self._engine: SupervisedEngine | None = None
 
@@ -127,7 +130,12 @@ class DockerRuntime:
         return self._way(config, block, answers_names=False)
 
     def _name_asked(self, service: str, name: str) -> None:
+        self._unknown.setdefault(service, []).append(name)
         self._recorder.record(NameUnknown(now(), service, name))
+
+    def _hint(self, service: str) -> str:
+        """What a service may miss here that it has elsewhere: a dependency that nobody declared, or the outside."""
+        return undeclared(service, self._unknown.get(service, ()), self._setting.compose, self._plan.experiment.system)
 
     def _way(self, config: Mapping[str, Any], block: IPv4Network, *, answers_names: bool) -> _Way:
         asked = asked_of(self._plan, self._setting)
@@ -166,7 +174,9 @@ class DockerRuntime:
             environments=self._environments(),
         )
         log_file = self._recorder.folder.log_file
-        services = self._services = DockerServices(system, self._launch, self._recorder.record, log_file, edges.read_log)
+        services = self._services = DockerServices(
+            system, self._launch, self._recorder.record, log_file, listen=edges.read_log, hint=self._hint
+        )
         self._stop.wait_for(services.start, services.give_up)
         check_reached(self._docker, way.control)
         engine = self._engine = self._supervised(way.control, services, edges)
@@ -228,6 +238,25 @@ def _port_of(service: str, plan: Plan, setting: Setting, otherwise: int) -> int:
             f"show it in the Compose file (expose:)"
         )
     return ports[0]
+
+
+def undeclared(service: str, unknown: Sequence[str], compose: Compose, system: System) -> str:
+    """Why a service that does not come up may not find another: names that it asked for, or else what it depends on."""
+    if service not in compose.services or system.interpose == "faulted":
+        return ""
+    known = {edge.callee for edge in (*system.edges, *system.unproxied) if edge.caller == service}
+    missing = [name for name in unknown if name in compose.services] or [
+        name for name in compose.services[service].depends_on if name not in known and name not in unknown
+    ]
+    outside = [name for name in unknown if name not in compose.services]
+    hints = []
+    if missing:
+        edges = ", ".join(f"{service} -> {name}:PORT" for name in missing)
+        asked = "it asked for" if missing[0] in unknown else "it depends on"
+        hints.append(f"{asked} {', '.join(missing)}, to which no edge is known; where it calls there, write edges: [{edges}]")
+    if outside:
+        hints.append(f"it asked for {', '.join(outside)}, and has no way out; where it needs one, write egress: [{service}]")
+    return "; ".join(hints) + (" in system.yaml" if hints else "")
 
 
 def _limited(plan: Plan) -> set[str]:

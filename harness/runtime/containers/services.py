@@ -64,7 +64,9 @@ class ContainerSystem:
 
 
 class DockerServices:
-    """The port `Services`, by containers. `listen` is given each line that the container of the proxies writes."""
+    """The port `Services`, by containers. `listen` is given each line that the container of the proxies writes, `hint`
+    says what else may keep a service from coming up.
+    """
 
     def __init__(
         self,
@@ -72,9 +74,12 @@ class DockerServices:
         launch: Launch,
         record: Callable[[Event], None],
         log_file: Callable[[str], Path],
+        *,
         listen: Callable[[bytes], None] = lambda _line: None,
+        hint: Callable[[str], str] = lambda _service: "",
     ) -> None:
         self._system, self._launch, self._record, self._log_file = system, launch, record, log_file
+        self._hint = hint
         self._client = system.engine.client()
         self.project = Project(self._client, system.project)
         self._deeds = Deeds(self.project, is_here=system.engine.is_here)
@@ -244,6 +249,8 @@ class DockerServices:
     def _not_ready(self, seen: Seen, after: str = "") -> ServiceNotReady:
         log = self.project.log_tail(seen.id)
         reason = f"{after}{seen.why_not_ready or 'something that it waits for is not ready'}"
+        hint = self._hint(seen.service)
+        reason += f"; {hint}" if hint else ""
         return ServiceNotReady(seen.service, reason, (*log, *self._health_tail(seen)))
 
     def _health_tail(self, seen: Seen) -> tuple[str, ...]:
