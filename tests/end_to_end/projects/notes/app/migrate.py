@@ -1,0 +1,5 @@
+from database import connect
+
+with connect() as connection:
+    connection.execute("ALTER TABLE notes ADD COLUMN IF NOT EXISTS tag text NOT NULL DEFAULT 'untagged'")
+print("migrated")

@@ -1,0 +1,2 @@
+CREATE TABLE notes (id serial PRIMARY KEY, text text NOT NULL, created timestamptz NOT NULL DEFAULT now());
+INSERT INTO notes (text) VALUES ('the first note');
