@@ -53,6 +53,12 @@ def answer(reply: bytes) -> Behaviour:
     return behave
 
 
+def lose_the_answer(connection: socket.socket) -> None:
+    """As a server whose answers are lost: its closing, which a question may ask for, comes through."""
+    if b"connection: close" not in connection.recv(4096).lower():
+        say_nothing(connection)
+
+
 def say_nothing(connection: socket.socket) -> None:
     connection.settimeout(3)
     while connection.recv(4096):
@@ -165,3 +171,9 @@ def test_a_database_that_is_not_there_gives_no_answer_and_says_why() -> None:
 
     assert answered.value is None
     assert "refused" in answered.detail.lower() or "Connect" in answered.detail
+
+
+@pytest.mark.parametrize("protocol", sorted(QUESTIONS))
+def test_lost_answers_are_silence_whatever_is_spoken(protocol: str) -> None:
+    with server(lose_the_answer) as address:
+        assert look(address, protocol, patience=0.3).outcome == "silent"

@@ -1,7 +1,9 @@
 """Looks through a proxy as a caller would, to see whether a fault bites, and whether it is gone.
 
 Each protocol has a question that every server of its kind answers at once and that changes nothing:
-HTTP a GET of a path that need not exist, PostgreSQL an SSLRequest, Redis a PING. Of a connection whose
+HTTP a GET of a path that need not exist, PostgreSQL an SSLRequest, Redis a PING. None asks for the
+connection to be closed: where answers are lost on their way, the close would come through, and silence is what is
+to be seen. Of a connection whose
 protocol is not known only its opening and closing can be seen.
 """
 
@@ -18,7 +20,7 @@ from harness.runtime.ports import Address
 Outcome = Literal["answered", "refused", "reset", "closed", "silent", "failed"]
 
 QUESTIONS: dict[str, bytes] = {
-    "http": b"GET /health/live HTTP/1.1\r\nHost: probe\r\nUser-Agent: chaos-harness-probe\r\nConnection: close\r\n\r\n",
+    "http": b"GET /health/live HTTP/1.1\r\nHost: probe\r\nUser-Agent: chaos-harness-probe\r\n\r\n",
     "postgresql": b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
     "redis": b"PING\r\n",
 }
