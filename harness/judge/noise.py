@@ -20,6 +20,9 @@ from harness.model.load import PHASES
 MOST_SHIFT = 0.3
 """By how much of the whole machine the share of other programs may differ between the windows compared."""
 
+CROWDED = 0.6
+"""The share of the machine from which on others leave too little for a system to be quick, busy as they may have been before."""
+
 LATENCIES = ("ratio", "seconds")
 """The units of what a busy machine changes; it makes requests late, and seldom makes them fail."""
 
@@ -37,7 +40,8 @@ def doubted(found: Finding, item: ExpectationItem, case: Case) -> Finding:
     if phase is None or before is None or during is None:
         return found
     late = found.measure is None or found.measure.unit in LATENCIES
-    blamed = found.outcome is Outcome.FAILED and during - before > MOST_SHIFT and late
+    busier = during - before > MOST_SHIFT or during > CROWDED
+    blamed = found.outcome is Outcome.FAILED and busier and late
     hidden = found.outcome is Outcome.PASSED and before - during > MOST_SHIFT and item.response_time is None
     if not blamed and not hidden:
         return found
@@ -46,7 +50,7 @@ def doubted(found: Finding, item: ExpectationItem, case: Case) -> Finding:
     return replace(
         found,
         outcome=Outcome.INCONCLUSIVE,
-        why=f"{why}: too different to compare",
+        why=f"{why}: {'too much to be quick' if blamed and during > CROWDED else 'too different to compare'}",
         advice="run it again when nothing else is going on",
         details=(measured, *found.details),
     )
