@@ -21,7 +21,7 @@ MOST_SHIFT = 0.3
 """By how much of the whole machine the share of other programs may differ between the windows compared."""
 
 CROWDED = 0.6
-"""The share of the machine from which on others leave too little for a system to be quick, busy as they may have been before."""
+"""The share of the machine from which on others leave too little for a system to be quick, however busy they were before."""
 
 LATENCIES = ("ratio", "seconds")
 """The units of what a busy machine changes; it makes requests late, and seldom makes them fail."""
