@@ -190,12 +190,16 @@ class Looking:
     def own_packets(self) -> int:
         """How many packets may be none of the caller's: those of probes, and of neighbours asking for addresses."""
         probes = [seen for seen in self.case.history.of(EdgeProbed) if seen.proxy == self.strike.proxy]
-        made = sum(self.window.begin <= probe.at < self.window.end for probe in probes)
-        return PROBE_PACKETS * max(1, made) + ceil(NEIGHBOUR_PACKETS * self.window.seconds)
+        made = [probe for probe in probes if self.window.begin <= probe.at < self.window.end]
+        sent = sum(REFUSED_PACKETS if probe.outcome == "refused" else PROBE_PACKETS for probe in made)
+        return max(REFUSED_PACKETS, sent) + ceil(NEIGHBOUR_PACKETS * self.window.seconds)
 
 
 PROBE_PACKETS = 10
 """What one probe puts on an edge's network towards the proxy, at most: handshake, question, acknowledgements, end."""
+
+REFUSED_PACKETS = 2
+"""What a probe that was refused puts there: its one attempt, and an answer to whoever asked for its address."""
 
 NEIGHBOUR_PACKETS = 0.2
 """A second: caller, host and proxy each ask for an address (ARP) at most every half minute, and are asked as often."""
