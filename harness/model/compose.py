@@ -66,10 +66,11 @@ class ComposeService:
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """All services by name, in the order of the file."""
+    """All services by name, in the order of the file. `external_volumes` are not the run's own, and outlive it."""
 
     services: dict[str, ComposeService]
     not_honoured: tuple[Problem, ...] = ()
+    external_volumes: tuple[str, ...] = ()
 
     def at_home(self, service: str) -> str:
         """The service in whose network this one lives: itself, unless it shares another's."""

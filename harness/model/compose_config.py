@@ -41,7 +41,11 @@ def compose_from_config(config: Mapping[str, Any], places: Places | None = None)
     reader = _Reader(places or {})
     names = reader.in_order(("services",), map(str, services))
     read = {name: reader.service(name, _mapping(services[name])) for name in names}
-    return Compose({name: replace(service, shares_network_with=_home(name, read)) for name, service in read.items()})
+    volumes = _mapping(config.get("volumes"))
+    return Compose(
+        {name: replace(service, shares_network_with=_home(name, read)) for name, service in read.items()},
+        external_volumes=tuple(str(name) for name, written in volumes.items() if _mapping(written).get("external")),
+    )
 
 
 def _home(name: str, services: Mapping[str, ComposeService]) -> str:
