@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,19 @@ def test_everything_of_the_run_is_labelled_with_it(run: DockerRun) -> None:
     assert named == labelled
     assert len(labelled["containers"]) == 4
     assert labelled["volumes"] == {f"{run.project}_named"}
+
+
+def test_a_callee_that_is_down_is_told_at_once_however_often_it_is_asked(run: DockerRun) -> None:
+    docker("kill", run.container("unused"))
+    began = time.monotonic()
+
+    answers = ask(run, "front", *[("unused", 8000, "/")] * 100)
+
+    assert time.monotonic() - began < 5  # nobody outside is asked for its name, which would take as long each time
+    assert {answer for answer in answers if "timed out" in answer or is_answer(answer)} == set()
+    assert run.folder is not None
+    assert PROXIES not in {event["service"] for event in kinds_of(run.folder, "NameUnknown")}
+    assert [event["service"] for event in kinds_of(run.folder, "ServiceExited")] == ["unused"]
 
 
 def test_a_run_that_is_terminated_in_mid_fault_heals_and_leaves_nothing(run: DockerRun) -> None:

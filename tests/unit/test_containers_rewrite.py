@@ -25,7 +25,7 @@ from harness.runtime.containers.rewrite import (
     detour_to,
     rewrite,
 )
-from harness.runtime.containers.subnets import Subnets, free_blocks, last_host
+from harness.runtime.containers.subnets import Subnets, first_host, free_blocks, last_host
 from harness.runtime.ports import ProxyMade
 
 ENGINE = EngineContainer(image="proxies", command=["-host", "{host}"], health=["look", "{host}"])
@@ -214,6 +214,17 @@ def test_what_would_let_two_runs_meet_is_dropped() -> None:
     assert {network["name"] for network in result.model["networks"].values()} == {
         f"chaos-1_{key}" for key in result.model["networks"]
     }
+
+
+@pytest.mark.parametrize("interpose", ["all", "faulted"])
+def test_the_proxies_ask_nobody_outside_for_a_service_that_is_down(interpose: str) -> None:
+    answered = rewritten(SHOP, proxy("front -> back"), answers_names=True, interpose=interpose)
+    unanswered = rewritten(SHOP, proxy("front -> back"), interpose=interpose)
+
+    control = IPv4Network(answered.model["networks"][CONTROL]["ipam"]["config"][0]["subnet"])
+    assert answered.model["services"][PROXIES]["dns"] == [answered.name_servers[PROXIES]] == [str(first_host(control))]
+    assert "timeout:1" in unanswered.model["services"][PROXIES]["dns_opt"]
+    assert unanswered.name_servers == {}
 
 
 def test_a_link_and_an_alias_lead_to_the_proxy_under_their_names() -> None:

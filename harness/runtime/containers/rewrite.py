@@ -103,7 +103,7 @@ class Rewritten:
 
     `proxies` are as the engine has them; `published` tells the port on the engine's host for the control API (under
     the name CONTROL), the way in and everything asked, by their proxies' names; `networks` the subnet of each edge's
-    own network; `name_servers` the host's address that each service's unknown names are asked for at.
+    own network; `name_servers` the host's address that unknown names are asked for at, for each service and the proxies.
     """
 
     model: dict[str, Any]
@@ -346,7 +346,17 @@ class _Rewriting:
             "ports": self.ports,
             "configs": [{"source": PROXIES, "target": PROXIES_FILE}],
             "logging": {"driver": "json-file"},
+            **self._no_names_from_outside(),
         }
+
+    def _no_names_from_outside(self) -> dict[str, Any]:
+        """The proxies call every service by a name. That of one which is down must fail at once, and be asked of nobody
+        outside: while a proxy waits for an answer, it neither forwards nor takes a change.
+        """
+        if not self.wanted.answers_names:
+            return {"dns_opt": QUICK_FAILURE}
+        self.name_servers[PROXIES] = str(first_host(self._subnet(CONTROL)))
+        return {"dns_opt": QUICK_FAILURE, "dns": [self.name_servers[PROXIES]]}
 
     def _command(self) -> list[str]:
         ignored = [word for source in own_addresses(self.of_edges.values()) for word in ("--ignore-source", source)]

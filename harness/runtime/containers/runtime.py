@@ -16,13 +16,14 @@ from harness.model.compose import Compose
 from harness.model.edges import CLIENT
 from harness.model.experiment import System
 from harness.plan.plan import Begin, Plan, WatchBite, WatchCounter, WatchInvariant
+from harness.runtime.containers.complaints import Taken
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.images import engine_container
 from harness.runtime.containers.names import NameResponder
 from harness.runtime.containers.removal import PREFIX, remove_project
 from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, detour_to, rewrite
 from harness.runtime.containers.seen_edges import SeenEdges
-from harness.runtime.containers.services import ContainerSystem, DockerServices, Taken
+from harness.runtime.containers.services import ContainerSystem, DockerServices
 from harness.runtime.containers.subnets import Subnets, free_blocks
 from harness.runtime.containers.surroundings import check_reached, free_ports, taken_networks
 from harness.runtime.ports import Address, Standing
@@ -130,6 +131,8 @@ class DockerRuntime:
         return self._way(config, block, answers_names=False)
 
     def _name_asked(self, service: str, name: str) -> None:
+        if service == PROXIES:  # they asked for a service that is down
+            return
         self._unknown.setdefault(service, []).append(name)
         self._recorder.record(NameUnknown(now(), service, name))
 

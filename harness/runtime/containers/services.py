@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import subprocess
 import threading
 import time
@@ -15,6 +15,7 @@ from typing import Any
 from harness.errors import CouldNotRun, InvalidInput, ServiceNotReady
 from harness.history.events import Event, ServiceChanged, ServiceExited, ServiceReady, ServiceStarted
 from harness.plan.plan import ServiceChange
+from harness.runtime.containers import complaints
 from harness.runtime.containers.compose import up_command
 from harness.runtime.containers.deeds import Deeds
 from harness.runtime.containers.engine import DockerEngine
@@ -30,22 +31,8 @@ READY_SECONDS = 60.0
 
 LOOK_EVERY = 0.2
 
-TAKEN = re.compile(
-    r"Pool overlaps|overlaps with|port is already allocated|address already in use|ports are not available", re.IGNORECASE
-)
-EXHAUSTED = re.compile(r"non-overlapping IPv4 address pool|predefined address pools", re.IGNORECASE)
-NO_IMAGE = re.compile(
-    r"pull access denied|manifest unknown|manifest for .* not found|failed to resolve source metadata|no such image|"
-    r"failed to do request|(dial tcp|lookup) .*(no such host|refused|timeout|misbehaving)|request canceled while waiting|"
-    r"Client\.Timeout|failed to authorize|unauthorized",
-    re.IGNORECASE,
-)
-NOT_ITS_ADDRESS = re.compile(r"cannot assign requested address", re.IGNORECASE)
-BUILD_FAILED = re.compile(r"failed to solve|failed to build|returned a non-zero code|failed to read dockerfile", re.IGNORECASE)
-
-
-class Taken(CouldNotRun):
-    """An address block or a port was free when it was looked for, and was not any more when it was needed."""
+SETTLED_SECONDS = 1.0
+"""How long a service without a health check has to run until it counts as ready: what exits at boot exits soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +97,7 @@ class DockerServices:
                 self._raise_why_not_up(said.read().decode("utf-8", "replace"))
         self._wait_until_ready()
         self._state.standing.set()
+        self._check_nobody_failed()  # what ended before this is seen here, what ends after it is told by `exited`
 
     def give_up(self) -> None:
         """Nobody waits for `start` any more: it raises soon."""
@@ -235,16 +223,28 @@ class DockerServices:
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + READY_SECONDS
         while True:
-            waiting = [seen for seen in self.project.look() if seen.why_not_ready is not None]
-            failed = next((seen for seen in waiting if seen.has_failed), None)
-            if failed is not None:
-                raise self._not_ready(failed)
-            if not waiting:
+            found = self._check_nobody_failed()
+            waiting = [seen for seen in found if seen.why_not_ready is not None]
+            if not waiting and all(self._is_settled(seen) for seen in found):
                 return
-            if time.monotonic() > until:
+            if waiting and time.monotonic() > until:
                 raise self._not_ready(waiting[0], f"after {READY_SECONDS:g} s ")
             if self._given_up.wait(LOOK_EVERY):
                 raise CouldNotRun("the system was still coming up when the run was ended")
+
+    def _check_nobody_failed(self) -> Sequence[Seen]:
+        """All containers, of which none has failed."""
+        found = self.project.look()
+        failed = next((seen for seen in found if seen.has_failed), None)
+        if failed is not None:
+            raise self._not_ready(failed)
+        return found
+
+    def _is_settled(self, seen: Seen) -> bool:
+        """Whether one that says nothing of its health has run for a while."""
+        if seen.health or seen.state != "running":
+            return True
+        return time.time() > self._state.began.setdefault(seen.id, time.time()) + SETTLED_SECONDS
 
     def _not_ready(self, seen: Seen, after: str = "") -> ServiceNotReady:
         log = self.project.log_tail(seen.id)
@@ -261,34 +261,25 @@ class DockerServices:
 
     def _raise_why_not_up(self, said: str) -> None:
         """The reason, from the containers where one of them is it, else from Compose's own words."""
-        tail = "".join(f"\n    {line}" for line in said.splitlines()[-12:] if line.strip())
-        if TAKEN.search(said):
-            raise Taken(f"an address or a port was taken while the system came up:{tail}")
-        if NOT_ITS_ADDRESS.search(said):
-            engine = self._system.engine
-            raise CouldNotRun(
-                f"the engine at {engine.host} has no address {engine.published_on} to publish the way in on: its host is "
-                f"reached by an address that is not its own; let DOCKER_HOST name one that is:{tail}"
-            )
-        if EXHAUSTED.search(said):
-            raise CouldNotRun(
-                f"the Docker engine has no addresses left for another network; remove networks that are not in use "
-                f"(docker network prune), or give the engine larger default-address-pools:{tail}"
-            )
-        failed = next((seen for seen in self.project.look() if seen.has_failed and seen.service != PROXIES), None)
+        engine = self._system.engine
+        complaint = complaints.of_the_engine(said, engine.host, engine.published_on)
+        if complaint is not None:
+            raise complaint
+        found = self.project.look()
+        failed = next((seen for seen in found if seen.has_failed and seen.service != PROXIES), None)
         if failed is not None:
             raise self._not_ready(failed)
-        if BUILD_FAILED.search(said):
-            raise CouldNotRun(f"an image could not be built:{tail}")
-        if NO_IMAGE.search(said):
-            raise CouldNotRun(
-                f"an image could not be had; where no registry is in reach, scripts/offline-images builds stand-ins for the "
-                f"sample system, and TOXIPROXY_IMAGE names another image of the proxies; or run it with --runtime local:{tail}"
-            )
-        proxies = next((seen for seen in self.project.look() if seen.service == PROXIES and seen.why_not_ready), None)
+        complaint = complaints.of_images(said, self._images())
+        if complaint is not None:
+            raise complaint
+        proxies = next((seen for seen in found if seen.service == PROXIES and seen.why_not_ready), None)
         if proxies is not None:
             raise self._not_ready(proxies)
-        raise CouldNotRun(f"docker compose up failed:{tail}")
+        raise complaints.of_nothing_known(said)
+
+    def _images(self) -> dict[str, str]:
+        services = json.loads(self._system.model.read_text(encoding="utf-8"))["services"]
+        return {name: str(service.get("image", "")) for name, service in services.items()}
 
 
 @dataclass(slots=True)
