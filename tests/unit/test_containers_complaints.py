@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.runtime.containers.complaints import Taken, of_images, of_nothing_known, of_the_engine
+from harness.runtime.containers.project import how_ended
 
 HOST = "tcp://engine:2375"
 FROM_DAEMON = "Error response from daemon: "
@@ -123,3 +124,11 @@ def test_what_is_not_known_is_told_in_composes_own_words(said: str) -> None:
 @pytest.mark.parametrize("said", [*EXHAUSTED.values(), *TAKEN.values()])
 def test_a_lack_of_room_is_no_lack_of_an_image(said: str) -> None:
     assert of_images(said, IMAGES) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(0, "exit code 0"), (3, "exit code 3"), (137, "killed by SIGKILL"), (143, "killed by SIGTERM"), (255, "exit code 255")],
+)
+def test_what_a_container_ended_with_is_told_as_of_a_process(code: int, words: str) -> None:
+    assert how_ended(code) == words

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.runtime.containers.removal import PROJECT_LABEL, SERVICE_LABEL
+from harness.runtime.services.waiting import how_it_ended
 
+_LAST_SIGNAL = 64
 _EXITED = re.compile(r"Exited \((\d+)\)")
 
 
@@ -27,7 +29,7 @@ class Seen:
     def why_not_ready(self) -> str | None:
         """Why it is not what it should be yet; None where it runs, is healthy where it says so, or is done."""
         if self.state == "exited":
-            return None if self.exit_code == 0 else f"it ended: exit code {self.exit_code}"
+            return None if self.exit_code == 0 else f"it ended: {how_ended(self.exit_code)}"
         if self.state != "running":
             return f"it is {self.state}"
         return f"its health check says {self.health}" if self.health not in ("", "healthy") else None
@@ -36,6 +38,13 @@ class Seen:
     def has_failed(self) -> bool:
         """Whether waiting longer would not help."""
         return (self.state in ("exited", "dead") and self.exit_code != 0) or self.health == "unhealthy"
+
+
+def how_ended(code: int | None) -> str:
+    """What a container ended with, in the words for processes: of a signal an engine tells as of 128 and its number."""
+    if code is None:
+        return "it ended"
+    return how_it_ended(128 - code if 128 < code <= 128 + _LAST_SIGNAL else code)
 
 
 class Project:

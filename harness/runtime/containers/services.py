@@ -19,7 +19,7 @@ from harness.runtime.containers import complaints
 from harness.runtime.containers.compose import up_command
 from harness.runtime.containers.deeds import Deeds
 from harness.runtime.containers.engine import DockerEngine
-from harness.runtime.containers.project import Project, Seen
+from harness.runtime.containers.project import Project, Seen, how_ended
 from harness.runtime.containers.rewrite import PROXIES, Asked
 from harness.runtime.containers.streams import ContainerEvent, EventStream, LogFollower
 from harness.runtime.ports import Address, Launch
@@ -112,8 +112,7 @@ class DockerServices:
         found = []
         while self._state.exits:
             event = self._state.exits.popleft()
-            how = event.detail or "it ended"
-            found.append(ServiceExited(event.at, event.service, how, self.log_tail(event.service)))
+            found.append(ServiceExited(event.at, event.service, event.detail, self.log_tail(event.service)))
         return tuple(found)
 
     def address(self, service: str) -> Address:
@@ -194,7 +193,7 @@ class DockerServices:
             self._tell_ready(event)
         elif state.standing.is_set():
             self._record(ServiceChanged(event.at, event.service, event.name, event.what, event.detail))
-            if event.what == "die" and event.service not in state.struck and event.detail != "exit code 0":
+            if event.what == "die" and event.service not in state.struck and event.detail != how_ended(0):
                 state.exits.append(event)
 
     def _tell_ready(self, event: ContainerEvent) -> None:
@@ -248,6 +247,8 @@ class DockerServices:
 
     def _not_ready(self, seen: Seen, after: str = "") -> ServiceNotReady:
         log = self.project.log_tail(seen.id)
+        if seen.exit_code is not None:
+            self._record(ServiceExited(time.time(), seen.service, how_ended(seen.exit_code), log))
         reason = f"{after}{seen.why_not_ready or 'something that it waits for is not ready'}"
         hint = self._hint(seen.service)
         reason += f"; {hint}" if hint else ""

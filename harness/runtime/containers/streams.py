@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.runtime.containers.project import how_ended
 from harness.runtime.containers.removal import PROJECT_LABEL, SERVICE_LABEL
 
 TOLD = ("start", "die", "kill", "stop", "pause", "unpause", "restart", "oom", "update", "health_status")
@@ -83,7 +84,8 @@ class EventStream:
 def _event(told: dict[str, Any], attributes: dict[str, str]) -> ContainerEvent:
     what, _, detail = str(told.get("Action", "")).partition(": ")
     if what == "die":
-        detail = f"exit code {attributes.get('exitCode', '?')}"
+        code = attributes.get("exitCode", "")
+        detail = how_ended(int(code) if code.isdigit() else None)
     elif what == "kill":
         detail = f"signal {attributes.get('signal', '?')}"
     return ContainerEvent(
