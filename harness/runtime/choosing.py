@@ -33,7 +33,8 @@ def choose(runtime: RuntimeAsked, engine: EngineAsked, environ: Mapping[str, str
         if runtime == "docker":
             raise MissingPart(f"--runtime docker: {missing}") from missing
         return _local(engine, str(missing))
-    why = "asked for by --runtime" if runtime == "docker" else f"a Docker engine answers at {docker.host}"
+    why = f"a Docker engine answers at {docker.host}"
+    why = f"asked for by --runtime; {why}" if runtime == "docker" else why
     return Choice("embedded" if engine == "embedded" else "toxiproxy", why, docker)
 
 
