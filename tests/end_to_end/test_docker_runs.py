@@ -106,7 +106,7 @@ def test_a_run_leaves_the_engine_and_the_machine_as_they_were(runs: dict[str, Ma
 def test_the_first_line_says_on_what_a_run_is_carried_out_and_why(runs: dict[str, Made]) -> None:
     first = runs["cut"].answer.out.splitlines()[0]
 
-    assert re.search(r"docker \d+\.\d+\.\S+ containers, Toxiproxy 2\.12\.0 engine, seed 1 \(asked for by --runtime\)", first)
+    assert re.search(r"docker \d+\.\d+\.\S+ containers, Toxiproxy 2\.12\.0 engine, seed 1 \(asked for by --runtime; a Docker engine answers at ", first)
 
 
 def test_the_history_says_on_what_a_run_was_carried_out(runs: dict[str, Made]) -> None:
