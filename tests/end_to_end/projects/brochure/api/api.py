@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(422, {"error": "we do not sell that"})
 
     def log_message(self, *args):
-        print(self.command, self.path)
+        pass
 
 
 ThreadingHTTPServer(("0.0.0.0", 9000), Handler).serve_forever()

@@ -2,4 +2,3 @@ from database import connect
 
 with connect() as connection:
     connection.execute("ALTER TABLE notes ADD COLUMN IF NOT EXISTS tag text NOT NULL DEFAULT 'untagged'")
-print("migrated")
