@@ -106,7 +106,10 @@ def test_a_run_leaves_the_engine_and_the_machine_as_they_were(runs: dict[str, Ma
 def test_the_first_line_says_on_what_a_run_is_carried_out_and_why(runs: dict[str, Made]) -> None:
     first = runs["cut"].answer.out.splitlines()[0]
 
-    assert re.search(r"docker \d+\.\d+\.\S+ containers, Toxiproxy 2\.12\.0 engine, seed 1 \(asked for by --runtime; a Docker engine answers at ", first)
+    assert re.search(
+        r"docker \d+\.\d+\.\S+ containers, Toxiproxy 2\.12\.0 engine, seed 1 \(asked for by --runtime; a Docker engine answers at ",
+        first,
+    )
 
 
 def test_the_history_says_on_what_a_run_was_carried_out(runs: dict[str, Made]) -> None:
@@ -151,6 +154,54 @@ def test_beside_its_phases_a_run_takes_little(runs: dict[str, Made]) -> None:
     measured("coming up and going down", beside)
 
     assert beside < 32  # up in 20 s, down in 12 s; on a machine that does something else too
+
+
+DEEDS = {
+    "kill": "{service: back}",
+    "stop": "{service: back}",
+    "restart": "{service: back}",
+    "crash": "{service: back}",
+    "disconnect": "{service: back}",
+    "cpu": "{service: back, cores: 0.05}",
+    "memory": "{service: back, limit: 32MB}",
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_every_fault_on_a_service_is_shown_and_taken_back(tmp_path: Path, deed: str, replicas: int) -> None:
+    changes = {"services": {"back": {"init": True, "restart": "always", "deploy": {"replicas": replicas}}}}
+    path = scenario_of(tiny_system(tmp_path, changes), f"[{deed}: {DEEDS[deed]}]", ALONE.replace("pause-1", "fault"), PHASES)
+
+    answer = run_on_docker(path, tmp_path / "reports")
+
+    made = Made(tmp_path / "reports", answer, 0.0)
+    # Who calls an address that was a container's a moment ago hears nothing for three seconds: a look then leaves it open.
+    shown = [name for name in SHOWN if (name, deed) not in (("bit", "kill"), ("bit", "stop"))]
+    assert {name: made.shown()[name] for name in shown} == dict.fromkeys(shown, "passed"), made.told
+    assert made.failed() == {}, made.told
+    assert kinds_of(made.folder, "EngineRestarted") == [], made.told
+    instances = {event["instance"] for event in kinds_of(made.folder, "ServiceChanged") if event["service"] == "back"}
+    assert len(instances) == replicas
+    assert left_of(made.folder) == []
+
+
+@pytest.mark.nightly
+def test_a_callee_that_was_killed_is_soon_told_to_be_gone(tmp_path: Path) -> None:
+    path = scenario_of(
+        tiny_system(tmp_path), "[kill: {service: back}]", ALONE.replace("pause-1", "fault"), "phases: {fault: 12s}"
+    )
+
+    answer = run_on_docker(path, tmp_path / "reports")
+
+    made = Made(tmp_path / "reports", answer, 0.0)
+    (began,) = kinds_of(made.folder, "FaultBegan")
+    lines = (made.folder / "requests.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = [request for request in map(json.loads, lines) if request.get("journey") == "GET /with-back"]
+    late = [request for request in asked if began["at"] + 5 < request["due"] < began["at"] + 11]
+    assert len(late) > 100
+    assert sorted(request["end"] - request["start"] for request in late)[len(late) // 2] < 0.5
 
 
 @pytest.mark.nightly

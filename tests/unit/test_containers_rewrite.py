@@ -227,6 +227,13 @@ def test_the_proxies_ask_nobody_outside_for_a_service_that_is_down(interpose: st
     assert unanswered.name_servers == {}
 
 
+def test_the_proxies_soon_give_up_calling_an_address_whose_container_is_gone() -> None:
+    result = rewritten(SHOP, proxy("front -> back"))
+
+    assert result.model["services"][PROXIES]["sysctls"] == {"net.ipv4.tcp_syn_retries": "1"}
+    assert "sysctls" not in result.model["services"]["front"]
+
+
 def test_a_link_and_an_alias_lead_to_the_proxy_under_their_names() -> None:
     model = config(front={"links": ["back:b"]}, back={"networks": {"default": {"aliases": ["database"]}}})
     result = rewritten(model, proxy("front -> back"))
