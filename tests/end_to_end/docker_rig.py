@@ -56,10 +56,10 @@ def run_on_docker(path: Path, reports: Path, *more: str, extra: Mapping[str, str
 class DockerRun(Running):
     """A run on Docker that goes on."""
 
-    def __init__(self, path: Path, reports: Path, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, reports: Path, extra: Mapping[str, str] | None = None, *, runtime: str = "docker") -> None:
         self.reports = reports
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", str(path), "--runtime", "docker", "--report-dir", str(reports)],
+            [sys.executable, "-m", "harness", "run", str(path), "--runtime", runtime, "--report-dir", str(reports)],
             cwd=PROJECT,
             env={**environment(), **images(), **(extra or {})},
             stdout=subprocess.PIPE,

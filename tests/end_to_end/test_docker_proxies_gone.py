@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,22 +56,32 @@ class Broken:
         return [request for request in requests if begin <= request.get("due", request.get("began", 0.0)) <= end]
 
 
-@pytest.fixture(scope="module", params=HOW)
-def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
-    folder = tmp_path_factory.mktemp(request.param)
+def broken_by(how: str, folder: Path) -> Broken:
     run = DockerRun(scenario_of(tiny_system(folder), CUT, EXPECT, PHASES), folder / "reports")
     try:
         run.wait_for("FaultBegan")
         time.sleep(2.0)
         container, before = run.container(PROXIES), run.inspect(PROXIES)["NetworkSettings"]["Ports"]
         at = time.time()
-        docker(*HOW[request.param], container)
+        docker(*HOW[how], container)
         run.wait_for("EngineRestarted")
         after = run.inspect(PROXIES)["NetworkSettings"]["Ports"]
         code, out = run.end(within=90)
-        yield Broken(run, at, (before, after), code, out)
+        return Broken(run, at, (before, after), code, out)
     finally:
         run.make_sure_it_is_over()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[Broken]]:
+    """Both ways, at the same time."""
+    with ThreadPoolExecutor(len(HOW)) as pool:
+        return {how: pool.submit(broken_by, how, tmp_path_factory.mktemp(how)) for how in HOW}
+
+
+@pytest.fixture(params=HOW)
+def broken(request: pytest.FixtureRequest, runs: dict[str, Future[Broken]]) -> Broken:
+    return runs[request.param].result()
 
 
 def test_it_is_noticed_soon_and_mended(broken: Broken) -> None:
