@@ -28,14 +28,15 @@ def test_every_scenario_of_the_project_is_valid_and_can_be_planned(file: str) ->
 
 def test_a_misspelt_key_is_told_with_its_line_and_the_right_word(tmp_path: Path) -> None:
     path = tmp_path / "misspelt.yaml"
-    text = (PROJECT / SCENARIOS[0]).read_text(encoding="utf-8").replace("../sample_system", str(PROJECT / "sample_system"))
-    path.write_text(text.replace("expect:", "expekt:"), encoding="utf-8")
+    path.write_text(
+        f"version: 1\nquestion: Is it told?\nsystem: {PROJECT}/sample_system\nfaults: []\nexpekt: []\n", encoding="utf-8"
+    )
 
     for command in ("run", "plan", "validate", "prove"):
         answer = chaos(command, str(path))
 
         assert answer.code == 2
-        assert f"{path}:6:1: expected a key that is known here, found 'expekt'; did you mean 'expect'?" in answer.err
+        assert f"{path}:5:1: expected a key that is known here, found 'expekt'; did you mean 'expect'?" in answer.err
         assert "Traceback" not in answer.err
 
 
@@ -81,19 +82,25 @@ def test_validate_tells_the_problems_of_all_files_at_once(tmp_path: Path) -> Non
 def test_what_local_processes_would_ignore_is_refused_before_anything_starts(tmp_path: Path) -> None:
     for name in ("system.yaml", "locustfile.py", "service.py"):
         (tmp_path / name).write_text((TINY / name).read_text(encoding="utf-8"), encoding="utf-8")
-    compose = (TINY / "compose.yaml").read_text(encoding="utf-8").replace("image: back\n", "image: back\n    restart: always\n")
-    (tmp_path / "compose.yaml").write_text(compose + "  extra: {expose: ['1']}\n", encoding="utf-8")
+    compose = (TINY / "compose.yaml").read_text(encoding="utf-8")
+    plain, limited = "  back: *service\n", "  back:\n    <<: *service\n    mem_limit: 64m\n"
+    assert plain in compose
+    compose = compose.replace(plain, limited) + "  extra: {image: extra, expose: ['1']}\n"
+    (tmp_path / "compose.yaml").write_text(compose, encoding="utf-8")
     path = scenario(tmp_path, "[]", "[error_rate: {max: 1%}]")
     path.write_text(path.read_text(encoding="utf-8").replace(str(TINY), "."), encoding="utf-8")
 
     answer = chaos("run", str(path), "--report-dir", str(tmp_path / "reports"))
 
+    line = compose.splitlines().index("    mem_limit: 64m") + 1
     assert answer.code == 2
     assert (
-        f"{tmp_path}/compose.yaml:11:5: expected only what a run without containers can honour, found 'restart'" in answer.err
+        f"{tmp_path}/compose.yaml:{line}:5: expected only what a run without containers can honour, found 'mem_limit'"
+        in answer.err
     )
     assert "expected how extra runs without containers" in answer.err
     assert not (tmp_path / "reports").exists()
+    assert chaos("validate", str(path)).out == f"{path}: valid, for --runtime docker alone\n"
 
 
 def test_a_plan_tells_its_values_and_where_they_came_from() -> None:
