@@ -66,11 +66,12 @@ class ComposeService:
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """All services by name, in the order of the file. `external_volumes` are not the run's own, and outlive it."""
+    """All services by name, in the order of the file. `external_volumes` and `external_networks` are not the run's own."""
 
     services: dict[str, ComposeService]
     not_honoured: tuple[Problem, ...] = ()
     external_volumes: tuple[str, ...] = ()
+    external_networks: tuple[str, ...] = ()
 
     def at_home(self, service: str) -> str:
         """The service in whose network this one lives: itself, unless it shares another's."""

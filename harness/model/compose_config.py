@@ -41,11 +41,15 @@ def compose_from_config(config: Mapping[str, Any], places: Places | None = None)
     reader = _Reader(places or {})
     names = reader.in_order(("services",), map(str, services))
     read = {name: reader.service(name, _mapping(services[name])) for name in names}
-    volumes = _mapping(config.get("volumes"))
     return Compose(
         {name: replace(service, shares_network_with=_home(name, read)) for name, service in read.items()},
-        external_volumes=tuple(str(name) for name, written in volumes.items() if _mapping(written).get("external")),
+        external_volumes=_external(config, "volumes"),
+        external_networks=_external(config, "networks"),
     )
+
+
+def _external(config: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    return tuple(str(name) for name, written in _mapping(config.get(kind)).items() if _mapping(written).get("external"))
 
 
 def _home(name: str, services: Mapping[str, ComposeService]) -> str:

@@ -383,8 +383,13 @@ def check_runs_in_containers(resolved: Resolved) -> Resolved:
     system = experiment.system
     struck = {edge.name for item in experiment.faults for edge in edges_hit(item, system.edges)}
     found = uncarried(struck, read.compose, system.edges)
-    if found.problems:
-        raise InvalidFile(found.problems)
+    problems = list(found.problems)
+    if system.interpose == "faulted" and read.compose.external_networks:
+        told = ", ".join(read.compose.external_networks)
+        message = f"expected networks of the run's own, found external ones ({told}), on which services of yours would meet it"
+        problems.append(read.document.problem(("interpose",), f"{message}: use interpose: all, or take them out"))
+    if problems:
+        raise InvalidFile(tuple(problems))
     apart = {edge.name for edge in found.edges}
     if system.interpose == "faulted":
         led = {(edge.caller, edge.callee) for edge in system.edges if edge.name in struck or edge.caller == CLIENT}

@@ -16,9 +16,9 @@ from harness.model.resolving import Resolved, check_runs_in_containers, resolve
 from tests.systems import SCENARIO, SYSTEM, write_system
 
 
-def checked(folder: Path, *, system: str = SYSTEM, scenario: str = SCENARIO, external: tuple[str, ...] = ()) -> Resolved:
+def checked(folder: Path, *, system: str = SYSTEM, scenario: str = SCENARIO, **external: tuple[str, ...]) -> Resolved:
     def read(files: Sequence[Path], environ: Mapping[str, str]) -> Compose:
-        return replace(read_compose(files, environ)[0], external_volumes=external)
+        return replace(read_compose(files, environ)[0], **external)
 
     return check_runs_in_containers(resolve(write_system(folder, system=system, scenario=scenario), compose_of=read))
 
@@ -85,4 +85,11 @@ def test_a_system_that_will_take_long_is_told_so(tmp_path: Path, monkeypatch: py
 
 
 def test_a_volume_that_is_not_the_runs_own_is_told(tmp_path: Path) -> None:
-    assert "data" in "".join(checked(tmp_path, external=("data",)).system.warnings)
+    assert "data" in "".join(checked(tmp_path, external_volumes=("data",)).system.warnings)
+
+
+def test_networks_that_services_of_ones_own_are_on_are_refused_where_they_would_be_kept(tmp_path: Path) -> None:
+    assert proxied(checked(tmp_path, external_networks=("company",))) == ALL
+
+    with pytest.raises(InvalidFile, match="company"):
+        checked(tmp_path, system=SYSTEM + "interpose: faulted\n", external_networks=("company",))

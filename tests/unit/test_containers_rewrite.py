@@ -28,7 +28,7 @@ from harness.runtime.containers.rewrite import (
 from harness.runtime.containers.subnets import Subnets, first_host, free_blocks, last_host
 from harness.runtime.ports import ProxyMade
 
-ENGINE = EngineContainer(image="proxies", command=["-host", "{host}"], health=["look", "{host}"])
+ENGINE = EngineContainer(image="proxies", command=["-host", "{host}"])
 BLOCK = IPv4Network("10.9.0.0/20")
 
 
@@ -193,7 +193,7 @@ def test_every_service_waits_for_the_proxies_and_for_whom_it_waited_before() -> 
 
     assert result.model["services"]["front"]["depends_on"].keys() == {"back", PROXIES}
     assert result.model["services"]["front"]["depends_on"]["back"]["condition"] == "service_healthy"
-    assert result.model["services"]["back"]["depends_on"][PROXIES]["condition"] == "service_healthy"
+    assert result.model["services"]["back"]["depends_on"][PROXIES]["condition"] == "service_started"
 
 
 def test_what_would_let_two_runs_meet_is_dropped() -> None:
@@ -249,12 +249,15 @@ def test_the_edges_of_a_sidecar_are_those_of_the_service_whose_network_it_shares
     assert "edge-sidecar-back" in networks_of(result, "front")
 
 
-def test_a_built_service_has_one_image_for_all_runs() -> None:
-    result = rewritten(config(front={"build": {"context": "/src"}}))
-    other = rewritten(config(front={"build": {"context": "/src"}, "image": "own"}))
+def test_a_built_service_has_one_image_for_all_runs_and_none_of_the_users() -> None:
+    build = {"context": "/src"}
+    model = config(front={"build": build, "image": "own", "pull_policy": "always"}, back={"build": build})
+    front, back = (rewritten(model).model["services"][name] for name in ("front", "back"))
+    other = rewritten(config(front={"build": {"context": "/elsewhere"}})).model["services"]["front"]
 
-    assert "chaos-1" not in result.model["services"]["front"]["image"]
-    assert other.model["services"]["front"]["image"] == "own"
+    assert front["image"] == rewritten(model, proxy("front -> back")).model["services"]["front"]["image"]
+    assert len({"own", front["image"], back["image"], other["image"]}) == 4
+    assert "pull_policy" not in front
 
 
 def test_what_is_laid_over_an_environment_reaches_the_service_as_it_was_written() -> None:
@@ -320,7 +323,7 @@ def test_unknown_names_are_asked_for_at_the_hosts_address_on_a_network_of_the_se
 
 
 def test_the_engine_is_told_not_to_count_the_harnesss_own_probes() -> None:
-    counting = EngineContainer(image="proxies", command=["serve", IGNORED_SOURCES], health=["look"])
+    counting = EngineContainer(image="proxies", command=["serve", IGNORED_SOURCES])
     command = rewritten(SHOP, proxy("front -> back"), engine=counting).model["services"][PROXIES]["command"]
     network = rewritten(SHOP, proxy("front -> back")).networks["front -> back"]
 
@@ -364,3 +367,18 @@ def test_blocks_are_clear_of_what_is_there(taken: list[int], seed: str) -> None:
     block = next(free_blocks(there, seed))
 
     assert not any(block.overlaps(other) for other in there)
+
+
+def test_where_all_is_taken_in_one_range_another_is_used_and_in_all_it_is_told() -> None:
+    ten = IPv4Network("10.0.0.0/8")
+
+    assert not next(free_blocks([ten], "run")).overlaps(ten)
+    with pytest.raises(CouldNotRun, match="free block of addresses"):
+        next(free_blocks([IPv4Network("0.0.0.0/0")], "run"))
+
+
+def test_gently_interposed_networks_are_the_runs_own_whatever_they_were_called() -> None:
+    model = SHOP | {"networks": {"default": {"name": "shop_live"}}}
+    result = rewritten(model, proxy("front -> back"), interpose="faulted")
+
+    assert result.model["networks"]["default"]["name"] == "chaos-1_default"

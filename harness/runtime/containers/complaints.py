@@ -63,6 +63,11 @@ def of_images(said: str, images: Mapping[str, str]) -> CouldNotRun | None:
     )
 
 
+def of_a_build(said: str) -> CouldNotRun:
+    """Why images could not be built."""
+    return of_images(said, {}) or CouldNotRun(f"an image could not be built:{_tail(said)}")
+
+
 def of_nothing_known(said: str) -> CouldNotRun:
     """Compose's own last words."""
     return CouldNotRun(f"docker compose up failed:{_tail(said)}")

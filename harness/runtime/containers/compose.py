@@ -14,6 +14,9 @@ CONFIG_SECONDS = 60.0
 READING = "chaos-reading"
 """The project's name while files are only read."""
 
+BUILDING = "chaos-building"
+"""The project's name while images are built."""
+
 
 def compose_config(files: Sequence[Path], environ: Mapping[str, str], project: str = READING) -> dict[str, Any]:
     """The system as Compose resolves it: includes, extends, env files, variables, profiles.
@@ -41,21 +44,18 @@ def compose_config(files: Sequence[Path], environ: Mapping[str, str], project: s
     return config
 
 
-def up_command(project: str, model: Path) -> list[str]:
-    """Brings a rewritten model up: builds what is out of date, then starts everything in the order of `depends_on`."""
-    return [
-        "docker",
-        "compose",
-        "--progress",
-        "plain",
-        "-p",
-        project,
-        "-f",
-        str(model),
-        "--project-directory",
-        str(model.parent),
-        "up",
-        "--detach",
-        "--build",
-        "--quiet-pull",
-    ]
+def build_command(model: Path) -> list[str]:
+    """Builds what is out of date. Compose writes its project's name into an image, so all runs build under one: what has
+    not changed stays the same image.
+    """
+    return [*_compose(BUILDING, model), "build"]
+
+
+def up_command(project: str, model: Path, *services: str) -> list[str]:
+    """Starts these services, or all, in the order of `depends_on`; what is built was built before."""
+    return [*_compose(project, model), "up", "--detach", "--no-build", "--quiet-pull", *services]
+
+
+def _compose(project: str, model: Path) -> list[str]:
+    file = ["-f", str(model), "--project-directory", str(model.parent)]
+    return ["docker", "compose", "--progress", "plain", "-p", project, *file]

@@ -96,7 +96,7 @@ def find_engine(environ: Mapping[str, str]) -> DockerEngine:
     if host.startswith(("ssh://", "npipe://")):
         raise MissingPart(
             f"the Docker engine at {host}: expected unix:// or tcp://, since the way in and the proxies' control API have to "
-            f"be reached at the engine's host; for ssh, forward its socket and set DOCKER_HOST=unix://…"
+            f"be reached at the engine's host; run the harness on that host, or let the engine listen on tcp:// with TLS"
         )
     certificates = environ.get("DOCKER_CERT_PATH", "") if environ.get("DOCKER_TLS_VERIFY") else ""
     return DockerEngine(host, _version(host, certificates), compose_version(environ), certificates)

@@ -33,7 +33,6 @@ def _toxiproxy() -> EngineContainer:
     return EngineContainer(
         image=os.environ.get(TOXIPROXY_IMAGE) or TOXIPROXY,
         command=["-host", "{host}", "-port", str(CONTROL_PORT), "-config", PROXIES_FILE],
-        health=["/toxiproxy-cli", "--host", f"http://{{host}}:{CONTROL_PORT}", "list"],
         environment={"LOG_LEVEL": "info"},
     )
 
@@ -46,6 +45,5 @@ def _embedded(folder: Path) -> EngineContainer:
     return EngineContainer(
         image=image_tag(base),
         command=[*control, "--any-interface", "--config", PROXIES_FILE, IGNORED_SOURCES],
-        health=["python", "-m", "harness.runtime.proxies.embedded.healthy", f"{{host}}:{CONTROL_PORT}"],
         build={"context": str(folder), "args": build_args(base)},
     )

@@ -8,6 +8,7 @@ service needs another configuration, and a dependency that nobody declared does 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -51,13 +52,12 @@ the other: while it calls an address whose container is just gone, nobody on tha
 class EngineContainer:
     """The proxy engine as a container; `build` is how its image is made, empty where it is had from elsewhere.
 
-    In `command` and `health`, `{host}` is filled in; IGNORED_SOURCES stands for an option for each of the host's
+    In `command`, `{host}` is filled in; IGNORED_SOURCES stands for an option for each of the host's
     addresses on the edges' networks, which is where the harness's own probes come from.
     """
 
     image: str
     command: Sequence[str]
-    health: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     build: Mapping[str, Any] = field(default_factory=dict)
 
@@ -158,7 +158,8 @@ class _Rewriting:
         for name, service in self.services.items():
             self._join(name, service)
         self.services[PROXIES] = self._engine()
-        kept = self.model.get("networks", {}) if self.wanted.interpose == "faulted" else {}
+        said = self.model.get("networks", {}) if self.wanted.interpose == "faulted" else {}
+        kept = {name: self._own(name, network) for name, network in said.items()}
         model = {
             **{key: value for key, value in self.model.items() if not key.startswith("x-")},
             "name": self.wanted.project,
@@ -176,21 +177,22 @@ class _Rewriting:
         for key in DROPPED:
             service.pop(key, None)
         if "build" in service:
-            service.setdefault("image", f"chaos-harness/built-{self.model.get('name', 'system')}-{name}".lower())
+            service["image"] = built_image(name, service["build"])
+            service.pop("pull_policy", None)
         laid_over = {key: _escaped(value) for key, value in self.wanted.overrides.get(name, {}).items()}
         if laid_over:
             service["environment"] = {**(service.get("environment") or {}), **laid_over}
         service["depends_on"] = {
             **(service.get("depends_on") or {}),
-            PROXIES: {"condition": "service_healthy", "required": True},
+            PROXIES: {"condition": "service_started", "required": True},
         }
         if name in self.wanted.limited:
             _make_limits_restorable(service)
 
     def _own(self, name: str, said: dict[str, Any] | None) -> dict[str, Any]:
-        """A volume of this run's own, unless it is the user's: `external`."""
-        volume = dict(said or {})
-        return volume if volume.get("external") else {**volume, "name": f"{self.wanted.project}_{name}"}
+        """A volume or network of this run's own, unless it is the user's: `external`."""
+        found = dict(said or {})
+        return found if found.get("external") else {**found, "name": f"{self.wanted.project}_{name}"}
 
     def _join(self, name: str, service: dict[str, Any]) -> None:
         """A service on the networks of its edges, and with them alone where every edge is led through a proxy."""
@@ -341,12 +343,7 @@ class _Rewriting:
             "image": engine.image,
             "command": [_escaped(word.replace("{host}", host)) for word in self._command()],
             "environment": dict(engine.environment),
-            "healthcheck": {
-                "test": ["CMD", *(_escaped(word.replace("{host}", host)) for word in engine.health)],
-                "interval": "300ms",
-                "timeout": "5s",
-                "retries": 60,
-            },
+            "healthcheck": {"disable": True},
             "networks": self.proxy_joined,
             "ports": self.ports,
             "configs": [{"source": PROXIES, "target": PROXIES_FILE}],
@@ -376,6 +373,14 @@ class _Rewriting:
                 for made in self.made
             ]
         )
+
+
+def built_image(service: str, build: Any) -> str:
+    """The tag of an image that is built: its own for each service and each way to build it, so that neither two services
+    nor two checkouts take turns with one, and none of the user's is moved.
+    """
+    way = hashlib.sha256(json.dumps(build, sort_keys=True).encode()).hexdigest()[:12]
+    return f"chaos-harness/built-{service}:{way}".lower()
 
 
 def _escaped(text: str) -> str:

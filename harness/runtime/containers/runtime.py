@@ -66,6 +66,7 @@ class DockerRuntime:
         self._services: DockerServices | None = None
         self._folder = Path()
         self._unknown: dict[str, list[str]] = {}
+        self._healing = ""
         self._names: NameResponder | None = None
         self._engine: SupervisedEngine | None = None
 
@@ -109,6 +110,8 @@ class DockerRuntime:
             self._names = None
 
     def _start_over(self) -> None:
+        """Nothing of this attempt is kept; its port may be somebody else's, who must not be told to heal."""
+        self._journal.done(self._healing)
         self._close_names()
         if self._services is not None:
             self._services.close()
@@ -166,7 +169,7 @@ class DockerRuntime:
         return _Way(rewritten, Address(self._docker.published_on, rewritten.published[CONTROL]))
 
     def _stand(self, way: _Way, folder: Path) -> Standing:
-        self._journal.before(RestoreProxies(f"http://{way.control}"))
+        self._healing = self._journal.before(RestoreProxies(f"http://{way.control}"))
         edges = SeenEdges(way.rewritten.networks, [proxy.name for proxy in self._plan.proxies])
         system = ContainerSystem(
             engine=self._docker,
@@ -175,10 +178,18 @@ class DockerRuntime:
             services=tuple(self._setting.compose.services),
             asked={asked: way.at(asked.proxy) for asked in asked_of(self._plan, self._setting)},
             environments=self._environments(),
+            called={edge.callee for edge in self._plan.experiment.system.edges},
         )
+        control = ToxiproxyEngine(way.control, str(self._recorder.folder.log_file("proxies")))
         log_file = self._recorder.folder.log_file
         services = self._services = DockerServices(
-            system, self._launch, self._recorder.record, log_file, listen=edges.read_log, hint=self._hint
+            system,
+            self._launch,
+            self._recorder.record,
+            log_file,
+            listen=edges.read_log,
+            hint=self._hint,
+            ask_proxies=control.version,
         )
         self._stop.wait_for(services.start, services.give_up)
         check_reached(self._docker, way.control)

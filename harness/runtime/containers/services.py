@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CouldNotRun, InvalidInput, ServiceNotReady
+from harness.errors import CouldNotRun, InvalidInput, ProxyError, ServiceNotReady
 from harness.history.events import Event, ServiceChanged, ServiceExited, ServiceReady, ServiceStarted
 from harness.plan.plan import ServiceChange
 from harness.runtime.containers import complaints
-from harness.runtime.containers.compose import up_command
+from harness.runtime.containers.compose import build_command, up_command
 from harness.runtime.containers.deeds import Deeds
 from harness.runtime.containers.engine import DockerEngine
 from harness.runtime.containers.project import Project, Seen, how_ended
@@ -31,6 +30,9 @@ READY_SECONDS = 60.0
 
 LOOK_EVERY = 0.2
 
+STALLED_SECONDS = 180.0
+"""How long nothing may become of any container while Compose waits for one: a job that ends, a health check that passes."""
+
 SETTLED_SECONDS = 1.0
 """How long a service without a health check has to run until it counts as ready: what exits at boot exits soon."""
 
@@ -39,7 +41,8 @@ SETTLED_SECONDS = 1.0
 class ContainerSystem:
     """What is brought up: the rewritten model's file, and what the harness asks of it.
 
-    `asked` tells where the harness reaches what it asks; `environments` what each service finds in its environment.
+    `asked` tells where the harness reaches what it asks; `environments` what each service finds in its environment;
+    `called` are services that others, or the load, call.
     """
 
     engine: DockerEngine
@@ -48,11 +51,12 @@ class ContainerSystem:
     services: Sequence[str]
     asked: Mapping[Asked, Address]
     environments: Mapping[str, Mapping[str, str]]
+    called: Collection[str] = ()
 
 
 class DockerServices:
     """The port `Services`, by containers. `listen` is given each line that the container of the proxies writes, `hint`
-    says what else may keep a service from coming up.
+    says what else may keep a service from coming up, `ask_proxies` raises ProxyError until the proxies are there.
     """
 
     def __init__(
@@ -64,9 +68,10 @@ class DockerServices:
         *,
         listen: Callable[[bytes], None] = lambda _line: None,
         hint: Callable[[str], str] = lambda _service: "",
+        ask_proxies: Callable[[], object] = lambda: None,
     ) -> None:
         self._system, self._launch, self._record, self._log_file = system, launch, record, log_file
-        self._hint = hint
+        self._hint, self._ask_proxies = hint, ask_proxies
         self._client = system.engine.client()
         self.project = Project(self._client, system.project)
         self._deeds = Deeds(self.project, is_here=system.engine.is_here)
@@ -75,26 +80,17 @@ class DockerServices:
             system.engine.client(), self._log_name, lambda who, line: listen(line) if who == PROXIES else None
         )
         self._state = _State()
-        self._compose: subprocess.Popen[bytes] | None = None
         self._given_up = threading.Event()
 
     def start(self) -> None:
         """Bring everything up and return when all is ready; raises what went wrong, or Taken where it is worth another try."""
         self._events.begin()
-        log = self._log_file("compose")
-        written = log.stat().st_size if log.exists() else 0
-        environment = self._system.engine.environment()
-        command = up_command(self._system.project, self._system.model)
-        self._compose = self._launch(
-            "docker compose", command, environment=environment, log=log, folder=self._system.model.parent
-        )
-        while self._compose.poll() is None:
-            self._check_given_up(self._compose)
-            time.sleep(LOOK_EVERY / 4)
-        if self._compose.returncode != 0:
-            with log.open("rb") as said:
-                said.seek(written)
-                self._raise_why_not_up(said.read().decode("utf-8", "replace"))
+        model, project = self._system.model, self._system.project
+        if self._is_anything_built():
+            self._compose(build_command(model), complaints.of_a_build)
+        self._compose(up_command(project, model, PROXIES), self._why_not_up)
+        self._wait_for_proxies()
+        self._compose(up_command(project, model), self._why_not_up)
         self._wait_until_ready()
         self._state.standing.set()
         self._check_nobody_failed()  # what ended before this is seen here, what ends after it is told by `exited`
@@ -109,6 +105,8 @@ class DockerServices:
 
     def exited(self) -> Sequence[Event]:
         """A ServiceExited for each service that ended by itself since the last call."""
+        if self._events.failure is not None:
+            raise CouldNotRun(f"what becomes of the containers cannot be followed any more: {self._events.failure}")
         found = []
         while self._state.exits:
             event = self._state.exits.popleft()
@@ -179,6 +177,7 @@ class DockerServices:
 
     def _on_event(self, event: ContainerEvent) -> None:
         state = self._state
+        state.last_event = time.monotonic()
         if event.what == "start":
             self._logs.follow(event.container, event.service, event.engine_time - 0.5 if event.engine_time else event.at)
             state.began[event.container] = event.at
@@ -193,7 +192,8 @@ class DockerServices:
             self._tell_ready(event)
         elif state.standing.is_set():
             self._record(ServiceChanged(event.at, event.service, event.name, event.what, event.detail))
-            if event.what == "die" and event.service not in state.struck and event.detail != how_ended(0):
+            done = event.detail == how_ended(0) and event.service not in self._system.called
+            if event.what == "die" and event.service not in state.struck and not done:
                 state.exits.append(event)
 
     def _tell_ready(self, event: ContainerEvent) -> None:
@@ -202,11 +202,12 @@ class DockerServices:
             self._record(ServiceReady(event.at, event.service, seconds))
 
     def _pid_of(self, event: ContainerEvent) -> int:
+        import requests
         from docker.errors import DockerException
 
         try:
             pid = int(self._client.api.inspect_container(event.container)["State"]["Pid"])
-        except (DockerException, KeyError, ValueError):
+        except (DockerException, requests.RequestException, OSError, KeyError, ValueError):
             return 0
         if pid:
             self._state.pids[event.service, event.container] = pid
@@ -214,10 +215,53 @@ class DockerServices:
 
     # bringing up
 
-    def _check_given_up(self, compose: subprocess.Popen[bytes]) -> None:
+    def _compose(self, command: Sequence[str], why_not: Callable[[str], Exception]) -> None:
+        """Run Compose to its end; where it fails, raise what `why_not` makes of what it said."""
+        log = self._log_file("compose")
+        written = log.stat().st_size if log.exists() else 0
+        self._check_given_up()
+        environment = self._system.engine.environment()
+        process = self._launch("docker compose", command, environment=environment, log=log, folder=self._system.model.parent)
+        while process.poll() is None:
+            try:
+                self._check_given_up()
+                self._check_stalled()
+            except BaseException:
+                process.terminate()
+                raise
+            time.sleep(LOOK_EVERY / 4)
+        if process.returncode != 0:
+            with log.open("rb") as said:
+                said.seek(written)
+                raise why_not(said.read().decode("utf-8", "replace"))
+
+    def _check_given_up(self) -> None:
         if self._given_up.is_set():
-            compose.terminate()
             raise CouldNotRun("the system was still coming up when the run was ended")
+
+    def _check_stalled(self) -> None:
+        """Raise where services have been started, and for long nothing has become of any."""
+        last = self._state.last_event
+        if last is not None and time.monotonic() - last > STALLED_SECONDS:
+            found = [seen for seen in self.project.look() if seen.service != PROXIES]
+            starting = [seen for seen in found if seen.health == "starting"]
+            at_work = [seen for seen in found if seen.state == "running" and not seen.health]
+            raise self._not_ready((starting + at_work + found)[0], f"others wait for it, and for {STALLED_SECONDS:g} s ")
+
+    def _wait_for_proxies(self) -> None:
+        """Until every proxy is there: the engine's API answers when it has made them."""
+        until = time.monotonic() + READY_SECONDS
+        while True:
+            self._check_nobody_failed()
+            self._check_given_up()
+            try:
+                self._ask_proxies()
+            except ProxyError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_EVERY / 4)
+            else:
+                return
 
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + READY_SECONDS
@@ -228,16 +272,20 @@ class DockerServices:
                 return
             if waiting and time.monotonic() > until:
                 raise self._not_ready(waiting[0], f"after {READY_SECONDS:g} s ")
-            if self._given_up.wait(LOOK_EVERY):
-                raise CouldNotRun("the system was still coming up when the run was ended")
+            self._given_up.wait(LOOK_EVERY)
+            self._check_given_up()
 
     def _check_nobody_failed(self) -> Sequence[Seen]:
         """All containers, of which none has failed."""
         found = self.project.look()
-        failed = next((seen for seen in found if seen.has_failed), None)
+        failed = next((seen for seen in found if seen.has_failed or self._left_its_callers(seen)), None)
         if failed is not None:
             raise self._not_ready(failed)
         return found
+
+    def _left_its_callers(self, seen: Seen) -> bool:
+        """Whether one that others call has ended, however well: it is no job that was done."""
+        return seen.state == "exited" and seen.service in self._system.called
 
     def _is_settled(self, seen: Seen) -> bool:
         """Whether one that says nothing of its health has run for a while."""
@@ -249,7 +297,7 @@ class DockerServices:
         log = self.project.log_tail(seen.id)
         if seen.exit_code is not None:
             self._record(ServiceExited(time.time(), seen.service, how_ended(seen.exit_code), log))
-        reason = f"{after}{seen.why_not_ready or 'something that it waits for is not ready'}"
+        reason = f"{after}{seen.why_not_ready or 'it has not ended'}"
         hint = self._hint(seen.service)
         reason += f"; {hint}" if hint else ""
         return ServiceNotReady(seen.service, reason, (*log, *self._health_tail(seen)))
@@ -260,23 +308,25 @@ class DockerServices:
         said = [str(check.get("Output", "")).strip() for check in (health.get("Log") or [])[-1:]]
         return tuple(f"health check: {line}" for text in said if text for line in text.splitlines()[-3:])
 
-    def _raise_why_not_up(self, said: str) -> None:
+    def _why_not_up(self, said: str) -> Exception:
         """The reason, from the containers where one of them is it, else from Compose's own words."""
         engine = self._system.engine
         complaint = complaints.of_the_engine(said, engine.host, engine.published_on)
         if complaint is not None:
-            raise complaint
+            return complaint
         found = self.project.look()
         failed = next((seen for seen in found if seen.has_failed and seen.service != PROXIES), None)
         if failed is not None:
-            raise self._not_ready(failed)
+            return self._not_ready(failed)
         complaint = complaints.of_images(said, self._images())
         if complaint is not None:
-            raise complaint
+            return complaint
         proxies = next((seen for seen in found if seen.service == PROXIES and seen.why_not_ready), None)
-        if proxies is not None:
-            raise self._not_ready(proxies)
-        raise complaints.of_nothing_known(said)
+        return self._not_ready(proxies) if proxies is not None else complaints.of_nothing_known(said)
+
+    def _is_anything_built(self) -> bool:
+        services = json.loads(self._system.model.read_text(encoding="utf-8"))["services"]
+        return any("build" in service for service in services.values())
 
     def _images(self) -> dict[str, str]:
         services = json.loads(self._system.model.read_text(encoding="utf-8"))["services"]
@@ -292,3 +342,4 @@ class _State:
     pids: dict[tuple[str, str], int] = field(default_factory=dict)
     exits: deque[ContainerEvent] = field(default_factory=deque)
     struck: set[str] = field(default_factory=set)
+    last_event: float | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import CouldNotRun
 from harness.runtime.containers.project import how_ended
 from harness.runtime.containers.removal import PROJECT_LABEL, SERVICE_LABEL
 
@@ -40,6 +41,8 @@ class EventStream:
         self._client, self._project, self._hand_on = client, project, hand_on
         self._stream: Any = None
         self._thread: threading.Thread | None = None
+        self._ended = False
+        self.failure: Exception | None = None
         self._known: dict[str, tuple[str, str]] = {}
 
     def begin(self) -> None:
@@ -51,16 +54,23 @@ class EventStream:
 
     def end(self) -> None:
         """No more is told."""
+        self._ended = True
         if self._stream is not None:
             with suppress(Exception):  # whatever is wrong with a stream that is given up
                 self._stream.close()
 
     def _follow(self) -> None:
-        with suppress(Exception):  # the engine is gone, or the stream was closed: there is nothing more to tell
+        """Until the stream is closed here; one that ends otherwise is a `failure`: what it would have told is missing."""
+        try:
             for told in self._stream:
                 event = self._event_of(told)
                 if event is not None:
                     self._hand_on(event)
+            failure: Exception = CouldNotRun("the Docker engine's stream of events ended: did the engine end?")
+        except Exception as error:
+            failure = error
+        if not self._ended:
+            self.failure = failure
 
     def _event_of(self, told: dict[str, Any]) -> ContainerEvent | None:
         """An event of this run, None for somebody else's."""

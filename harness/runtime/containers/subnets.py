@@ -8,7 +8,9 @@ from ipaddress import IPv4Address, IPv4Network
 
 from harness.errors import CouldNotRun
 
-PRIVATE = IPv4Network("10.0.0.0/8")
+PRIVATE = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
+"""Addresses that nobody on the internet has (RFC 1918, RFC 6598); each is tried where those before are all taken."""
+
 SMALLEST = 28
 """The prefix of the smallest network: 14 addresses, of which the engine takes one and a proxy one."""
 
@@ -53,6 +55,12 @@ def own_addresses(networks: Iterable[IPv4Network]) -> list[str]:
 
 def free_blocks(taken: Collection[IPv4Network], seed: str) -> Iterator[IPv4Network]:
     """Blocks that overlap with nothing, in an order of their own for each run, so that two runs seldom want the same."""
-    blocks = list(PRIVATE.subnets(new_prefix=LEAST_BLOCK))
-    random.Random(seed).shuffle(blocks)  # noqa: S311 - nothing secret is drawn
-    return (block for block in blocks if not any(block.overlaps(other) for other in taken))
+    order = random.Random(seed)  # noqa: S311 - nothing secret is drawn
+    for private in PRIVATE:
+        blocks = list(private.subnets(new_prefix=LEAST_BLOCK))
+        order.shuffle(blocks)
+        yield from (block for block in blocks if not any(block.overlaps(other) for other in taken))
+    raise CouldNotRun(
+        f"expected a free block of addresses for the networks of a run, found all of {', '.join(map(str, PRIVATE))} taken by "
+        f"networks of the Docker engine or by routes of this machine; remove networks that are not in use"
+    )
