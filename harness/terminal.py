@@ -55,7 +55,9 @@ class Terminal:
         return view
 
     def _tell_plainly(self, view: LiveView, over: threading.Event) -> None:
-        while not over.wait(0.25):
+        last = False
+        while not last:
+            last = over.wait(0.25)  # known before the lines are asked for: what came until then is still told
             while (line := view.plain_line()) is not None:
                 self._console.print(line, markup=False)
 
