@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.history.events import RunFailed, RunHalted, RunInterrupted
+from harness.history.events import LoadBegan, RunFailed, RunHalted, RunInterrupted
 from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.verdict import Finding, Outcome, Word
@@ -31,6 +31,9 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
 
 
 def _when(case: Case, at: float) -> str:
+    """When it was; before there was any load, `history.began` stands for the beginning of the run."""
+    if not case.history.of(LoadBegan):
+        return "while the system came up"
     since = case.since_load(at)
     return f"{since:.0f} s after the load began" if since >= 0 else "before the load began"
 

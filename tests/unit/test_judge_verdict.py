@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import UnreadableRun
-from harness.history.events import RunFailed, RunHalted, RunInterrupted, ServiceExited, UndoDone, UndoFailed
+from harness.history.events import LoadBegan, RunFailed, RunHalted, RunInterrupted, ServiceExited, UndoDone, UndoFailed
 from harness.history.history import History, read_history
 from harness.judge.judge import judge
 from harness.judge.verdict import Outcome, Verdict, verdict_to_json
@@ -101,6 +101,13 @@ SENTENCES = [
 @pytest.mark.parametrize(("story", "told"), SENTENCES)
 def test_the_sentence_says_why(story, told):
     assert told in judge(tell(story)).sentence
+
+
+def test_a_run_interrupted_before_there_was_any_load_says_that_the_system_came_up():
+    told = tell(replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN + 8.0, "SIGINT"),)))
+    without_load = [event for event in told.events if not isinstance(event, LoadBegan) and event.at <= BEGAN + 8.0]
+
+    assert "interrupted by SIGINT while the system came up;" in judge(History(told.plan, without_load, ())).sentence
 
 
 def test_an_expectation_that_lacks_its_evidence_keeps_what_was_measured_and_decides_nothing():
