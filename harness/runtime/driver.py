@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-from harness.errors import LoadError, ProxyError, ServiceFaultFailed
+from harness.errors import HarnessError, LoadError, ProxyError, ServiceFaultFailed
 from harness.history.events import (
     DETOUR,
     EdgeProbed,
@@ -114,10 +115,14 @@ class Driver:
 
     def heal(self) -> None:
         """Take away every fault that is on. Called when a drive ended, however it ended; twice is once."""
-        for fault, service in list(self._struck):
-            self._relieve_or_record(fault, service)
-        for fault, proxy in list(self._active):
-            self._put_clean(fault, proxy)
+        with ExitStack() as healing:  # each is healed, whatever another raises; the last one named goes first
+            healing.callback(self._tell_that_load_was_cut)
+            for fault, proxy in reversed(self._active):
+                healing.callback(self._put_clean, fault, proxy)
+            for fault, service in reversed(self._struck):
+                healing.callback(self._relieve_or_record, fault, service)
+
+    def _tell_that_load_was_cut(self) -> None:
         if self._load_on:
             self._load_on = False
             self._recorder.record(LoadEnded(now(), False, "the run was ended before its load was"))
@@ -237,8 +242,8 @@ class Driver:
         began = self._active.pop((fault, proxy))
         try:
             found = self._world.proxies.put(proxy, CLEAN)
-        except ProxyError as error:
-            self._recorder.record(FaultRefused(now(), fault, proxy, str(error)))
+        except Exception as error:
+            self._recorder.record(FaultRefused(now(), fault, proxy, _why(error)))
             return
         self._recorder.record(FaultEnded(now(), asked_at, fault, began.kind, proxy, _data(CLEAN), _data(found)))
 
@@ -264,9 +269,9 @@ class Driver:
         kind, change = self._struck[fault, service]
         try:
             self._relieve(fault, kind, change)
-        except ServiceFaultFailed as error:
-            del self._struck[fault, service]
-            self._recorder.record(FaultRefused(now(), fault, "", str(error), service))
+        except Exception as error:
+            self._struck.pop((fault, service), None)
+            self._recorder.record(FaultRefused(now(), fault, "", _why(error), service))
 
     # observations
 
@@ -326,3 +331,7 @@ class Driver:
 
 def _data(state: ProxyState) -> dict[str, object]:
     return state.model_dump(mode="json")
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"

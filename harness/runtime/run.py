@@ -6,6 +6,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -18,7 +19,7 @@ from harness.plan.plan import Plan, WatchCounter
 from harness.runtime.containers.images import TOXIPROXY_VERSION
 from harness.runtime.containers.runtime import DockerRuntime
 from harness.runtime.driver import Driver, Halt, World
-from harness.runtime.guardian import start_guardian
+from harness.runtime.guardian import Guardian, start_guardian
 from harness.runtime.load.locust import LOAD, LocustLoad
 from harness.runtime.local import LocalRuntime
 from harness.runtime.ports import Runtime
@@ -43,11 +44,22 @@ def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> N
         recorder.record(_run_began(plan, setting))
         _tell_how_it_ended(run.bring_up_and_drive, recorder)
     finally:
-        run.let_go()
+        try:
+            _tell_how_it_ended(run.let_go, recorder)
+        finally:
+            _undo(run, journal, recorder, guardian)
+
+
+def _undo(run: _Run, journal: UndoJournal, recorder: Recorder, guardian: Guardian) -> None:
+    """Undo everything; the guardian is dismissed once that is over, whatever else goes wrong."""
+    try:
         journal.undo_all(recorder.record)
-        run.collect()
-        recorder.record(RunEnded(now()))
-        guardian.dismiss()
+        try:
+            run.collect()
+            recorder.record(RunEnded(now()))
+        finally:
+            guardian.dismiss()
+    finally:
         journal.close()
 
 
@@ -124,12 +136,13 @@ class _Run:
 
     def let_go(self) -> None:
         """Heal what is on, first of all; then end the looking."""
-        if self._driver is not None:
-            self._driver.heal()
-            self._driver.close()
-        if self._sampler is not None:
-            self._sampler.end()
-        self._runtime.let_go()
+        with ExitStack() as letting_go:  # each is done, whatever another raises
+            letting_go.callback(self._runtime.let_go)
+            if self._sampler is not None:
+                letting_go.callback(self._sampler.end)
+            if self._driver is not None:
+                letting_go.callback(self._driver.close)
+                letting_go.callback(self._driver.heal)
 
     def collect(self) -> None:
         """After the undo: let go of what is held here."""

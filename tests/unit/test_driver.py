@@ -420,6 +420,32 @@ def test_a_service_that_does_not_come_back_does_not_keep_the_proxies_from_being_
     assert [event.service for event in stand.recorded() if isinstance(event, FaultRefused)] == ["shipping"]
 
 
+def test_whatever_a_healing_raises_the_others_are_healed_all_the_same(tmp_path: Path) -> None:
+    faults = "  - {id: a, outage: {edge: gateway -> order}}\n  - {id: b, pause: {service: shipping}}\n"
+    scenario = SCENARIO.replace("  - outage: {service: shipping}\n", faults)
+    plan = quick(tmp_path, scenario.replace("fallback: shipping-deferred", "fallback: {name: shipping-deferred, fault: a}"))
+    stand = Stand(tmp_path, plan.model_copy(update={"steps": plan.steps[:2]}))
+
+    def broken(*_given: object) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    stand.services.relieve = broken  # type: ignore[method-assign]
+    original = stand.driver.heal
+
+    def break_then_heal() -> None:
+        stand.proxies.put = broken  # type: ignore[method-assign]
+        original()
+
+    stand.driver.heal = break_then_heal  # type: ignore[method-assign]
+    stand.drive()
+
+    refused = [(event.proxy, event.service, event.reason) for event in stand.recorded() if isinstance(event, FaultRefused)]
+    assert refused == [
+        ("", "shipping", "ZeroDivisionError: a defect"),
+        ("gateway -> order", "", "ZeroDivisionError: a defect"),
+    ]
+
+
 class SlowToReturn:
     """Stands in for the probe: a service that is answered again from its `comes`th look after the healing on."""
 

@@ -1,0 +1,81 @@
+"""However a run ends, and whatever is wrong with letting go of it: everything is undone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import CouldNotRun
+from harness.history.events import RunFailed
+from harness.history.store import RunFolder, read_events
+from harness.runtime import run as run_module
+from harness.runtime.recorder import Recorder
+from harness.runtime.run import carry_out
+from harness.runtime.setting import Setting
+from harness.runtime.stopping import Stop
+from harness.runtime.undo import UndoJournal, make_run_folder
+from tests.unit.test_driver import OpenGate, quick
+
+
+class Ending:
+    """A runtime that leaves a folder behind and does not come up, and the guardian; `breaks` is what letting go raises."""
+
+    def __init__(self, journal: UndoJournal, breaks: Exception, said: list[str]) -> None:
+        self.journal, self.breaks, self.said = journal, breaks, said
+
+    def bring_up(self) -> Any:
+        self.said.append(str(make_run_folder(self.journal)))
+        raise CouldNotRun("it does not come up")
+
+    def let_go(self) -> None:
+        raise self.breaks
+
+    def collect(self) -> None:
+        self.said.append("collected")
+
+
+class Watcher:
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def dismiss(self) -> None:
+        self.said.append("dismissed")
+
+
+def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, breaks: Exception) -> tuple[list[str], RunFolder]:
+    said: list[str] = []
+    monkeypatch.setattr(run_module, "start_guardian", lambda _folder: Watcher(said))
+    monkeypatch.setattr(run_module, "_runtime_for", lambda _plan, _setting, _rec, _stop, journal: Ending(journal, breaks, said))
+    run = RunFolder(folder / "run")
+    setting = Setting(run.path.name, None, {}, folder, folder / "locustfile.py", "", "")  # type: ignore[arg-type]
+    try:
+        carry_out(quick(folder), setting, Recorder(run, OpenGate()), Stop())
+    except ZeroDivisionError:
+        said.append("raised")
+    return said, run
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        (ZeroDivisionError("a defect"), ["collected", "dismissed", "raised"]),
+        (CouldNotRun("the engine is gone"), ["collected", "dismissed"]),
+    ],
+    ids=["a defect", "an error"],
+)
+def test_what_was_started_is_undone_whatever_letting_go_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: Exception, said: list[str]
+) -> None:
+    (left, *told), run = ended(tmp_path, monkeypatch, breaks)
+
+    events = list(read_events(run.path))
+    names = [type(event).__name__ for event in events]
+    assert told == said
+    assert not Path(left).exists()
+    assert "UndoDone" in names
+    assert names[-1] == "RunEnded"
+    failures = [event.reason for event in events if isinstance(event, RunFailed)]
+    assert failures[0] == "it does not come up"
+    assert str(breaks) in failures[1]
