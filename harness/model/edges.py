@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from harness.model.parts import Name, Part
 
@@ -18,7 +18,10 @@ CLIENT = "client"
 Protocol = Literal["http", "postgresql", "redis", "tcp"]
 """What is spoken on an edge, as far as its address tells; it decides which probe can see a fault."""
 
-EDGE = re.compile(r"\s*(?P<caller>[\w.-]+)\s*->\s*(?P<callee>[\w.-]+?)(?::(?P<port>\d{1,5}))?\s*")
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+
+EDGE = re.compile(r"\s*(?P<caller>[\w.-]+)\s*->\s*(?P<callee>[\w.-]+?)(?::(?P<port>\d{1,5}))?(?:/(?P<protocol>[\w.-]*))?\s*")
+"""An edge as `edges:` has it: `web -> api`, `web -> api:9000`, `web -> api:9000/http`."""
 
 
 class Edge(Part):

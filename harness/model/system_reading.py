@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import InvalidFile, Problem
 from harness.model.compose import Compose
 from harness.model.compose_reading import read_compose
-from harness.model.edges import CLIENT, EDGE, WELL_KNOWN, Edge, Mention, Protocol, find_mentions
+from harness.model.edges import CLIENT, EDGE, PROTOCOLS, WELL_KNOWN, Edge, Mention, Protocol, find_mentions
 from harness.model.experiment import System
 from harness.model.reading import Document, Loc, nearest, read_document, validate
 from harness.model.system import SystemFile
@@ -143,6 +143,11 @@ class _Reading:
         caller, callee = match["caller"], match["callee"]
         for service in (caller, callee):
             self._need(service, self.services, "a service of the Compose file", at)
+        protocol = next((known for known in PROTOCOLS if known == match["protocol"]), None)
+        if protocol is None and match["protocol"] is not None:
+            message = f"expected one of {', '.join(PROTOCOLS)} behind the slash, found {match['protocol']!r}"
+            self.problems.append(self.document.problem(at, message))
+            return
         if not {caller, callee} <= set(self.services):
             return
         if self.compose.at_home(caller) == self.compose.at_home(callee):
@@ -151,10 +156,11 @@ class _Reading:
             return
         port = int(match["port"]) if match["port"] else self._port_shown(callee)
         if port is None:
-            message = f"expected a port, as in '{written}:8000', since {callee} shows none"
+            said = f"/{protocol}" if protocol is not None else ""
+            message = f"expected a port, as in '{caller} -> {callee}:8000{said}', since {callee} shows none"
             self.problems.append(self.document.problem(at, message))
             return
-        self._add((caller, callee, port), "tcp", self.document.place(at))
+        self._add((caller, callee, port), "tcp", self.document.place(at), said=protocol)
 
     def _port_shown(self, service: str) -> int | None:
         """The first port that a service shows, or else one that it shows for UDP, which no proxy carries."""
@@ -163,11 +169,14 @@ class _Reading:
         own = (local.port,) if local is not None and local.port is not None else ()
         return next(iter((*shown.ports, *own, *shown.udp_ports)), None)
 
-    def _add(self, key: tuple[str, str, int], protocol: Protocol, read_from: str) -> None:
+    def _add(self, key: tuple[str, str, int], protocol: Protocol, read_from: str, said: Protocol | None = None) -> None:
+        """Add an edge that is not there yet; what is `said` to be spoken on it counts for one that is, too."""
         caller, callee, port = self.compose.at_home(key[0]), self.compose.at_home(key[1]), key[2]
         spoken = WELL_KNOWN.get(port, "tcp") if protocol == "tcp" else protocol
         edge = Edge(name=f"{caller} -> {callee}", caller=caller, callee=callee, port=port, protocol=spoken, read_from=read_from)
-        self._found.setdefault((caller, callee, port), edge)
+        found = self._found.setdefault((caller, callee, port), edge)
+        if said is not None:
+            self._found[caller, callee, port] = found.model_copy(update={"protocol": said})
 
 
 def _named(edges: Iterable[Edge]) -> tuple[Edge, ...]:

@@ -197,8 +197,39 @@ def test_a_port_that_is_shown_for_udp_alone_still_makes_an_edge(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("written", "protocol"),
+    [
+        ("gateway -> api", "tcp"),
+        ("gateway -> api:9000", "tcp"),
+        ("gateway -> api:9000/http", "http"),
+        ("gateway -> api/redis", "redis"),
+        ("gateway -> api:5432", "postgresql"),
+        ("gateway -> api:5432/tcp", "tcp"),
+        ("gateway->api:7000/postgresql", "postgresql"),
+    ],
+)
+@pytest.mark.parametrize("also", [{}, {"environment": {"API_HOST": "api"}}], ids=["written alone", "mentioned too"])
+def test_an_edge_can_be_told_what_is_spoken_on_it(tmp_path: Path, also: dict[str, Any], written: str, protocol: str) -> None:
+    port = int(written.partition(":")[2].partition("/")[0] or 9000)
+    services = {"gateway": {"expose": ["8000"], **also}, "api": {"expose": [str(port)]}}
+
+    found = read(tmp_path, services, f"{BARE}edges: ['{written}']\n")
+
+    assert found.problems == ()
+    assert [(edge.name, edge.port, edge.protocol) for edge in found.system.edges][1:] == [("gateway -> api", port, protocol)]
+
+
+@pytest.mark.parametrize(
     ("line", "told"),
     [
+        (
+            "edges: ['gateway -> search:80/grpc']",
+            "system.yaml:4:9: expected one of http, postgresql, redis, tcp behind the slash, found 'grpc'",
+        ),
+        (
+            "edges: ['gateway -> search/http']",
+            "system.yaml:4:9: expected a port, as in 'gateway -> search:8000/http', since search shows none",
+        ),
         ("egress: [serch]", "system.yaml:4:10: expected a service of the Compose file, found 'serch'; did you mean 'search'?"),
         (
             "edges: ['search -> side:80']",
