@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, assert_never
 
 from harness.errors import ServiceFaultFailed
@@ -16,8 +18,11 @@ from harness.runtime.containers.project import Project
 CPU_PERIOD = 100_000
 """Microseconds over which a share of processors is meted out; Docker's own default."""
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 10
 """How long a service may take to end when it is asked to; after that it is killed, as by `docker stop`."""
+
+NAMES_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+"""What an engine mounts into each container from the container's own folder."""
 
 SEEN_WITHIN = 8.0
 LOOK_EVERY = 0.05
@@ -32,43 +37,53 @@ class Deeds:
 
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do it to every container of the service; the state read back, as `harness.plan.services.struck` words it."""
-        containers = self._containers(change)
-        for container in containers:
-            if container.status != "running":
-                raise ServiceFaultFailed(f"{change.deed} of {change.service}: expected it to run, found it {container.status}")
-            self._before.setdefault((change.deed, container.id), container.attrs)
-        self._each(change, containers, self._strike)
-        return self._read_back(change, containers, struck=True)
+        with _told_as_failed(change):
+            containers = self._containers(change)
+            for container in containers:
+                self._check(change, container)
+            for container in containers:
+                self._before.setdefault((change.deed, container.id), container.attrs)
+            self._each(change, containers, self._strike)
+            return self._read_back(change, containers, struck=True)
 
     def relieve(self, change: ServiceChange) -> dict[str, Any]:
         """Take it back; the state read back, as `relieved` words it. What runs already is left alone."""
-        containers = self._containers(change)
-        self._each(change, containers, self._relieve)
-        found = self._read_back(change, containers, struck=False)
-        for container in containers:
-            self._before.pop((change.deed, container.id), None)
-        return found
+        with _told_as_failed(change):
+            containers = self._containers(change)
+            self._each(change, containers, self._relieve)
+            found = self._read_back(change, containers, struck=False)
+            for container in containers:
+                self._before.pop((change.deed, container.id), None)
+            return found
 
     def _containers(self, change: ServiceChange) -> Sequence[Any]:
-        from docker.errors import DockerException
-
-        try:
-            containers = self._project.containers(change.service)
-        except DockerException as error:
-            raise ServiceFaultFailed(f"{change.deed} of {change.service}: the engine says: {error}") from error
+        containers = self._project.containers(change.service)
         if not containers:
             raise ServiceFaultFailed(f"{change.deed} of {change.service}: expected a container of it, found none")
         return containers
 
     def _each(self, change: ServiceChange, containers: Sequence[Any], deed: Callable[[ServiceChange, Any], None]) -> None:
-        import requests
-        from docker.errors import DockerException
+        with ThreadPoolExecutor(len(containers)) as pool:
+            list(pool.map(lambda container: deed(change, container), containers))
 
-        try:
-            with ThreadPoolExecutor(len(containers)) as pool:
-                list(pool.map(lambda container: deed(change, container), containers))
-        except (DockerException, requests.RequestException, OSError) as error:
-            raise ServiceFaultFailed(f"{change.deed} of {change.service}: {_words(error)}") from error
+    def _check(self, change: ServiceChange, container: Any) -> None:
+        """What would do nothing is refused."""
+        what = f"{change.deed} of {change.service}"
+        if container.status != "running":
+            raise ServiceFaultFailed(f"{what}: expected it to run, found it {container.status}")
+        if change.deed == "disconnect" and not _own_networks(container):
+            mode = container.attrs["HostConfig"]["NetworkMode"]
+            raise ServiceFaultFailed(f"{what}: expected it on a network of its own, found it on none (network_mode: {mode})")
+        if change.deed == "cpu":
+            cores = _least(_cores(container.attrs["HostConfig"]), self._project.client.info()["NCPU"])
+            if (change.cores or 0) >= cores:
+                raise ServiceFaultFailed(
+                    f"{what}: expected a limit below the {cores:g} processors that it has, found {change.cores:g}"
+                )
+        if change.deed == "memory":
+            has = _least(container.attrs["HostConfig"]["Memory"], self._project.client.info()["MemTotal"])
+            if (change.bytes or 0) >= has:
+                raise ServiceFaultFailed(f"{what}: expected a limit below the {has} bytes that it has, found {change.bytes}")
 
     # doing
 
@@ -115,12 +130,9 @@ class Deeds:
         pid = container.attrs["State"]["Pid"]
         if not pid:
             raise ServiceFaultFailed(f"crash: {container.name} does not run")
-        if self._is_here:
-            try:
+        if self._is_here and _is_process_of(pid, container.id):
+            with suppress(PermissionError, ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except PermissionError:
-                pass
-            else:
                 return
         self._kill_from_beside(container, pid)
 
@@ -198,6 +210,52 @@ def _networks(container: Any) -> list[dict[str, Any]]:
 
 def _network_ids(container: Any) -> set[str]:
     return {network["NetworkID"] for network in _networks(container)}
+
+
+@contextmanager
+def _told_as_failed(change: ServiceChange) -> Iterator[None]:
+    """Whatever is wrong with the engine, or on the way to it, is a deed that could not be done."""
+    import requests
+    from docker.errors import DockerException
+
+    try:
+        yield
+    except (DockerException, requests.RequestException, OSError) as error:
+        raise ServiceFaultFailed(f"{change.deed} of {change.service}: {_words(error)}") from error
+
+
+def _is_process_of(pid: int, container: str) -> bool:
+    """Whether the process that bears this number here is the container's; where that is not sure, it is not.
+
+    An engine on this machine may count processes otherwise than this process does: in a virtual machine of its own, or
+    where the harness is in a container. The control group names the container, but for one that is seen as `/`; the
+    names' files are mounted from the container's own folder, at paths that no other process has them at.
+    """
+    of_process = Path("/proc") / str(pid)
+    try:
+        if container in (of_process / "cgroup").read_text(encoding="utf-8", errors="replace"):
+            return True
+        mounts = (of_process / "mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(container in root and at in NAMES_FILES for _, _, _, root, at, *_ in map(str.split, mounts))
+
+
+def _cores(limits: dict[str, Any]) -> float:
+    """The share of processors that a container may use; 0 where nothing limits it."""
+    if limits["CpuQuota"] > 0:
+        return float(limits["CpuQuota"] / (limits.get("CpuPeriod") or CPU_PERIOD))
+    return float((limits.get("NanoCpus") or 0) / 1e9)
+
+
+def _least(limit: float, there: float) -> float:
+    return min(limit, there) if limit > 0 else there
+
+
+def _own_networks(container: Any) -> list[dict[str, Any]]:
+    """Those it can be taken off: none where it shares somebody else's."""
+    mode = str(container.attrs["HostConfig"].get("NetworkMode", ""))
+    return [] if mode in ("host", "none") or mode.startswith("container:") else _networks(container)
 
 
 def _words(error: BaseException) -> str:
