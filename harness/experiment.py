@@ -73,11 +73,15 @@ def validate(scenario: Path) -> tuple[Resolved, tuple[str, ...]]:
 
     Compose itself reads its files where it is installed, an engine is not needed; else they are read here.
     """
-    able, refused = [], []
+    able: list[str] = []
+    refused: list[InvalidFile] = []
     resolved: Resolved | None = None
     for name, check in (("docker", check_runs_in_containers), ("local", check_runs_locally)):
         try:
-            found = check(resolve(scenario, compose_of=read_by_compose if name == "docker" and has_compose() else None))
+            read = resolve(scenario, compose_of=read_by_compose if name == "docker" and has_compose() else None)
+            if name == "local" and refused and not read.system.file.local:
+                break  # it is for containers alone: that it says nothing of processes is not what is wrong with it
+            found = check(read)
             plan_of(found.experiment, found.queries)
         except InvalidFile as error:
             refused.append(error)
