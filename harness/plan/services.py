@@ -64,12 +64,10 @@ BROKEN: tuple[Outcome, ...] = ("refused", "reset", "closed")
 def sights_of(change: ServiceChange) -> tuple[Outcome, ...]:
     """What a probe through an edge into the service sees while the fault lasts: one of these; nothing certain where empty."""
     match change.deed:
-        case "kill" | "stop":
-            return BROKEN
+        case "kill" | "stop" | "disconnect":
+            return (*BROKEN, "silent")  # silent while a proxy still calls an address that nobody has any more
         case "pause":
             return ("silent",)
-        case "disconnect":
-            return (*BROKEN, "silent")
         case "restart" | "crash" | "cpu" | "memory":
             return ()
         case _:

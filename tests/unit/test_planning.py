@@ -269,8 +269,8 @@ def test_a_fault_on_a_service_itself_changes_no_proxy_and_is_probed_through_ever
 @pytest.mark.parametrize(
     ("written", "change", "sees"),
     [
-        ("kill: {service: shipping}", ServiceChange(service="shipping", deed="kill"), ("refused", "reset", "closed")),
-        ("stop: {service: shipping}", ServiceChange(service="shipping", deed="stop"), ("refused", "reset", "closed")),
+        ("kill: {service: shipping}", ServiceChange(service="shipping", deed="kill"), ("refused", "reset", "closed", "silent")),
+        ("stop: {service: shipping}", ServiceChange(service="shipping", deed="stop"), ("refused", "reset", "closed", "silent")),
         ("restart: {service: shipping}", ServiceChange(service="shipping", deed="restart"), ()),
         ("crash: {service: shipping}", ServiceChange(service="shipping", deed="crash"), ()),
         (
