@@ -42,17 +42,14 @@ class DockerEngine:
     """A Docker engine that answers, and the Compose beside it.
 
     `host` is its address as in DOCKER_HOST. `certificates` is the folder of DOCKER_CERT_PATH where TLS is verified.
+    `is_here`: its containers are processes of this machine, so that their networks and they themselves are seen from here.
     """
 
     host: str
     version: str
     compose: str
     certificates: str = ""
-
-    @property
-    def is_here(self) -> bool:
-        """Whether its containers run on this machine, so that their networks and processes are seen from here."""
-        return self.host.startswith("unix://") and os.uname().sysname == "Linux"
+    is_here: bool = False
 
     @cached_property
     def published_on(self) -> str:
@@ -99,7 +96,9 @@ def find_engine(environ: Mapping[str, str]) -> DockerEngine:
             f"be reached at the engine's host; run the harness on that host, or let the engine listen on tcp:// with TLS"
         )
     certificates = environ.get("DOCKER_CERT_PATH", "") if environ.get("DOCKER_TLS_VERIFY") else ""
-    return DockerEngine(host, _version(host, certificates), compose_version(environ), certificates)
+    version, apart = _asked(host, certificates)
+    here = host.startswith("unix://") and os.uname().sysname == "Linux" and not apart
+    return DockerEngine(host, version, compose_version(environ), certificates, here)
 
 
 def _host(environ: Mapping[str, str]) -> str:
@@ -112,17 +111,22 @@ def _host(environ: Mapping[str, str]) -> str:
     return "unix:///var/run/docker.sock"
 
 
-def _version(host: str, certificates: str) -> str:
+def _asked(host: str, certificates: str) -> tuple[str, bool]:
+    """The engine's version, and whether its containers live apart from its own machine's networks and processes: in a
+    virtual machine (Docker Desktop), or in namespaces of their own (rootless).
+    """
     import requests
     from docker.errors import DockerException
 
     try:
         client = client_of(host, certificates, ANSWER_SECONDS)
         try:
-            return str(client.version()["Version"])
+            info = client.info()
+            apart = "rootless" in str(info.get("SecurityOptions")) or "Docker Desktop" in str(info.get("OperatingSystem"))
+            return str(info["ServerVersion"]), apart
         finally:
             client.close()
-    except (DockerException, requests.RequestException, OSError, ValueError) as error:
+    except (DockerException, requests.RequestException, OSError, ValueError, KeyError) as error:
         raise MissingPart(f"no Docker engine answers at {host} ({_root_of(error)})") from error
 
 
