@@ -18,6 +18,10 @@ TELLS_EARLY = 0.5
 """An engine's clock may be this much behind the harness's: what it tells of a deed may bear an earlier time."""
 
 
+SUMMED_UP = ("throttled", "pressed")
+"""What is counted over the whole fault, and so told while it is being taken back."""
+
+
 @dataclass(frozen=True)
 class Glimpse:
     """What was seen of the service through one edge into it; `sees` is what a probe must see of it, one of these."""
@@ -87,8 +91,12 @@ def _blow(case: Case, fault: str, service: str, deed: str, withheld: bool) -> Bl
 
     began, ended, refused = (its(case.history.of(kind)) for kind in (FaultBegan, FaultEnded, FaultRefused))
     begin = began.asked_at - TELLS_EARLY if began is not None else inf
-    end = ended.asked_at if ended is not None else inf
-    changes = [event for event in case.history.of(ServiceChanged) if event.service == service and begin <= event.at < end]
+
+    def is_of_it(event: ServiceChanged) -> bool:
+        until = inf if ended is None else ended.at if event.what in SUMMED_UP else ended.asked_at
+        return event.service == service and begin <= event.at < until
+
+    changes = [event for event in case.history.of(ServiceChanged) if is_of_it(event)]
     return Blow(
         fault,
         service,

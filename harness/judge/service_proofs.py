@@ -23,7 +23,10 @@ TOLD = {
     "pause": ("pause",),
     "disconnect": ("disconnect",),
 }
-"""What its runtime must have told of a service while a fault lasted. Of a limit it need not tell: that is read back."""
+"""What its runtime must have told of a service while a fault lasted."""
+
+REACHED = {"cpu": ("throttled",), "memory": ("pressed", "oom")}
+"""What tells that a service reached its limit: one of these. That the limit was there is read back, and is not enough."""
 
 SEE_LOG = "see the log of the service"
 
@@ -108,8 +111,8 @@ def _bit(blow: Blow) -> Shown:
     if not blow.is_set:
         return Shown(blow, "", f"{blow.fault} was not set, so it could not bite")
     told = [change.what for change in blow.changes]
-    if blow.deed not in TOLD:
-        return Shown(blow, f"its limit was read back; what it did to the service was not probed{_told(told)}")
+    if blow.deed in REACHED:
+        return _reached(blow)
     silent = [what for what in TOLD[blow.deed] if what not in told]
     if silent:
         missing = f"its runtime told nothing of {words.several(silent)} while {blow.fault} was on{_told(told)}"
@@ -120,6 +123,16 @@ def _bit(blow: Blow) -> Shown:
         return Shown(blow, "", missing, "see the logs of the service and the proxy engine")
     seen = [seen for seen, _ in looks] or ["no edge leads to it, so nobody could look"]
     return Shown(blow, f"told of {words.several(list(dict.fromkeys(told)))}; {'; '.join(seen)}")
+
+
+def _reached(blow: Blow) -> Shown:
+    """Whether a service came up against its limit."""
+    reached = [change for change in blow.changes if change.what in REACHED[blow.deed]]
+    if not reached:
+        missing = f"the limit of {blow.fault} was read back, and nothing shows that the service ever reached it"
+        return Shown(blow, "", missing, "set a lower limit, or raise load.rate")
+    told = list(dict.fromkeys(f"{change.what} ({change.detail})" if change.detail else change.what for change in reached))
+    return Shown(blow, f"its limit was read back, and it reached it: {words.several(told)}")
 
 
 def _told(what: Sequence[str]) -> str:

@@ -442,6 +442,9 @@ TOLD = {
 }
 """What a runtime tells of a service while a deed is done to it."""
 
+SUMMED_UP = {"cpu": ("throttled", "12 periods"), "memory": ("pressed", "4 times at its limit")}
+"""What it tells of a limit just before it is lifted: what it did."""
+
 
 def _blow(story: Story, item: FaultItem, change: ServiceChange) -> Iterator[Event]:
     """What is recorded of a fault on a service itself."""
@@ -454,6 +457,8 @@ def _blow(story: Story, item: FaultItem, change: ServiceChange) -> Iterator[Even
         return
     for number, what in enumerate(() if name in story.untold else TOLD[change.deed]):
         yield ServiceChanged(begin + 0.002 * (number + 1), name, "4321", what)
+    if change.deed in SUMMED_UP and name not in story.untold:
+        yield ServiceChanged(end + FAULT_SETS_AFTER / 2, name, "4321", *SUMMED_UP[change.deed])
     asked, well = struck(change), relieved(change)
     on = dict(WELL) if name in story.not_found else {**WELL, **asked, "restarted": True}
     yield FaultBegan(begin + FAULT_SETS_AFTER, begin, item.id, item.kind, "", asked, on, name)

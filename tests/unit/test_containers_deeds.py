@@ -40,7 +40,8 @@ class FakeContainer:
 
     def update(self, **limits: Any) -> None:
         names = {"cpu_quota": "CpuQuota", "mem_limit": "Memory", "memswap_limit": "MemorySwap"}
-        self.attrs["HostConfig"] |= {names[name]: max(0, limit) for name, limit in limits.items() if name in names}
+        found = {names[name]: max(0, limit) for name, limit in limits.items() if name in names}
+        self.attrs = {**self.attrs, "HostConfig": {**self.attrs["HostConfig"], **found}}
 
 
 class FakeEngine:
@@ -49,12 +50,21 @@ class FakeEngine:
     def __init__(self, container: FakeContainer) -> None:
         self.container, self.beside = container, []
         self.containers = self.api = self
+        self.counted: list[dict[str, Any] | Exception] = []
 
     def list(self, **_filters: Any) -> list[FakeContainer]:
         return [self.container]
 
     def info(self) -> dict[str, Any]:
         return {"NCPU": 2, "MemTotal": 8 * 1024**3}
+
+    def stats(self, _id: str, *, stream: bool, one_shot: bool) -> dict[str, Any]:
+        assert not stream
+        assert one_shot
+        counted = self.counted.pop(0)
+        if isinstance(counted, Exception):
+            raise counted
+        return counted
 
     def run(self, _image: str, **how: Any) -> None:
         self.beside.append(how["entrypoint"][-1])
@@ -139,3 +149,60 @@ def test_a_limit_that_limits_nothing_is_refused(had: dict[str, Any], asked: dict
 
     with pytest.raises(ServiceFaultFailed, match=why):
         deeds.strike(ServiceChange.model_validate({"service": "order", **asked}))
+
+
+def cpu(throttled: int) -> dict[str, Any]:
+    return {"cpu_stats": {"throttling_data": {"throttled_periods": throttled}}, "memory_stats": {}}
+
+
+def memory(usage: int, failures: int | None = None, caches: int = 0) -> dict[str, Any]:
+    counts = {"usage": usage, "limit": 100, "stats": {"inactive_file": caches}}
+    return {"cpu_stats": {}, "memory_stats": counts if failures is None else {**counts, "failcnt": failures}}
+
+
+CPU, MEMORY = change("cpu", cores=0.2), change("memory", bytes=64 * 1024**2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "counted", "told"),
+    [
+        (CPU, [cpu(5), cpu(17)], [("order", "order-1", "throttled", "12 periods")]),
+        (CPU, [cpu(5), cpu(5)], []),
+        (CPU, [cpu(50), cpu(3)], [("order", "order-1", "throttled", "3 periods")]),
+        (MEMORY, [memory(20, 0), memory(30, 4)], [("order", "order-1", "pressed", "4 times at its limit")]),
+        (MEMORY, [memory(20), memory(95)], [("order", "order-1", "pressed", "95 % of its limit used")]),
+        (MEMORY, [memory(20), memory(95, caches=50)], []),
+        (MEMORY, [memory(20), memory(80)], []),
+        (CPU, [cpu(5), requests.ConnectionError("no engine")], []),
+        (CPU, [requests.ConnectionError("no engine")], []),
+    ],
+)
+def test_what_a_limit_did_is_told_before_it_is_lifted(
+    limit: ServiceChange, counted: list[Any], told: list[tuple[str, str, str, str]]
+) -> None:
+    heard: list[tuple[str, str, str, str]] = []
+    container = FakeContainer()
+    deeds, engine = deeds_on(container, tell=lambda *said: heard.append(said))
+    engine.counted = counted
+
+    deeds.strike(limit)
+    deeds.relieve(limit)
+
+    assert heard == told
+    assert engine.counted == []
+    assert (container.attrs["HostConfig"]["CpuQuota"], container.attrs["HostConfig"]["Memory"]) == (0, 0)
+
+
+def test_a_limit_is_lifted_whatever_telling_of_it_raises() -> None:
+    def full(*_told: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    container = FakeContainer()
+    deeds, engine = deeds_on(container, tell=full)
+    engine.counted = [cpu(5), cpu(17)]
+    deeds.strike(CPU)
+
+    with pytest.raises(ServiceFaultFailed, match="No space left"):
+        deeds.relieve(CPU)
+
+    assert container.attrs["HostConfig"]["CpuQuota"] == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.history.events import EdgeProbed, FaultEnded, FaultRefused, ServiceExited
+from harness.history.events import EdgeProbed, FaultEnded, FaultRefused, ServiceChanged, ServiceExited
 from harness.history.history import History
 from harness.judge.case import Case
 from harness.judge.evidence import gather
@@ -68,8 +68,32 @@ def test_what_was_seen_of_it_is_told_side_by_side() -> None:
     assert "order -> shipping: answered after" in found["healed"].seen
 
 
-def test_a_limit_says_that_nobody_probed_what_it_did() -> None:
-    assert "what it did to the service was not probed" in evidence(struck_by("cpu", cores=0.2))["bit"].seen
+@pytest.mark.parametrize(
+    ("story", "reached"),
+    [
+        (struck_by("cpu", cores=0.2), "throttled (12 periods)"),
+        (struck_by("memory", limit="64MB"), "pressed (4 times at its limit)"),
+    ],
+    ids=["cpu", "memory"],
+)
+def test_a_limit_bit_where_the_service_reached_it(story: Story, reached: str) -> None:
+    assert evidence(story)["bit"].seen == f"shipping: its limit was read back, and it reached it: {reached}"
+
+    never = evidence(replace(story, untold=("shipping",)))["bit"]
+
+    assert never.outcome.word == "inconclusive"
+    assert "was read back, and nothing shows that the service ever reached it" in never.why
+    assert never.advice == "set a lower limit, or raise load.rate"
+
+
+def test_a_service_that_ran_out_of_memory_reached_its_limit() -> None:
+    story = replace(struck_by("memory", limit="64MB"), untold=("shipping",))
+
+    def killed(at: float) -> Finding:
+        return evidence(replace(story, extra=(ServiceChanged(BEGAN + at, "shipping", "4321", "oom"),)))["bit"]
+
+    assert killed(30.0).seen == "shipping: its limit was read back, and it reached it: oom"
+    assert [killed(at).outcome.word for at in (20.0, 30.0, 46.0)] == ["inconclusive", "passed", "inconclusive"]
 
 
 def test_a_restart_is_told_by_its_events_and_a_probe_decides_nothing() -> None:

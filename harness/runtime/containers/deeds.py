@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -24,16 +25,46 @@ GRACE_SECONDS = 10
 NAMES_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 """What an engine mounts into each container from the container's own folder."""
 
+NEAR = 0.9
+"""The share of its memory limit that a service which was pressed by it uses."""
+
 SEEN_WITHIN = 8.0
 LOOK_EVERY = 0.05
 
 
-class Deeds:
-    """What faults do to the containers of one run; remembers how each was before."""
+@dataclass(frozen=True, slots=True)
+class Strain:
+    """What the engine counted of a container at its limits: periods throttled, times turned away, memory used."""
 
-    def __init__(self, project: Project, *, is_here: bool) -> None:
-        self._project, self._is_here = project, is_here
+    throttled: int
+    turned_away: int
+    share: float
+
+
+def strain_of(stats: dict[str, Any]) -> Strain:
+    """From the engine's statistics. Control groups v2 do not count who was turned away; caches that can be dropped at
+    any time are no use of memory.
+    """
+    memory = stats.get("memory_stats") or {}
+    more = memory.get("stats") or {}
+    caches = more.get("total_inactive_file", more.get("inactive_file", 0))
+    used, limit = max(0, memory.get("usage", 0) - caches), memory.get("limit", 0)
+    throttling = (stats.get("cpu_stats") or {}).get("throttling_data") or {}
+    return Strain(throttling.get("throttled_periods", 0), memory.get("failcnt", 0), used / limit if limit else 0.0)
+
+
+class Deeds:
+    """What faults do to the containers of one run; remembers how each was before.
+
+    `tell` is given a service, an instance, what a limit did to it, and how much: `throttled` or `pressed`.
+    """
+
+    def __init__(
+        self, project: Project, *, is_here: bool, tell: Callable[[str, str, str, str], None] = lambda *_told: None
+    ) -> None:
+        self._project, self._is_here, self._tell = project, is_here, tell
         self._before: dict[tuple[str, str], dict[str, Any]] = {}
+        self._strained: dict[tuple[str, str], Strain] = {}
 
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do it to every container of the service; the state read back, as `harness.plan.services.struck` words it."""
@@ -50,10 +81,14 @@ class Deeds:
         """Take it back; the state read back, as `relieved` words it. What runs already is left alone."""
         with _told_as_failed(change):
             containers = self._containers(change)
-            self._each(change, containers, self._relieve)
+            try:
+                self._tell_of_strain(change, containers)
+            finally:
+                self._each(change, containers, self._relieve)
             found = self._read_back(change, containers, struck=False)
             for container in containers:
                 self._before.pop((change.deed, container.id), None)
+                self._strained.pop((change.deed, container.id), None)
             return found
 
     def _containers(self, change: ServiceChange) -> Sequence[Any]:
@@ -101,6 +136,8 @@ class Deeds:
                 self._crash(container)
             case "cpu" | "memory":
                 _limit(change, container)
+                with suppress(*_failures()):  # without it nothing is told, and the limit is on all the same
+                    self._strained[change.deed, container.id] = self._strain(container)
             case "disconnect":
                 self._disconnect(container)
             case _:
@@ -164,6 +201,28 @@ class Deeds:
                     container, aliases=network.get("Aliases"), ipv4_address=given.get("IPv4Address")
                 )
 
+    # what a limit did
+
+    def _tell_of_strain(self, change: ServiceChange, containers: Sequence[Any]) -> None:
+        """What the engine counted of a limit while it was on; nothing where it did not count, or no longer can."""
+        for container in containers:
+            before = self._strained.get((change.deed, container.id))
+            if before is None:
+                continue
+            try:
+                now = self._strain(container)
+            except _failures():
+                continue
+            if change.deed == "cpu" and (periods := _rise(before.throttled, now.throttled)):
+                self._tell(change.service, container.name, "throttled", f"{periods} periods")
+            elif change.deed == "memory" and (times := _rise(before.turned_away, now.turned_away)):
+                self._tell(change.service, container.name, "pressed", f"{times} times at its limit")
+            elif change.deed == "memory" and now.share >= NEAR:
+                self._tell(change.service, container.name, "pressed", f"{100 * now.share:.0f} % of its limit used")
+
+    def _strain(self, container: Any) -> Strain:
+        return strain_of(self._project.client.api.stats(container.id, stream=False, one_shot=True))
+
     # reading back
 
     def _read_back(self, change: ServiceChange, containers: Sequence[Any], *, struck: bool) -> dict[str, Any]:
@@ -215,13 +274,23 @@ def _network_ids(container: Any) -> set[str]:
 @contextmanager
 def _told_as_failed(change: ServiceChange) -> Iterator[None]:
     """Whatever is wrong with the engine, or on the way to it, is a deed that could not be done."""
+    try:
+        yield
+    except _failures() as error:
+        raise ServiceFaultFailed(f"{change.deed} of {change.service}: {_words(error)}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What is raised where an engine does not do what it was asked, or does not answer."""
     import requests
     from docker.errors import DockerException
 
-    try:
-        yield
-    except (DockerException, requests.RequestException, OSError) as error:
-        raise ServiceFaultFailed(f"{change.deed} of {change.service}: {_words(error)}") from error
+    return DockerException, requests.RequestException, OSError
+
+
+def _rise(before: int, now: int) -> int:
+    """How much was counted; a container that was started again counts anew."""
+    return now - before if now >= before else now
 
 
 def _is_process_of(pid: int, container: str) -> bool:
