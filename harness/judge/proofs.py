@@ -250,9 +250,9 @@ def _packets(look: Looking) -> Rung:
 
 
 def _caller(look: Looking) -> Rung:
-    """Where refusals cannot be counted: connections that were cut, and a fallback for this very edge that fired."""
+    """Where neither refusals nor packets can be counted: connections that were cut, and a fallback for this very edge."""
     cut = look.traffic.cut
-    if not look.unseen or cut == 0:
+    if not look.unseen or look.traffic.packets is not None or cut == 0:
         return NOWHERE
     told = f"{words.count(cut, 'connection')} cut; {look.unseen}" if cut is not None else look.unseen
     number = _marks(look.case, look.strike, look.window) or _moved(look.case, look.strike, look.window)

@@ -85,6 +85,14 @@ def test_where_packets_cannot_be_read_the_callers_own_fallbacks_tell() -> None:
     assert found.seen == f"486 fallbacks of the caller ({CANNOT})"
 
 
+def test_where_the_packets_show_that_nobody_called_a_fallback_of_the_caller_does_not_show_the_contrary() -> None:
+    """It may have fired because of a breaker that was open already, and never have called."""
+    found = met(by_toxiproxy(OUTAGE, packets=lambda at: 4 if at > 30 else 0))
+
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "nothing shows that anybody called order -> shipping: 4 packets on its network" in found.why
+
+
 def test_where_nothing_at_all_can_be_seen_the_finding_says_so_and_names_the_engine_that_could() -> None:
     found = met(by_toxiproxy(replace(OUTAGE, damage=())))
 
