@@ -232,9 +232,6 @@ class LocalServices:
         restarts = Restarts(self._system.compose.services[spot.service].restart)
         return ServiceProcess(spot, runnable, patience, restarts, self._launch, self._tell)
 
-    def _restarts_of(self, service: str) -> Restarts:
-        return Restarts(self._system.compose.services[service].restart)
-
     # bringing up, each service in a thread
 
     def _bring_up_or_fail(self, service: ServiceProcess) -> None:
