@@ -6,6 +6,8 @@ reachable at all: whatever was measured meanwhile says nothing of the system.
 
 from __future__ import annotations
 
+from math import inf
+
 from harness.history.events import EngineRestarted
 from harness.history.history import Window
 from harness.judge import words
@@ -13,6 +15,9 @@ from harness.judge.case import Case
 from harness.judge.verdict import Finding, Outcome
 
 KIND = "engine"
+
+GONE_FOR_GOOD = "gone for good: "
+"""How the reason begins where the engine was not started again: from then on there was none."""
 
 NOTICED_AFTER = 5.0
 """How long an engine may have been gone, at most, before it is noticed."""
@@ -39,11 +44,14 @@ def _judged(case: Case) -> Window | None:
 
 
 def _touches(restart: EngineRestarted, window: Window) -> bool:
-    return restart.at + restart.seconds >= window.begin and restart.at - NOTICED_AFTER < window.end
+    over = inf if restart.reason.startswith(GONE_FOR_GOOD) else restart.at + restart.seconds
+    return over >= window.begin and restart.at - NOTICED_AFTER < window.end
 
 
 def _told(case: Case, restart: EngineRestarted) -> str:
     at, lasted = words.moment(case.since_load(restart.at)), words.seconds(restart.seconds)
     on = [fault for fault, window in case.history.faults.items() if _touches(restart, window)]
     during = f", while {words.several(on)} was to be on" if on else ""
+    if restart.reason.startswith(GONE_FOR_GOOD):
+        return f"the proxy engine was gone for good at {at}{during}: {restart.reason.removeprefix(GONE_FOR_GOOD)}"
     return f"the proxy engine had to be started again at {at}{during}: {restart.reason} (it took {lasted})"

@@ -15,6 +15,7 @@ from harness.history.events import CounterRead, Event, MachineSeen
 from harness.plan.plan import WatchCounter
 from harness.runtime.ports import Proxies, Services
 from harness.runtime.probes.metrics import read_counter
+from harness.runtime.proxies.supervised import GivenUp
 from harness.runtime.recorder import Recorder, RequestTail, now
 
 EVERY = 1.0
@@ -69,9 +70,11 @@ class Sampler:
             self._ended.wait(due - time.monotonic())
 
     def look_at_edges(self) -> None:
-        """Record what the engine has counted so far; an engine that does not answer leaves no sample."""
+        """Record what the engine has counted so far; one that does not answer leaves no sample, one that is gone raises."""
         try:
             seen: Sequence[Event] = self._proxies.seen()
+        except GivenUp:
+            raise
         except HarnessError:
             return
         for event in seen:

@@ -17,10 +17,14 @@ import pytest
 
 from harness.errors import CouldNotRun, ProxyError
 from harness.history.events import EdgeSeen, EngineRestarted, Event
+from harness.history.store import RunFolder
+from harness.judge.engine import GONE_FOR_GOOD
 from harness.plan.plan import CLEAN, ProxyState
 from harness.runtime.ports import Address, ProxyMade
-from harness.runtime.proxies.supervised import SupervisedEngine
+from harness.runtime.proxies.supervised import GivenUp, SupervisedEngine
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
+from harness.runtime.recorder import Recorder, RequestTail
+from harness.runtime.sampler import MachineWatch, Sampler
 from tests.contract.proxies_containers import TOXIPROXY_IMAGE, container, docker
 from tests.contract.proxies_contract import DISABLED, EDGE, OTHER, SLOW, made
 from tests.contract.proxies_rig import (
@@ -40,6 +44,7 @@ from tests.contract.proxies_rig import (
     toxic,
     toxiproxy_command,
 )
+from tests.unit.test_driver import OpenGate, StillSystem
 
 TOXIPROXY = os.environ.get("TOXIPROXY_SERVER") or shutil.which("toxiproxy-server")
 
@@ -264,7 +269,9 @@ def test_when_it_is_gone_a_second_time_every_call_is_an_error(supervision: Super
     ):
         with pytest.raises(ProxyError, match=r"failed a second time: (.|\n)*the last line"):
             call()
-    assert len(supervision.recorded) == 1
+    _, gone = supervision.recorded
+    assert isinstance(gone, EngineRestarted)
+    assert gone.reason.startswith(f"{GONE_FOR_GOOD}the proxy engine failed a second time: ")
 
 
 def test_an_engine_that_cannot_be_started_again_is_an_error_with_both_reasons(server: Server) -> None:
@@ -279,7 +286,30 @@ def test_an_engine_that_cannot_be_started_again_is_an_error_with_both_reasons(se
         supervision.engine.put(EDGE, DISABLED)
 
     supervision.engine.close()
-    assert supervision.recorded == []
+    (gone,) = supervision.recorded
+    assert isinstance(gone, EngineRestarted)
+    assert gone.reason.startswith(GONE_FOR_GOOD)
+    assert gone.reason.endswith("could not be restarted: no such container")
+
+
+def test_counts_that_come_from_elsewhere_end_with_the_engine_and_so_does_the_run(server: Server, tmp_path: Path) -> None:
+    def restart() -> Address:
+        raise CouldNotRun("no such container")
+
+    engine = SupervisedEngine(
+        server.control, engine_at=ToxiproxyEngine, restart=restart, record=lambda event: None, counted=lambda: ()
+    )
+    engine.begin([made()])
+    recorder = Recorder(RunFolder(tmp_path / "run"), OpenGate())
+    sampler = Sampler(recorder, engine, StillSystem(), [])
+    sampler.begin(RequestTail(tmp_path / "none"), MachineWatch(dict))
+    sampler.check()
+
+    server.process.kill()
+
+    assert eventually(lambda: raises(GivenUp, sampler.check))
+    sampler.end()
+    engine.close()
 
 
 def test_what_is_wrong_with_the_restart_itself_is_raised_where_the_next_call_is_made(server: Server) -> None:

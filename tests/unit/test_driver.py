@@ -336,6 +336,21 @@ def test_what_keeps_a_sample_from_being_recorded_ends_the_run(tmp_path: Path) ->
         sampler.end()
 
 
+def test_an_engine_that_did_not_answer_once_ends_nothing(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path))
+    looks: list[float] = []
+
+    def silent() -> Sequence[Event]:
+        looks.append(time.monotonic())
+        raise ProxyError("it did not answer within 2 s")
+
+    stand.proxies.seen = silent  # type: ignore[method-assign]
+    stand.drive()
+
+    assert looks
+    assert names(stand.recorded())[-1] == "LoadEnded"
+
+
 # faults on services themselves
 
 PAUSE = SCENARIO.replace("outage: {service: shipping}", "pause: {service: shipping}")

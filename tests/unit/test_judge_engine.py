@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from harness.history.events import EngineRestarted
+from harness.judge.engine import GONE_FOR_GOOD
 from harness.judge.judge import judge
 from harness.judge.verdict import Outcome, Verdict
 from tests.histories.building import BEGAN, Story, broken, expectation, steady, tell
@@ -36,6 +37,18 @@ def test_a_run_whose_engine_was_restarted_from_the_baseline_on_decides_nothing(s
     assert {finding.outcome for finding in verdict.expectations} == {Outcome.INCONCLUSIVE}
     assert verdict.evidence[0].kind == "engine"
     assert f"othing can be concluded: the proxy engine had to be started again at {at:.1f} s" in verdict.sentence
+
+
+def test_an_engine_that_was_gone_for_good_decides_nothing_from_then_on() -> None:
+    def gone(at: float) -> Verdict:
+        reason = f"{GONE_FOR_GOOD}the proxy engine failed a second time: it did not answer"
+        return judged(replace(PASSING, extra=(EngineRestarted(BEGAN + at, reason, 0.1),)))
+
+    assert [gone(at).word for at in (2.0, 31.0, 75.0)] == ["inconclusive"] * 3
+    assert gone(31.0).evidence[0].why == (
+        "the proxy engine was gone for good at 31.0 s, while outage-1 was to be on: "
+        "the proxy engine failed a second time: it did not answer"
+    )
 
 
 def test_the_same_runs_without_a_restart_are_decided() -> None:

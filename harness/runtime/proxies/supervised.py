@@ -47,6 +47,14 @@ class Engine(Protocol):
     def version(self, within: float = ...) -> str: ...
 
 
+GONE_FOR_GOOD = "gone for good: "
+"""How the reason of an EngineRestarted begins where the engine could not be started again; the judge reads it."""
+
+
+class GivenUp(ProxyError):
+    """The engine is gone, and will not come back in this run."""
+
+
 class SupervisedEngine:
     """The port `Proxies`, over an engine that may be restarted once.
 
@@ -55,7 +63,7 @@ class SupervisedEngine:
     engine itself cannot, `log_tail` the engine's last lines.
 
     A call that finds the engine gone, or meets its restart, waits for it, at most RESTARTED_WITHIN seconds, and is then
-    answered by the new one. When it is gone a second time, every call raises ProxyError.
+    answered by the new one. When it is gone a second time, that is recorded, and every call raises GivenUp.
     """
 
     def __init__(
@@ -131,6 +139,8 @@ class SupervisedEngine:
 
     def seen(self) -> Sequence[EdgeSeen]:
         """What was counted on every proxy since it was made, by this engine and by the one before it."""
+        if self._failure is not None:
+            raise self._failure
         if self._counted is not None:
             return self._counted()
         with self._calling():
@@ -215,14 +225,14 @@ class SupervisedEngine:
         """Start the engine again and bring every proxy into its state; the lock is held. Raises where that fails."""
         if self._closed.is_set():
             raise reason
-        if self._restarted:
-            self._give_up(f"the proxy engine failed a second time: {reason}", reason)
-        self._restarted = True
         at, began = time.time(), time.monotonic()
+        if self._restarted:
+            self._give_up(f"the proxy engine failed a second time: {reason}", reason, at)
+        self._restarted = True
         try:
             self._start_again(began + RESTARTED_WITHIN)
         except HarnessError as failed:
-            self._give_up(f"the proxy engine failed ({reason}) and could not be restarted: {failed}", failed)
+            self._give_up(f"the proxy engine failed ({reason}) and could not be restarted: {failed}", failed, at)
         self._record(EngineRestarted(at, str(reason), time.monotonic() - began))
 
     def _start_again(self, end: float) -> None:
@@ -242,7 +252,9 @@ class SupervisedEngine:
                 self._engine.put(proxy, state)
         self._unsure.clear()
 
-    def _give_up(self, why: str, because: ProxyError | HarnessError) -> None:
+    def _give_up(self, why: str, because: HarnessError, at: float) -> None:
+        """From now on every call raises this; from `at` on nothing that was measured says anything of the system."""
         lines = "".join(f"\n    {line}" for line in tuple(self._log_tail())[-LOG_LINES:])
-        self._failure = ProxyError(why + (f"; its last log lines:{lines}" if lines else ""))
+        self._failure = GivenUp(why + (f"; its last log lines:{lines}" if lines else ""))
+        self._record(EngineRestarted(at, GONE_FOR_GOOD + why, time.time() - at))
         raise self._failure from because
