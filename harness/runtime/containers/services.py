@@ -74,7 +74,7 @@ class DockerServices:
         self._hint, self._ask_proxies = hint, ask_proxies
         self._client = system.engine.client()
         self.project = Project(self._client, system.project)
-        self._deeds = Deeds(self.project, is_here=system.engine.is_here)
+        self._deeds = Deeds(self.project, is_here=system.engine.is_here, tell=self._tell)
         self._events = EventStream(system.engine.client(), system.project, self._on_event)
         self._logs = LogFollower(
             system.engine.client(), self._log_name, lambda who, line: listen(line) if who == PROXIES else None
@@ -171,6 +171,9 @@ class DockerServices:
         return found[-1] if found and self._system.engine.is_here else None
 
     # what the engine tells
+
+    def _tell(self, service: str, instance: str, what: str, detail: str) -> None:
+        self._record(ServiceChanged(time.time(), service, instance, what, detail))
 
     def _log_name(self, service: str) -> Path:
         return self._log_file("proxies" if service == PROXIES else service)
