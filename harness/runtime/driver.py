@@ -288,18 +288,24 @@ class Driver:
     def _look(self, seen: WatchBite, moment: str, at: float) -> None:
         if self._over.wait(max(0.0, at - now())):
             return
+        self._look_and_record(seen, moment)
+
+    def _look_and_record(self, seen: WatchBite, moment: str, detail: str = "") -> str:
+        """Each look is recorded: what it puts on its edge is none of the caller's."""
         began, found = now(), self._look_through(seen)
-        self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, found.outcome, found.seconds, found.detail))
+        told = detail or found.detail
+        self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, found.outcome, found.seconds, told))
+        return found.outcome
 
     def _look_until_answered(self, seen: WatchBite, moment: str, at: float) -> None:
-        """A service that was struck needs time to come up. What is recorded is the look that decided."""
+        """A service that was struck needs time to come up. The last look decides."""
         until = self._began + max(phase.until for phase in self._plan.phases if phase.name != "drain")
         self._over.wait(max(0.0, at - now()))
-        number, began, found = 1, now(), self._look_through(seen)
-        while found.outcome != "answered" and now() < until and not self._over.wait(LOOK_EVERY):
-            number, began, found = number + 1, now(), self._look_through(seen)
-        detail = f"look {number}, {now() - at:.1f} s after the first was due" if number > 1 else found.detail
-        self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, found.outcome, found.seconds, detail))
+        number, outcome = 1, self._look_and_record(seen, moment)
+        while outcome != "answered" and now() < until and not self._over.wait(LOOK_EVERY):
+            number += 1
+            detail = f"look {number}, {now() - at:.1f} s after the first was due"
+            outcome = self._look_and_record(seen, moment, detail)
 
     def _look_through(self, seen: WatchBite) -> Look:
         patience = PATIENCE + self._longest_delay

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.history.events import EdgeSeen
+from harness.history.events import EdgeProbed, EdgeSeen
 from harness.history.history import History
 from harness.judge.case import Case
 from harness.judge.evidence import gather
@@ -83,6 +83,17 @@ def test_where_packets_cannot_be_read_the_callers_own_fallbacks_tell() -> None:
 
     assert found.outcome is Outcome.PASSED
     assert found.seen == f"486 fallbacks of the caller ({CANNOT})"
+
+
+def test_looks_for_a_service_that_was_struck_before_are_none_of_the_callers_packets() -> None:
+    looks = [EdgeProbed(BEGAN + 26 + n / 4, "kill-1", SHIPPING[0], "after", "refused", 0.001) for n in range(30)]
+
+    def outcome(*extra: EdgeProbed) -> Outcome:
+        one = replace(OUTAGE, damage=(), faults=(fault("outage", edge=SHIPPING[0]),), extra=extra)
+        return met(by_toxiproxy(one, packets=lambda at: round(max(0.0, at - 25) * 2))).outcome
+
+    assert outcome() is Outcome.PASSED
+    assert outcome(*looks) is Outcome.INCONCLUSIVE
 
 
 def test_where_the_packets_show_that_nobody_called_a_fallback_of_the_caller_does_not_show_the_contrary() -> None:
