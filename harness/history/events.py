@@ -86,12 +86,14 @@ class NameUnknown:
 class EngineRestarted:
     """The proxy engine was gone or did not answer; it was started again and every proxy brought into its state again.
 
-    `at` is when it was noticed, `seconds` how long it took from there.
+    `at` is when it was noticed, `seconds` how long it took from there. `back` is False where it could not be started
+    again: from then on there was none.
     """
 
     at: float
     reason: str
     seconds: float
+    back: bool = True
 
 
 @dataclass(frozen=True, slots=True)

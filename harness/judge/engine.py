@@ -16,9 +16,6 @@ from harness.judge.verdict import Finding, Outcome
 
 KIND = "engine"
 
-GONE_FOR_GOOD = "gone for good: "
-"""How the reason begins where the engine was not started again: from then on there was none."""
-
 NOTICED_AFTER = 5.0
 """How long an engine may have been gone, at most, before it is noticed."""
 
@@ -44,7 +41,7 @@ def _judged(case: Case) -> Window | None:
 
 
 def _touches(restart: EngineRestarted, window: Window) -> bool:
-    over = inf if restart.reason.startswith(GONE_FOR_GOOD) else restart.at + restart.seconds
+    over = restart.at + restart.seconds if restart.back else inf
     return over >= window.begin and restart.at - NOTICED_AFTER < window.end
 
 
@@ -52,6 +49,6 @@ def _told(case: Case, restart: EngineRestarted) -> str:
     at, lasted = words.moment(case.since_load(restart.at)), words.seconds(restart.seconds)
     on = [fault for fault, window in case.history.faults.items() if _touches(restart, window)]
     during = f", while {words.several(on)} was to be on" if on else ""
-    if restart.reason.startswith(GONE_FOR_GOOD):
-        return f"the proxy engine was gone for good at {at}{during}: {restart.reason.removeprefix(GONE_FOR_GOOD)}"
+    if not restart.back:
+        return f"the proxy engine was gone for good at {at}{during}: {restart.reason}"
     return f"the proxy engine had to be started again at {at}{during}: {restart.reason} (it took {lasted})"

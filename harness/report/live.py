@@ -40,7 +40,7 @@ from harness.history.events import (
 from harness.history.requests import Request
 from harness.model.experiment import Experiment
 from harness.report.series import quantile
-from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, fault_in_words
+from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, fault_in_words, restart_in_words
 from harness.report.wording import clean, duration
 
 LATE = 1.0
@@ -333,8 +333,8 @@ def _mishap(event: Event) -> str:
 
 def _of_the_network(event: EngineRestarted | NameUnknown) -> str:
     match event:
-        case EngineRestarted(reason=reason, seconds=seconds):
-            return f"the proxy engine was started again in {duration(seconds)}: {clean(reason)}"
+        case EngineRestarted():
+            return clean(restart_in_words(event))
         case NameUnknown(service=service, name=name):
             return f"{clean(service)} asked for {clean(name)}, a name that nobody has there"
         case _:

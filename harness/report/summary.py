@@ -73,6 +73,13 @@ def began_in_words(began: RunBegan) -> str:
     return f"{runtime} {parts}, {engine} engine, seed {began.seed} ({clean(began.reason)})"
 
 
+def restart_in_words(restart: EngineRestarted) -> str:
+    """What became of a proxy engine that did not stand."""
+    if not restart.back:
+        return f"the proxy engine was gone for good: {restart.reason}"
+    return f"the proxy engine was started again in {duration(restart.seconds)}: {restart.reason}"
+
+
 def fault_in_words(item: FaultItem | None, kind: str) -> str:
     """What a fault does to an edge or a service, as one would say it behind its name."""
     if item is None:
@@ -121,8 +128,8 @@ def _trouble(event: Event) -> tuple[str, tuple[str, ...]] | None:
     match event:
         case ServiceExited(service=service, how=how, log=log):
             return f"{service} ended by itself: {how}", log
-        case EngineRestarted(reason=reason, seconds=seconds):
-            return f"the proxy engine was started again in {duration(seconds)}: {reason}", ()
+        case EngineRestarted():
+            return restart_in_words(event), ()
         case RunHalted(reason=reason):
             return f"the run was halted: {reason}", ()
         case RunInterrupted(signal=signal):

@@ -18,7 +18,6 @@ import pytest
 from harness.errors import CouldNotRun, ProxyError
 from harness.history.events import EdgeSeen, EngineRestarted, Event
 from harness.history.store import RunFolder
-from harness.judge.engine import GONE_FOR_GOOD
 from harness.plan.plan import CLEAN, ProxyState
 from harness.runtime.ports import Address, ProxyMade
 from harness.runtime.proxies.supervised import GivenUp, SupervisedEngine
@@ -271,7 +270,8 @@ def test_when_it_is_gone_a_second_time_every_call_is_an_error(supervision: Super
             call()
     _, gone = supervision.recorded
     assert isinstance(gone, EngineRestarted)
-    assert gone.reason.startswith(f"{GONE_FOR_GOOD}the proxy engine failed a second time: ")
+    assert gone.reason.startswith("the proxy engine failed a second time: ")
+    assert not gone.back
 
 
 def test_an_engine_that_cannot_be_started_again_is_an_error_with_both_reasons(server: Server) -> None:
@@ -288,7 +288,7 @@ def test_an_engine_that_cannot_be_started_again_is_an_error_with_both_reasons(se
     supervision.engine.close()
     (gone,) = supervision.recorded
     assert isinstance(gone, EngineRestarted)
-    assert gone.reason.startswith(GONE_FOR_GOOD)
+    assert not gone.back
     assert gone.reason.endswith("could not be restarted: no such container")
 
 

@@ -8,7 +8,6 @@ from functools import cache
 import pytest
 
 from harness.history.events import EngineRestarted
-from harness.judge.engine import GONE_FOR_GOOD
 from harness.judge.judge import judge
 from harness.judge.verdict import Outcome, Verdict
 from tests.histories.building import BEGAN, Story, broken, expectation, steady, tell
@@ -41,8 +40,8 @@ def test_a_run_whose_engine_was_restarted_from_the_baseline_on_decides_nothing(s
 
 def test_an_engine_that_was_gone_for_good_decides_nothing_from_then_on() -> None:
     def gone(at: float) -> Verdict:
-        reason = f"{GONE_FOR_GOOD}the proxy engine failed a second time: it did not answer"
-        return judged(replace(PASSING, extra=(EngineRestarted(BEGAN + at, reason, 0.1),)))
+        reason = "the proxy engine failed a second time: it did not answer"
+        return judged(replace(PASSING, extra=(EngineRestarted(BEGAN + at, reason, 0.1, back=False),)))
 
     assert [gone(at).word for at in (2.0, 31.0, 75.0)] == ["inconclusive"] * 3
     assert gone(31.0).evidence[0].why == (

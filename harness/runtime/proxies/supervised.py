@@ -47,10 +47,6 @@ class Engine(Protocol):
     def version(self, within: float = ...) -> str: ...
 
 
-GONE_FOR_GOOD = "gone for good: "
-"""How the reason of an EngineRestarted begins where the engine could not be started again; the judge reads it."""
-
-
 class GivenUp(ProxyError):
     """The engine is gone, and will not come back in this run."""
 
@@ -256,5 +252,5 @@ class SupervisedEngine:
         """From now on every call raises this; from `at` on nothing that was measured says anything of the system."""
         lines = "".join(f"\n    {line}" for line in tuple(self._log_tail())[-LOG_LINES:])
         self._failure = GivenUp(why + (f"; its last log lines:{lines}" if lines else ""))
-        self._record(EngineRestarted(at, GONE_FOR_GOOD + why, time.time() - at))
+        self._record(EngineRestarted(at, why, time.time() - at, back=False))
         raise self._failure from because
