@@ -211,9 +211,8 @@ def test_a_callee_that_is_down_is_told_at_once_however_often_it_is_asked(run: Do
 
     assert time.monotonic() - began < 5  # nobody outside is asked for its name, which would take as long each time
     assert {answer for answer in answers if "timed out" in answer or is_answer(answer)} == set()
-    assert run.folder is not None
-    assert PROXIES not in {event["service"] for event in kinds_of(run.folder, "NameUnknown")}
-    assert [event["service"] for event in kinds_of(run.folder, "ServiceExited")] == ["unused"]
+    assert run.wait_for("ServiceExited")["service"] == "unused"
+    assert PROXIES not in {event["service"] for event in run.events() if event["event"] == "NameUnknown"}
 
 
 def test_a_run_that_is_terminated_in_mid_fault_heals_and_leaves_nothing(run: DockerRun) -> None:

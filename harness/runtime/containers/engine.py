@@ -7,7 +7,8 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,18 @@ def client_of(host: str, certificates: str, timeout: float = CALL_SECONDS) -> do
             verify=True,
         )
     return docker.DockerClient(base_url=host, **given)
+
+
+@contextmanager
+def told_of(host: str) -> Iterator[None]:
+    """What the engine at `host` refuses, and that it is gone, is raised as CouldNotRun."""
+    import requests
+    from docker.errors import DockerException
+
+    try:
+        yield
+    except (DockerException, requests.RequestException) as error:
+        raise CouldNotRun(f"the Docker engine at {host} does not do what it is asked to: {_root_of(error)}") from error
 
 
 def find_engine(environ: Mapping[str, str]) -> DockerEngine:

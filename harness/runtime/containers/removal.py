@@ -20,6 +20,9 @@ REMOVE_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 0.3
 """An engine may still be making what somebody asked for who is gone: nothing is left where twice nothing was found."""
 
+ANSWERS_AGAIN_SECONDS = 15.0
+"""How long an engine that does not answer is given: one that is restarted is back by then."""
+
 AT_ONCE = 8
 
 
@@ -28,11 +31,20 @@ def remove_project(project: str, host: str, certificates: str) -> str | None:
 
     One that is gone already is no failure.
     """
+    if not project.startswith(PREFIX):
+        return f"expected a project named {PREFIX}…, found {project}; nothing else is ever removed"
+    until = time.monotonic() + ANSWERS_AGAIN_SECONDS
+    while True:
+        why_left = _try_to_remove(project, host, certificates)
+        if why_left is None or time.monotonic() > until:
+            return why_left
+        time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _try_to_remove(project: str, host: str, certificates: str) -> str | None:
     import requests
     from docker.errors import DockerException
 
-    if not project.startswith(PREFIX):
-        return f"expected a project named {PREFIX}…, found {project}; nothing else is ever removed"
     try:
         client = client_of(host, certificates)
     except (DockerException, requests.RequestException, OSError) as error:

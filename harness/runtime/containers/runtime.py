@@ -18,6 +18,7 @@ from harness.model.experiment import System
 from harness.plan.plan import Begin, Plan, WatchBite, WatchCounter, WatchInvariant
 from harness.runtime.containers.complaints import Taken
 from harness.runtime.containers.compose import compose_config
+from harness.runtime.containers.engine import told_of
 from harness.runtime.containers.images import engine_container
 from harness.runtime.containers.names import NameResponder
 from harness.runtime.containers.removal import PREFIX, remove_project
@@ -75,6 +76,11 @@ class DockerRuntime:
         folder = self._folder = make_run_folder(self._journal)
         self._journal.before(RemoveProject(self._project, self._docker.host, self._docker.certificates))
         config = compose_config(self._setting.compose_files, os.environ, self._project)
+        with told_of(self._docker.host):
+            return self._stand_somewhere(config, folder)
+
+    def _stand_somewhere(self, config: Mapping[str, Any], folder: Path) -> Standing:
+        """With addresses and ports that nobody has; with others, where somebody took them meanwhile."""
         client = self._docker.client()
         blocks = free_blocks(taken_networks(client, is_here=self._docker.is_here), self._project)
         client.close()
