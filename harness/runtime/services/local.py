@@ -15,7 +15,6 @@ from pathlib import Path
 from threading import Event as Flag
 from threading import Lock
 from typing import Any
-from urllib.parse import quote
 
 from harness.errors import CouldNotRun, InvalidInput, ServiceFaultFailed, ServiceNotReady
 from harness.history.events import Event, ServiceReady, ServiceStarted
@@ -25,7 +24,7 @@ from harness.model.system import LocalService
 from harness.plan.plan import ServiceChange
 from harness.runtime.ports import Address, Launch
 from harness.runtime.services.command import Command, HealthCheckHere, arguments_of
-from harness.runtime.services.credentials import credentials_for
+from harness.runtime.services.credentials import credentials_for, url_of
 from harness.runtime.services.environment import Surroundings, environment_of
 from harness.runtime.services.postgresql import Postgresql, contents_of
 from harness.runtime.services.process import Runnable, ServiceProcess
@@ -156,10 +155,9 @@ class LocalServices:
         known = self._services.get(service)
         if known is not None and isinstance(known.runnable, Postgresql):
             return known.runnable.database_url(database)
-        for one in credentials_for(service, self._environments()):
-            if one.database == database and one.user:
-                user = f"{quote(one.user, safe='')}:{quote(one.password, safe='')}"
-                return f"postgresql://{user}@{self.address(service)}/{database}"
+        url = url_of(service, database, self.address(service), self._environments())
+        if url is not None:
+            return url
         raise InvalidInput(
             f"expected to know how to reach the database {database} of {service}, found no way: it is not "
             f"provided: postgresql, and no service has a URL that leads to that database"
