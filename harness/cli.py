@@ -161,8 +161,10 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
     with _listening() as stop:
         stage = Stage(options, stop, terminal.audience)
         for file in files:
-            finished = stage.run(file)
-            terminal.leave()
+            try:
+                finished = stage.run(file)
+            finally:
+                terminal.leave()
             runs.append(finished)
             if as_json:
                 click.echo(verdict_to_json(finished.verdict), nl=False)
@@ -227,7 +229,10 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
             click.echo(f"{sign} {trial.name:<20} must be {trial.must:<28} was {trial.seen}  ({trial.run.folder})")
 
     with _listening() as stop:
-        trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, Tellers(begun, over))
+        try:
+            trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, Tellers(begun, over))
+        finally:
+            terminal.leave()
     proven = sum(trial.proven for trial in trials)
     if as_json:
         import json
