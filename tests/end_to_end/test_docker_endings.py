@@ -17,6 +17,7 @@ from tests.end_to_end.docker_rig import (
     left_of,
     measured,
     of_project,
+    python_image,
     scenario_of,
     seconds_until,
     seconds_until_nothing_is_left,
@@ -88,9 +89,10 @@ def test_of_a_harness_that_is_killed_while_the_system_comes_up_nothing_is_left(r
 def test_of_a_run_that_is_ended_while_an_image_is_built_nothing_is_left(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    system = tiny_system(tmp_path, {"services": {"unused": {"build": {"dockerfile": "Slow"}, "image": "chaos-harness/slow"}}})
+    built = {"build": {"context": ".", "dockerfile": "Slow"}, "image": "chaos-harness/slow"}
+    system = tiny_system(tmp_path, {"services": {"unused": built}})
     step = f"sleep 300.{time.time_ns()}"
-    (system / "Slow").write_text(f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nRUN {step}\n", encoding="utf-8")
+    (system / "Slow").write_text(f"FROM {python_image()}\nRUN {step}\n", encoding="utf-8")
     run = DockerRun(scenario_of(system), tmp_path / "reports")
     try:
         seconds_until(lambda: any(line.startswith("sleep") for line in processes_mentioning(step)), within=60)

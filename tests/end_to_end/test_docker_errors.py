@@ -15,11 +15,13 @@ import pytest
 from tests.end_to_end.chaos import Answer
 from tests.end_to_end.docker_rig import (
     DockerRun,
+    built_system,
     docker,
     kinds_of,
     left_of,
     only_folder,
     programs_before,
+    python_image,
     run_on_docker,
     scenario_of,
     tiny_system,
@@ -87,7 +89,7 @@ FAILING = {
         ("service back did not come up", "unhealthy", "health check: the heart does not beat"),
     ),
     "an image that is nowhere": Failing(
-        service("back", image="localhost:1/chaos-harness/nowhere:1", build=None),
+        service("back", image="localhost:1/chaos-harness/nowhere:1"),
         ("an image could not be had: localhost:1/chaos-harness/nowhere:1 of back", "connection refused", "--runtime local"),
     ),
     "proxies whose image is nowhere": Failing(
@@ -96,23 +98,23 @@ FAILING = {
         extra={"TOXIPROXY_IMAGE": "localhost:1/toxiproxy:2.12.0"},
     ),
     "an image whose base is nowhere": Failing(
-        service("back", image="chaos-harness/baseless", build={"dockerfile": "Baseless"}),
+        service("back", image="chaos-harness/baseless", build={"context": ".", "dockerfile": "Baseless"}),
         ("an image could not be had: localhost:1/base:1, the base of back", "scripts/offline-images"),
         files={"Baseless": "FROM localhost:1/base:1\n"},
     ),
     "an image that cannot be built": Failing(
-        service("back", image="chaos-harness/broken", build={"dockerfile": "Broken"}),
+        service("back", image="chaos-harness/broken", build={"context": ".", "dockerfile": "Broken"}),
         ("an image could not be built", "the compiler is on holiday"),
-        files={"Broken": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the compiler is on holiday && exit 3\n"},
+        files={"Broken": f"FROM {python_image()}\nRUN echo the compiler is on holiday && exit 3\n"},
     ),
     "a Dockerfile that is not there": Failing(
-        service("back", image="chaos-harness/broken", build={"dockerfile": "Nowhere"}),
+        service("back", image="chaos-harness/broken", build={"context": ".", "dockerfile": "Nowhere"}),
         ("an image could not be built", "Nowhere"),
     ),
     "an image of the proxies that holds no proxies": Failing(
         {},
         ("chaos-proxies", "did not come up"),
-        extra={"TOXIPROXY_IMAGE": "chaos-harness/tiny"},
+        extra={"TOXIPROXY_IMAGE": python_image()},
     ),
 }
 
@@ -175,7 +177,7 @@ def test_an_engine_that_refuses_is_told(tmp_path: Path) -> None:
 
 
 def test_without_an_engine_auto_takes_local_processes_and_says_why(tmp_path: Path) -> None:
-    path = scenario_of(tiny_system(tmp_path))
+    path = scenario_of(built_system(tmp_path))
     run = DockerRun(path, tmp_path / "reports", AWAY, runtime="auto")
     try:
         began = run.wait_for("RunBegan")

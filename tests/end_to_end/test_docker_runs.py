@@ -17,6 +17,7 @@ import pytest
 from tests.end_to_end.chaos import Answer, chaos, evidence, outcomes, verdict_of
 from tests.end_to_end.docker_rig import (
     CUT,
+    built_system,
     everything,
     kinds_of,
     left_of,
@@ -80,7 +81,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
         answer = run_on_docker(path, folder / name / "reports")
         made[name] = Made(folder / name / "reports", answer, time.monotonic() - began)
 
-    run("cut", lambda own: scenario_of(tiny_system(own, KEPT), CUT, DEFERRED, PHASES))
+    run("cut", lambda own: scenario_of(built_system(own, KEPT), CUT, DEFERRED, PHASES))
     run("pause", lambda own: scenario_of(tiny_system(own), "[pause: {service: back}]", ALONE, PHASES))
     run("gentle", lambda own: scenario_of(tiny_system(own, None, {"interpose": "faulted"}), CUT, DEFERRED, PHASES))
     return made

@@ -23,6 +23,7 @@ from tests.end_to_end.docker_rig import (
     kinds_of,
     measured,
     of_project,
+    python_image,
     scenario_of,
     seconds_until,
     seconds_until_nothing_is_left,
@@ -233,7 +234,7 @@ WAYS_OUT = {
     "services": {
         "front": {"environment": {"METRICS": "udp://metrics:8125"}},
         "metrics": {
-            "image": "chaos-harness/tiny",
+            "image": python_image(),
             "command": ["python3", "-u", "-c", SINK],
             "expose": ["8125/udp"],
         },
