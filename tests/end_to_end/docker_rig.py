@@ -191,14 +191,35 @@ def changed(found: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def tiny_system(folder: Path, compose: Mapping[str, Any] | None = None, system: Mapping[str, Any] | None = None) -> Path:
-    """A copy of the tiny system with changes laid over its Compose file and its system.yaml."""
+    """A copy of the tiny system with changes laid over its Compose file and its system.yaml.
+
+    Nothing is built: its program stands in the Compose file.
+    """
+    found = yaml.safe_load((TINY / "compose.yaml").read_text(encoding="utf-8"))
+    program = {"configs": [{"source": "program", "target": "/service.py"}]}
+    services = {
+        name: {**{key: value for key, value in said.items() if key != "build"}, "image": python_image(), **program}
+        for name, said in found["services"].items()
+    }
+    content = (TINY / "service.py").read_text(encoding="utf-8").replace("$", "$$")
+    return _laid_over(folder, {"services": services, "configs": {"program": {"content": content}}}, compose, system)
+
+
+def built_system(folder: Path, compose: Mapping[str, Any] | None = None) -> Path:
+    """The same, as it stands: with images that are built."""
+    return _laid_over(folder, yaml.safe_load((TINY / "compose.yaml").read_text(encoding="utf-8")), compose, None)
+
+
+def _laid_over(
+    folder: Path, found: dict[str, Any], compose: Mapping[str, Any] | None, system: Mapping[str, Any] | None
+) -> Path:
     made = folder / "system"
     made.mkdir(parents=True)
     for name in ("service.py", "Dockerfile", "locustfile.py"):
         shutil.copy(TINY / name, made / name)
-    for name, changes in (("compose.yaml", compose), ("system.yaml", system)):
-        found = yaml.safe_load((TINY / name).read_text(encoding="utf-8"))
-        (made / name).write_text(yaml.safe_dump(changed(found, changes or {}), sort_keys=False), encoding="utf-8")
+    described = yaml.safe_load((TINY / "system.yaml").read_text(encoding="utf-8"))
+    for name, data, changes in (("compose.yaml", found, compose), ("system.yaml", described, system)):
+        (made / name).write_text(yaml.safe_dump(changed(data, changes or {}), sort_keys=False), encoding="utf-8")
     return made
 
 
