@@ -19,9 +19,9 @@ from harness.model.edges import CLIENT
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What is known of one strike: `missing` says what is not proved, empty where all is."""
+    """What is known of one fault on one proxy or service: `missing` says what is not proved, empty where all is."""
 
-    strike: Strike
+    about: str
     seen: str
     missing: str = ""
     advice: str = ""
@@ -30,11 +30,11 @@ class Proof:
     def line(self) -> str:
         """The proof as one line."""
         told = self.missing or self.seen
-        return told if self.strike.proxy in told else f"{self.strike.proxy}: {told}"
+        return told if self.about in told else f"{self.about}: {told}"
 
 
-def evidence_finding(kind: str, title: str, proofs: Sequence[Proof], seen: str) -> Finding:
-    """Evidence is there, or it is not; it never fails."""
+def evidence_finding(kind: str, title: str, proofs: Sequence[Proof], seen: str, what: str = "edges") -> Finding:
+    """Evidence is there, or it is not; it never fails. `what` are the things that the proofs are about."""
     if not proofs:
         nothing = "a fault was expected, and no step of the plan sets one"
         return Finding(kind, kind, title, Outcome.INCONCLUSIVE, nothing, why=nothing)
@@ -46,7 +46,7 @@ def evidence_finding(kind: str, title: str, proofs: Sequence[Proof], seen: str) 
         title,
         Outcome.INCONCLUSIVE if missing else Outcome.PASSED,
         first.line if first else seen,
-        source=f"{len({proof.strike.proxy for proof in proofs})} edges",
+        source=f"{len({proof.about for proof in proofs})} {what}",
         why=first.line if first else "",
         advice=first.advice if first else "",
         details=tuple(proof.line for proof in proofs),
@@ -66,18 +66,21 @@ def _set(strike: Strike) -> Proof:
     began = strike.began
     if began is None and strike.refused is not None:
         return Proof(
-            strike, "", f"the proxy did not take {strike.fault}: {strike.refused.reason}", "see the proxy engine's log"
+            strike.proxy, "", f"the proxy did not take {strike.fault}: {strike.refused.reason}", "see the proxy engine's log"
         )
     if began is None:
-        return Proof(strike, "", f"{strike.fault} was never set", "see why the run ended before it")
+        return Proof(strike.proxy, "", f"{strike.fault} was never set", "see why the run ended before it")
     if strike.is_set:
-        return Proof(strike, f"{strike.fault} set in {words.seconds(began.at - began.asked_at)}, read back")
+        return Proof(strike.proxy, f"{strike.fault} set in {words.seconds(began.at - began.asked_at)}, read back")
     if is_clean(began.asked):
         return Proof(
-            strike, "", f"{strike.fault} was withheld: nothing was set", "run the scenario itself, not its twin without fault"
+            strike.proxy,
+            "",
+            f"{strike.fault} was withheld: nothing was set",
+            "run the scenario itself, not its twin without fault",
         )
     return Proof(
-        strike, "", f"{strike.fault} was asked for, and read back the proxy was in another state", "see the engine's log"
+        strike.proxy, "", f"{strike.fault} was asked for, and read back the proxy was in another state", "see the engine's log"
     )
 
 
@@ -96,18 +99,23 @@ def bit(strikes: Sequence[Strike]) -> Finding:
 def _bit(strike: Strike) -> Proof:
     sight, before, during = strike.sight, strike.probe("before"), strike.probe("during")
     if not strike.is_set or sight is None:
-        return Proof(strike, "", f"{strike.fault} was not set, so it could not bite", "")
+        return Proof(strike.proxy, "", f"{strike.fault} was not set, so it could not bite", "")
     if reason := cannot_be_probed(sight, strike.protocol):
-        return Proof(strike, "", reason, "name the protocol by the callee's port or URL, or use another kind of fault")
+        return Proof(strike.proxy, "", reason, "name the protocol by the callee's port or URL, or use another kind of fault")
     if before is None or during is None:
-        return Proof(strike, "", f"nobody looked through the proxy {'before' if before is None else 'during'} the fault", "")
+        return Proof(
+            strike.proxy, "", f"nobody looked through the proxy {'before' if before is None else 'during'} the fault", ""
+        )
     told = (
         f"{before.outcome} before ({words.seconds(before.seconds)}), {during.outcome} during ({words.seconds(during.seconds)})"
     )
     if was_seen(sight, before, during):
-        return Proof(strike, told)
+        return Proof(strike.proxy, told)
     return Proof(
-        strike, "", f"expected a probe to be {expected_of(sight)}, it was {told}", "see the logs of the callee and the engine"
+        strike.proxy,
+        "",
+        f"expected a probe to be {expected_of(sight)}, it was {told}",
+        "see the logs of the callee and the engine",
     )
 
 
@@ -156,20 +164,20 @@ def _added_up(rungs: Sequence[Rung]) -> str:
 
 def _used(proof: Proof) -> Proof:
     """An edge that nobody used is no gap where the same fault met traffic on another."""
-    return Proof(proof.strike, proof.missing or proof.seen)
+    return Proof(proof.about, proof.missing or proof.seen)
 
 
 def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, Rung]:
     if not strike.is_set:
-        return Proof(strike, "", f"{strike.fault} was not set, so nothing could meet it"), NOWHERE
+        return Proof(strike.proxy, "", f"{strike.fault} was not set, so nothing could meet it"), NOWHERE
     if strike.window is None:
-        return Proof(strike, "", f"the end of {strike.fault} was not recorded"), NOWHERE
+        return Proof(strike.proxy, "", f"the end of {strike.fault} was not recorded"), NOWHERE
     traffic = counts.during(strike.proxy, strike.window)
     if traffic is None:
-        return Proof(strike, "", "the engine counted nothing there", "see the proxy engine's log"), NOWHERE
+        return Proof(strike.proxy, "", "the engine counted nothing there", "see the proxy engine's log"), NOWHERE
     look = Looking(case, strike, strike.window, traffic)
     rung = next((found for rung in RUNGS if (found := rung(look)).number), NOWHERE)
-    return (Proof(strike, rung.line) if rung.number else _unmet(look)), rung
+    return (Proof(strike.proxy, rung.line) if rung.number else _unmet(look)), rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +218,14 @@ def _unmet(look: Looking) -> Proof:
     if packets is not None:
         few = f"nothing shows that anybody called {proxy}: {words.count(packets, 'packet')} on its network"
         told = f"{few}, where up to {look.own_packets} may be probes and ARP ({look.unseen or 'no connection was counted'})"
-        return Proof(look.strike, "", told, "aim the fault at an edge that the load uses, or raise load.rate")
+        return Proof(look.strike.proxy, "", told, "aim the fault at an edge that the load uses, or raise load.rate")
     if look.unseen:
         advice = "run as root, or use mode: close, reset or hang, which can be counted"
         if look.traffic.bytes_up is None:
             advice = "run it with --engine embedded, which counts requests and refusals"
-        return Proof(look.strike, "", f"whether anybody called {proxy} cannot be told: {look.unseen}", advice)
+        return Proof(look.strike.proxy, "", f"whether anybody called {proxy} cannot be told: {look.unseen}", advice)
     nobody = f"nothing met the fault on edge {proxy}: nobody called it"
-    return Proof(look.strike, "", nobody, "aim the fault at an edge that the load uses, or raise load.rate")
+    return Proof(look.strike.proxy, "", nobody, "aim the fault at an edge that the load uses, or raise load.rate")
 
 
 def _requests(look: Looking) -> Rung:
@@ -303,23 +311,25 @@ def healed(strikes: Sequence[Strike]) -> Finding:
 
 def _healed(strike: Strike, strikes: Sequence[Strike]) -> Proof:
     if strike.began is None:
-        return Proof(strike, "", f"{strike.fault} never began, so there was nothing to heal")
+        return Proof(strike.proxy, "", f"{strike.fault} never began, so there was nothing to heal")
     if strike.ended is None:
         return Proof(
-            strike, "", f"the healing of {strike.fault} was not recorded", "see undo.jsonl in the run for what was done"
+            strike.proxy, "", f"the healing of {strike.fault} was not recorded", "see undo.jsonl in the run for what was done"
         )
     if not strike.is_healed:
         return Proof(
-            strike, "", f"after healing {strike.fault} the proxy was read back in another state", "see the engine's log"
+            strike.proxy, "", f"after healing {strike.fault} the proxy was read back in another state", "see the engine's log"
         )
     after = strike.probe("after")
     told = f"in {words.seconds(strike.ended.at - strike.ended.asked_at)}"
     if after is not None and after.outcome == "answered":
-        return Proof(strike, f"{told}, a probe was answered")
+        return Proof(strike.proxy, f"{told}, a probe was answered")
     if any(_is_on(other, after.at if after else strike.ended.at) for other in strikes if other.proxy == strike.proxy):
-        return Proof(strike, f"{told}, another fault was still on")
+        return Proof(strike.proxy, f"{told}, another fault was still on")
     seen = "nobody looked through the proxy after it" if after is None else f"a probe was {after.outcome} after it"
-    return Proof(strike, "", f"{strike.fault} was healed {told}, and yet {seen}", "see the logs of the callee and the engine")
+    return Proof(
+        strike.proxy, "", f"{strike.fault} was healed {told}, and yet {seen}", "see the logs of the callee and the engine"
+    )
 
 
 def _is_on(strike: Strike, at: float) -> bool:

@@ -7,12 +7,12 @@ edges that lead to it. What none of them can show is said.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from harness.judge import words
 from harness.judge.blows import Blow, Glimpse
 from harness.judge.case import Case
-from harness.judge.proofs import met
+from harness.judge.proofs import Proof, evidence_finding, met
 from harness.judge.verdict import Finding, Outcome
 
 TOLD = {
@@ -29,22 +29,6 @@ REACHED = {"cpu": ("throttled",), "memory": ("pressed", "oom")}
 """What tells that a service reached its limit: one of these. That the limit was there is read back, and is not enough."""
 
 SEE_LOG = "see the log of the service"
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What is known of one blow: `missing` says what is not shown, empty where all is."""
-
-    blow: Blow
-    seen: str
-    missing: str = ""
-    advice: str = ""
-
-    @property
-    def line(self) -> str:
-        """It as one line."""
-        told = self.missing or self.seen
-        return told if self.blow.service in told else f"{self.blow.service}: {told}"
 
 
 def evidence_of_services(case: Case, blows: Sequence[Blow]) -> tuple[Finding, Finding, Finding, Finding]:
@@ -66,38 +50,35 @@ def together(on_edges: Finding, on_services: Finding) -> Finding:
     return replace(first, seen=seen, source=source, details=(*on_edges.details, *on_services.details))
 
 
-def _finding(kind: str, title: str, shown: Sequence[Shown], seen: str = "") -> Finding:
-    missing = next((one for one in shown if one.missing), None)
-    return Finding(
-        kind,
-        kind,
-        title,
-        Outcome.INCONCLUSIVE if missing else Outcome.PASSED,
-        missing.line if missing else seen or "; ".join(one.line for one in shown),
-        source=words.count(len({one.blow.service for one in shown}), "service"),
-        why=missing.line if missing else "",
-        advice=missing.advice if missing else "",
-        details=tuple(one.line for one in shown),
-    )
+def _finding(kind: str, title: str, shown: Sequence[Proof], seen: str = "") -> Finding:
+    what = "service" if len({one.about for one in shown}) == 1 else "services"
+    return evidence_finding(kind, title, shown, seen or "; ".join(one.line for one in shown), what)
 
 
 # set
 
 
-def _set(blow: Blow) -> Shown:
+def _set(blow: Blow) -> Proof:
     began = blow.began
     if blow.withheld:
-        return Shown(
-            blow, "", f"{blow.fault} was withheld: nothing was set", "run the scenario itself, not its twin without fault"
+        return Proof(
+            blow.service,
+            "",
+            f"{blow.fault} was withheld: nothing was set",
+            "run the scenario itself, not its twin without fault",
         )
     if began is None and blow.refused is not None:
-        return Shown(blow, "", f"{blow.fault} could not be set: {blow.refused.reason}", SEE_LOG)
+        return Proof(blow.service, "", f"{blow.fault} could not be set: {blow.refused.reason}", SEE_LOG)
     if began is None:
-        return Shown(blow, "", f"{blow.fault} was never set", "see why the run ended before it")
+        return Proof(blow.service, "", f"{blow.fault} was never set", "see why the run ended before it")
     if not blow.is_set:
         asked, found = (_state(state) for state in (began.asked, began.found))
-        return Shown(blow, "", f"after {blow.fault} it was read back as {found or 'nothing'}, expected {asked}", SEE_LOG)
-    return Shown(blow, f"{blow.fault} set in {words.seconds(began.at - began.asked_at)}, read back as {_state(began.asked)}")
+        return Proof(
+            blow.service, "", f"after {blow.fault} it was read back as {found or 'nothing'}, expected {asked}", SEE_LOG
+        )
+    return Proof(
+        blow.service, f"{blow.fault} set in {words.seconds(began.at - began.asked_at)}, read back as {_state(began.asked)}"
+    )
 
 
 def _state(state: dict[str, object]) -> str:
@@ -107,32 +88,32 @@ def _state(state: dict[str, object]) -> str:
 # bit
 
 
-def _bit(blow: Blow) -> Shown:
+def _bit(blow: Blow) -> Proof:
     if not blow.is_set:
-        return Shown(blow, "", f"{blow.fault} was not set, so it could not bite")
+        return Proof(blow.service, "", f"{blow.fault} was not set, so it could not bite")
     told = [change.what for change in blow.changes]
     if blow.deed in REACHED:
         return _reached(blow)
     silent = [what for what in TOLD[blow.deed] if what not in told]
     if silent:
         missing = f"its runtime told nothing of {words.several(silent)} while {blow.fault} was on{_told(told)}"
-        return Shown(blow, "", missing, "see the events of the run")
+        return Proof(blow.service, "", missing, "see the events of the run")
     looks = [_look(glimpse) for glimpse in blow.glimpses]
     missing = next((why for _, why in looks if why), "")
     if missing:
-        return Shown(blow, "", missing, "see the logs of the service and the proxy engine")
+        return Proof(blow.service, "", missing, "see the logs of the service and the proxy engine")
     seen = [seen for seen, _ in looks] or ["no edge leads to it, so nobody could look"]
-    return Shown(blow, f"told of {words.several(list(dict.fromkeys(told)))}; {'; '.join(seen)}")
+    return Proof(blow.service, f"told of {words.several(list(dict.fromkeys(told)))}; {'; '.join(seen)}")
 
 
-def _reached(blow: Blow) -> Shown:
+def _reached(blow: Blow) -> Proof:
     """Whether a service came up against its limit."""
     reached = [change for change in blow.changes if change.what in REACHED[blow.deed]]
     if not reached:
         missing = f"the limit of {blow.fault} was read back, and nothing shows that the service ever reached it"
-        return Shown(blow, "", missing, "set a lower limit, or raise load.rate")
+        return Proof(blow.service, "", missing, "set a lower limit, or raise load.rate")
     told = list(dict.fromkeys(f"{change.what} ({change.detail})" if change.detail else change.what for change in reached))
-    return Shown(blow, f"its limit was read back, and it reached it: {words.several(told)}")
+    return Proof(blow.service, f"its limit was read back, and it reached it: {words.several(told)}")
 
 
 def _told(what: Sequence[str]) -> str:
@@ -159,7 +140,7 @@ def _look(glimpse: Glimpse) -> tuple[str, str]:
 def _met(case: Case, blows: Sequence[Blow]) -> Finding:
     """By the rungs of every edge into the service; one that nobody calls leaves it open."""
     strikes = [glimpse.strike for blow in blows for glimpse in blow.glimpses]
-    alone = [Shown(blow, "", *_unmet(blow)) for blow in blows if not blow.glimpses]
+    alone = [Proof(blow.service, "", *_unmet(blow)) for blow in blows if not blow.glimpses]
     if not strikes:
         return _finding("met", "it met traffic", alone)
     found = met(case, strikes)
@@ -176,20 +157,20 @@ def _unmet(blow: Blow) -> tuple[str, str]:
 # healed
 
 
-def _healed(blow: Blow) -> Shown:
+def _healed(blow: Blow) -> Proof:
     if blow.began is None:
-        return Shown(blow, "", f"{blow.fault} never began, so there was nothing to heal")
+        return Proof(blow.service, "", f"{blow.fault} never began, so there was nothing to heal")
     if blow.ended is None:
         why = f": {blow.refused.reason}" if blow.refused is not None else ""
-        return Shown(blow, "", f"the healing of {blow.fault} was not recorded{why}", "see undo.jsonl in the run")
+        return Proof(blow.service, "", f"the healing of {blow.fault} was not recorded{why}", "see undo.jsonl in the run")
     if not blow.is_healed:
         asked, found = (_state(state) for state in (blow.ended.asked, blow.ended.found))
-        return Shown(blow, "", f"after healing {blow.fault} it was read back as {found}, expected {asked}", SEE_LOG)
+        return Proof(blow.service, "", f"after healing {blow.fault} it was read back as {found}, expected {asked}", SEE_LOG)
     looks = [_look_again(glimpse, blow.ended.at) for glimpse in blow.glimpses]
     if missing := next((why for _, why in looks if why), ""):
-        return Shown(blow, "", f"{blow.fault} was healed, and yet {missing}", SEE_LOG)
+        return Proof(blow.service, "", f"{blow.fault} was healed, and yet {missing}", SEE_LOG)
     seen = [seen for seen, _ in looks] or ["no edge leads to it, so nobody looked whether it answers"]
-    return Shown(blow, f"in {words.seconds(blow.ended.at - blow.ended.asked_at)}; {'; '.join(seen)}")
+    return Proof(blow.service, f"in {words.seconds(blow.ended.at - blow.ended.asked_at)}; {'; '.join(seen)}")
 
 
 def _look_again(glimpse: Glimpse, healed: float) -> tuple[str, str]:
