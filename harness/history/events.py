@@ -142,9 +142,25 @@ class PhaseEnded:
 class FaultBegan:
     """A fault is on, on one proxy: `at` is when the engine's answer came, `asked_at` when the call was made.
 
+    A fault that comes and goes begins and ends several times.
+
     `asked` and `found` are the state asked for and the state read back, as plain data. Where `proxy` is empty, the
     fault is on the service named by `service` itself.
     """
+
+    at: float
+    asked_at: float
+    fault: str
+    kind: str
+    proxy: str
+    asked: dict[str, Any]
+    found: dict[str, Any]
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultVaried:
+    """A fault that is on was changed: one step of a ramp. The fields are those of `FaultBegan`."""
 
     at: float
     asked_at: float
@@ -210,7 +226,8 @@ class EdgeSeen:
     rest is None. `packets` are those that came in on the edge's own network, None where it has none or it cannot be
     read; packets of probes are among them. `requests`, `answers` (by status, "0" where the
     connection ended without one), and `attempts` (the most requests of one trace seen so far, and how
-    many traces) are None where what is spoken is not HTTP/1.1.
+    many traces) are None where what is spoken is not HTTP/1.1. `struck` is how often each toxic acted, by its name:
+    on so many requests where it is one of HTTP, on so many connections otherwise; None where it cannot be told.
     """
 
     at: float
@@ -226,6 +243,7 @@ class EdgeSeen:
     traces: int | None = None
     most_attempts: int | None = None
     packets: int | None = None
+    struck: dict[str, int] | None = None
     cannot: str = ""
 
 
@@ -340,6 +358,7 @@ Event: TypeAlias = (
     | PhaseBegan
     | PhaseEnded
     | FaultBegan
+    | FaultVaried
     | FaultEnded
     | FaultRefused
     | EdgeProbed

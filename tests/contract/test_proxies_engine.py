@@ -129,7 +129,7 @@ class TestWhatIsSeen:
         found = seen(started)
 
         refused = 0 if os.geteuid() == 0 else None
-        assert found == EdgeSeen(found.at, EDGE, 0, refused, 0, 0, 0, 0, cannot=found.cannot)
+        assert found == EdgeSeen(found.at, EDGE, 0, refused, 0, 0, 0, 0, struck={}, cannot=found.cannot)
         assert abs(found.at - now) < PATIENCE
 
     def test_requests_and_answers_are_told_while_the_connection_is_open(self, started: StartedEngine, edge: ProxyMade) -> None:
@@ -211,7 +211,7 @@ class TestWhatIsSeen:
         found = seen(started)
 
         refused = 0 if os.geteuid() == 0 else None
-        assert found == EdgeSeen(found.at, EDGE, 0, refused, 0, 0, 0, 0, cannot=found.cannot)
+        assert found == EdgeSeen(found.at, EDGE, 0, refused, 0, 0, 0, 0, struck={}, cannot=found.cannot)
 
     def test_connections_cut_by_disabling_are_told(self, started: StartedEngine, edge: ProxyMade) -> None:
         socks = [connect(edge.listen) for _ in range(7)]

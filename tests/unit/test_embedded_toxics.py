@@ -39,7 +39,7 @@ def test_what_is_not_said_has_toxiproxys_default(data: dict[str, object], toxic:
         None,
         [],
         "latency",
-        {"type": "noop"},
+        {"type": "down"},
         {"type": "slicer"},
         {"type": ["latency"]},
         {"type": "latency", "stream": "both"},

@@ -42,6 +42,7 @@ def _sum(before: EdgeSeen, now: EdgeSeen) -> EdgeSeen:
         answers=_add_answers(before.answers, now.answers),
         traces=_add_known(before.traces, now.traces),
         most_attempts=max((most for most in (before.most_attempts, now.most_attempts) if most is not None), default=None),
+        struck=_add_struck(before.struck, now.struck),
         cannot="; ".join(dict.fromkeys(why for why in (before.cannot, now.cannot) if why)),
     )
 
@@ -58,3 +59,9 @@ def _add_known(before: Number, now: Number) -> Number:
 
 def _add_answers(before: dict[str, int] | None, now: dict[str, int] | None) -> dict[str, int] | None:
     return now if before is None else dict(Counter(before) + Counter(now or {}))
+
+
+def _add_struck(before: dict[str, int] | None, now: dict[str, int] | None) -> dict[str, int] | None:
+    if before is None or now is None:
+        return now if before is None else before
+    return {toxic: before.get(toxic, 0) + now.get(toxic, 0) for toxic in {**before, **now}}

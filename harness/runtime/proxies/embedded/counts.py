@@ -8,6 +8,9 @@ from typing import Any
 MOST_TRACES = 200_000
 """Traces remembered for one proxy; the oldest are forgotten first."""
 
+MOST_TOXICS = 10_000
+"""Names of toxics remembered for one proxy; the oldest are forgotten first."""
+
 UNANSWERED = 0
 """In place of a status."""
 
@@ -32,6 +35,7 @@ class Counts:
         self.most_attempts = 0
         self.lost_track = 0
         self.cannot_refused = ""
+        self.struck: dict[str, int] = {}
         self._attempts: dict[bytes, int] = {}
 
     def attempt(self, trace: bytes) -> None:
@@ -44,6 +48,16 @@ class Counts:
             self.traces += 1
             if len(self._attempts) > MOST_TRACES:
                 del self._attempts[next(iter(self._attempts))]
+
+    def toxic_added(self, toxic: str) -> None:
+        """From now on the toxic of this name may act; one that never does is told of too."""
+        self.struck.setdefault(toxic, 0)
+        if len(self.struck) > MOST_TOXICS:
+            del self.struck[next(iter(self.struck))]
+
+    def strike(self, toxic: str) -> None:
+        """The toxic of this name acted: on one more request where it is one of HTTP, on one more connection otherwise."""
+        self.struck[toxic] = self.struck.get(toxic, 0) + 1
 
     def refusals_unseen(self, why: str) -> None:
         """Attempts may have been refused from here on without being counted."""
@@ -65,6 +79,7 @@ class Counts:
             "answers": {str(status): times for status, times in self.answers.items()} if http else None,
             "traces": self.traces if http else None,
             "most_attempts": self.most_attempts if http else None,
+            "struck": self.struck,
             "cannot": self._cannot(),
         }
 

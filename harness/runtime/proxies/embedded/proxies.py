@@ -15,7 +15,7 @@ from harness.runtime.proxies.embedded.counts import Counts
 from harness.runtime.proxies.embedded.refusals import Refusals
 from harness.runtime.proxies.embedded.relay import Connection, End
 from harness.runtime.proxies.embedded.sources import Sources
-from harness.runtime.proxies.embedded.toxics import STREAMS, Refused, Toxic
+from harness.runtime.proxies.embedded.toxics import HttpEffect, Refused, StreamEffect, Toxic
 
 BACKLOG = 4096
 
@@ -43,7 +43,7 @@ class Proxy:
         self.counts = Counts()
         self.connections: set[Connection] = set()
         self._around = around
-        self._toxics: dict[str, list[Toxic]] = {stream: [] for stream in STREAMS}
+        self._toxics: list[Toxic] = []
         self._server: asyncio.AbstractServer | None = None
         self._refusing: tuple[str, int] | None = None
 
@@ -54,11 +54,16 @@ class Proxy:
 
     @property
     def toxics(self) -> list[Toxic]:
-        """All upstream toxics, then all downstream ones, each in the order in which they act."""
-        return [toxic for stream in STREAMS for toxic in self._toxics[stream]]
+        """All upstream toxics, then all downstream ones, each in the order in which they were added."""
+        return sorted(self._toxics, key=lambda toxic: toxic.stream == "downstream")
 
     def toxics_of(self, stream: str) -> list[Toxic]:
-        return self._toxics[stream]
+        """What acts on the bytes of one direction, in order."""
+        return [toxic for toxic in self._toxics if toxic.stream == stream and isinstance(toxic.effect, StreamEffect)]
+
+    def http_toxics(self) -> list[Toxic]:
+        """What acts on requests, in order."""
+        return [toxic for toxic in self._toxics if isinstance(toxic.effect, HttpEffect)]
 
     async def enable(self) -> None:
         """Listen; a port that was given as 0 is known afterwards."""
@@ -105,33 +110,38 @@ class Proxy:
 
     def toxic(self, name: str) -> Toxic:
         """The toxic of this name, which must exist."""
-        for toxic in self.toxics:
+        for toxic in self._toxics:
             if toxic.name == name:
                 return toxic
         raise Refused(404, "toxic not found")
 
     def add(self, toxic: Toxic) -> None:
-        """One more toxic, behind all others of its direction; open connections feel it at once."""
-        if any(other.name == toxic.name for other in self.toxics):
+        """One more toxic, behind all others; open connections feel it at once."""
+        if any(other.name == toxic.name for other in self._toxics):
             raise Refused(409, "toxic already exists")
-        self._toxics[toxic.stream].append(toxic)
-        for connection in tuple(self.connections):
-            connection.add(toxic)
+        if toxic.effect.kind in {"bandwidth", "slow_close", "slicer", "limit_data", "noop", "unreachable"}:
+            raise Refused(400, f"invalid toxic type: {toxic.effect.kind} is not built in")
+        self._toxics.append(toxic)
+        self.counts.toxic_added(toxic.name)
+        if isinstance(toxic.effect, StreamEffect):
+            for connection in tuple(self.connections):
+                connection.add(toxic)
 
     def change(self, toxic: Toxic) -> None:
         """Replace a toxic by one of the same name and kind, in its place."""
         was = self.toxic(toxic.name)
-        stream = self._toxics[toxic.stream]
-        stream[stream.index(was)] = toxic
-        for connection in tuple(self.connections):
-            connection.change(toxic, was)
+        self._toxics[self._toxics.index(was)] = toxic
+        if isinstance(toxic.effect, StreamEffect):
+            for connection in tuple(self.connections):
+                connection.change(toxic, was)
 
     def remove(self, name: str) -> None:
         """A toxic acts no more."""
         toxic = self.toxic(name)
-        self._toxics[toxic.stream].remove(toxic)
-        for connection in tuple(self.connections):
-            connection.remove(toxic)
+        self._toxics.remove(toxic)
+        if isinstance(toxic.effect, StreamEffect):
+            for connection in tuple(self.connections):
+                connection.remove(toxic)
 
     async def heal(self) -> None:
         """Enabled, and without toxics."""

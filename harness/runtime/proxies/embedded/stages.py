@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from random import Random
 from time import monotonic_ns
-from typing import Protocol, TypeAlias, assert_never
+from typing import Protocol, TypeAlias
 
 from harness.runtime.proxies.embedded.alarm import Alarm, Bell
-from harness.runtime.proxies.embedded.toxics import Effect, Latency, ResetPeer, Timeout
+from harness.runtime.proxies.embedded.toxics import Effect, Latency, Refused, ResetPeer, Timeout
 
 _MS = 1_000_000
 
@@ -224,4 +224,4 @@ def stage_for(effect: Effect, way: Way, following: Passage) -> Stage:
         case ResetPeer():
             return ResetStage(effect, way, following)
         case _:
-            assert_never(effect)
+            raise Refused(400, f"{effect.kind} is not built in")

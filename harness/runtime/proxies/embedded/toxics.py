@@ -1,13 +1,25 @@
-"""What an edge can be made to suffer, in Toxiproxy's words, and nothing else: whatever is not known here is refused."""
+"""What an edge can be made to suffer, in Toxiproxy's words and some of this engine's own; whatever is not known is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeAlias
 
 LONGEST = 3_600_000
 """An hour in milliseconds: no delay or timeout may be longer."""
+
+LONGEST_PAUSE = 60_000_000
+"""A minute in microseconds: no pause between slices may be longer."""
+
+FASTEST = 10_000_000
+"""KB/s."""
+
+MOST_BYTES = 2**40
+LARGEST_SLICE = 2**31
+LONGEST_BODY = 64 * 1024
+LONGEST_TEXT = 1024
+MOST_METHODS = 32
 
 STREAMS = ("upstream", "downstream")
 
@@ -20,56 +32,283 @@ class Refused(Exception):
         super().__init__(message)
 
 
+Check: TypeAlias = Callable[[str, object], Any]
+"""Gives the value of the attribute of this name as it is kept, or refuses it."""
+
+
+def _expected(name: str, what: str, found: object) -> Refused:
+    return Refused(400, f"bad request body: expected {name} {what}, found {_shortened(found)}")
+
+
+def _shortened(found: object) -> str:
+    if isinstance(found, dict | list):
+        return "an object" if isinstance(found, dict) else "a list"
+    words = repr(found[:200] if isinstance(found, str) else found)
+    return words if len(words) <= 200 else words[:200] + "…"
+
+
+def _checked(default: object, check: Check) -> Any:
+    return field(default=default, metadata={"check": check})
+
+
+def _whole(least: int, most: int, unit: str, default: int | None = 0) -> Any:
+    """A whole number."""
+
+    def check(name: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _expected(name, f"in whole {unit} from {least} to {most}", value)
+        return value
+
+    return _checked(default, check)
+
+
+def _milliseconds() -> Any:
+    return _whole(0, LONGEST, "milliseconds")
+
+
+def _one_of(*words: str) -> Any:
+    """One of these words, the first where none is said."""
+
+    def check(name: str, value: object) -> str:
+        if value not in words:
+            raise _expected(name, "as " + " or ".join(words), value)
+        return str(value)
+
+    return _checked(words[0], check)
+
+
+def _words(most: int, what: str = "text", holds: Callable[[str], bool] = lambda _: True) -> Any:
+    """Text of at most so many bytes."""
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str) or not holds(value) or len(value) > most or len(encoded(value, name)) > most:
+            raise _expected(name, f"as {what} of at most {most} bytes", value)
+        return value
+
+    return _checked("", check)
+
+
+def _methods(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MOST_METHODS or not all(_is_token(word) for word in value):
+        raise _expected(name, f"as a list of at most {MOST_METHODS} methods", value)
+    return tuple(value)
+
+
+def _is_token(word: object) -> bool:
+    return isinstance(word, str) and 0 < len(word) <= 32 and word.isascii() and word.replace("-", "").isalnum()
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _expected(name, "as true or false", value)
+    return value
+
+
+def share(name: str, value: object) -> float:
+    """A number from 0 to 1."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise _expected(name, "from 0 to 1", value)
+    return float(value)
+
+
+def encoded(value: str, name: str) -> bytes:
+    """Text as UTF-8; JSON can name halves of characters that are no text."""
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise _expected(name, "as text", value) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which requests a toxic of HTTP strikes: those for which everything that is said here holds."""
+
+    methods: tuple[str, ...] = _checked((), _methods)
+    """One of these; empty for any."""
+    path: str = _words(LONGEST_TEXT)
+    """A glob over the path without its query."""
+    header: str = _words(
+        LONGEST_TEXT, "'Name: glob'", lambda text: not text or (_is_token(text.partition(":")[0]) and ":" in text)
+    )
+    journey: str = _words(LONGEST_TEXT)
+    """The trace id begins with the prefix of this journey."""
+    first_attempt: bool = _checked(False, _flag)
+    """The first request with its trace id."""
+    every: int | None = _whole(2, LARGEST_SLICE, "requests", None)
+    """Of those that match so far, each so many-th."""
+    share: float | None = _checked(None, share)
+    """Of those that match so far, this share, drawn by the toxic's seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Every chunk comes `latency` ms after it was read, give or take `jitter`; their order is kept."""
 
-    latency: int = 0
-    jitter: int = 0
+    kind: ClassVar = "latency"
+    latency: int = _milliseconds()
+    jitter: int = _milliseconds()
 
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
     """All data of one direction are lost; the connection is closed `timeout` ms after the last of them, 0 for never."""
 
-    timeout: int = 0
+    kind: ClassVar = "timeout"
+    timeout: int = _milliseconds()
 
 
 @dataclass(frozen=True, slots=True)
 class ResetPeer:
     """The first data of one direction are swallowed and, `timeout` ms later, both ends are reset."""
 
-    timeout: int = 0
+    kind: ClassVar = "reset_peer"
+    timeout: int = _milliseconds()
 
 
-Effect: TypeAlias = Latency | Timeout | ResetPeer
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """No more than `rate` KB a second pass one direction of a connection, a KB being 1000 bytes; at 0 nothing does."""
 
-EFFECTS: dict[str, type[Latency] | type[Timeout] | type[ResetPeer]] = {
-    "latency": Latency,
-    "timeout": Timeout,
-    "reset_peer": ResetPeer,
+    kind: ClassVar = "bandwidth"
+    rate: int = _whole(0, FASTEST, "KB/s")
+
+
+@dataclass(frozen=True, slots=True)
+class SlowClose:
+    """The end of one direction comes `delay` ms later; its data do not."""
+
+    kind: ClassVar = "slow_close"
+    delay: int = _milliseconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Slicer:
+    """Data come in slices of about `average_size` bytes with a pause of `delay` microseconds after each."""
+
+    kind: ClassVar = "slicer"
+    average_size: int = _whole(1, LARGEST_SLICE, "bytes")
+    size_variation: int = _whole(0, LARGEST_SLICE, "bytes")
+    delay: int = _whole(0, LONGEST_PAUSE, "microseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitData:
+    """After `bytes` bytes of one direction the connection is closed."""
+
+    kind: ClassVar = "limit_data"
+    bytes: int = _whole(0, MOST_BYTES, "bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """Nothing is done."""
+
+    kind: ClassVar = "noop"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No handshake completes, and open connections are silent both ways, without loss."""
+
+    kind: ClassVar = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpError:
+    """A request never reaches the callee: the caller is answered with `status` and `body`."""
+
+    kind: ClassVar = "http_error"
+    status: int = _whole(400, 599, "statuses", 503)
+    body: str = _words(LONGEST_BODY)
+    match: Match = Match()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDelay:
+    """A request is passed on `delay` ms later, give or take `jitter`."""
+
+    kind: ClassVar = "http_delay"
+    delay: int = _milliseconds()
+    jitter: int = _milliseconds()
+    match: Match = Match()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCorrupt:
+    """The body of an answer has wrong bytes in it, or ends half-way with the connection."""
+
+    kind: ClassVar = "http_corrupt"
+    how: str = _one_of("bytes", "truncate")
+    match: Match = Match()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLostReply:
+    """A request reaches the callee, its answer does not come back: silence, or a reset in its place."""
+
+    kind: ClassVar = "http_lost_reply"
+    how: str = _one_of("hang", "reset")
+    match: Match = Match()
+
+
+StreamEffect: TypeAlias = Latency | Timeout | ResetPeer | Bandwidth | SlowClose | Slicer | LimitData | Noop
+"""What acts on the bytes of one direction of a connection."""
+
+HttpEffect: TypeAlias = HttpError | HttpDelay | HttpCorrupt | HttpLostReply
+"""What acts on requests and their answers."""
+
+Effect: TypeAlias = StreamEffect | HttpEffect | Unreachable
+
+EFFECTS: dict[str, type[Effect]] = {
+    effect.kind: effect
+    for effect in (
+        Bandwidth,
+        Latency,
+        LimitData,
+        Noop,
+        ResetPeer,
+        Slicer,
+        SlowClose,
+        Timeout,
+        Unreachable,
+        HttpError,
+        HttpDelay,
+        HttpCorrupt,
+        HttpLostReply,
+    )
 }
-TYPE_OF = {effect: name for name, effect in EFFECTS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Toxic:
-    """One toxic on one proxy. `toxicity` is the share of connections that it strikes."""
+    """One toxic on one proxy. `toxicity` is the share of connections that it strikes, drawn by `seed` where there is one."""
 
     name: str
     stream: str
     toxicity: float
     effect: Effect
+    seed: int | None = None
 
     def as_data(self) -> dict[str, Any]:
         """What the control API shows of it."""
-        return {
-            "attributes": asdict(self.effect),
+        data = {
+            "attributes": attributes_of(self.effect),
             "name": self.name,
-            "type": TYPE_OF[type(self.effect)],
+            "type": self.effect.kind,
             "stream": self.stream,
             "toxicity": self.toxicity,
         }
+        return data if self.seed is None else {**data, "seed": self.seed}
+
+
+def attributes_of(effect: Effect) -> dict[str, Any]:
+    """An effect's attributes; of its match what was said."""
+    own = {each.name: getattr(effect, each.name) for each in fields(effect) if each.name != "match"}
+    if not isinstance(effect, HttpEffect):
+        return own
+    match = effect.match
+    said = {each.name: getattr(match, each.name) for each in fields(match) if getattr(match, each.name) != each.default}
+    return {**own, **{name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}}
 
 
 def lowered(data: object, known: tuple[str, ...], what: str) -> dict[str, Any]:
@@ -81,51 +320,93 @@ def lowered(data: object, known: tuple[str, ...], what: str) -> dict[str, Any]:
     small = {str(key).lower(): value for key, value in data.items()}
     unknown = sorted(set(small) - set(known))
     if unknown:
-        raise Refused(400, f"bad request body: {what} has no {', '.join(unknown)}; expected some of {', '.join(known)}")
+        expected = f"expected some of {', '.join(known)}" if known else "expected none"
+        raise Refused(400, f"bad request body: {what} has no {_listed(unknown)}; {expected}")
     return {key: value for key, value in small.items() if value is not None}
+
+
+def _listed(words: list[str]) -> str:
+    return ", ".join(words) if len(words) <= 5 and all(len(word) < 100 for word in words) else f"{len(words)} of its keys"
 
 
 def text(value: object, what: str) -> str:
     """A value that must be text."""
     if not isinstance(value, str):
-        raise Refused(400, f"bad request body: expected text for {what}, found {value!r}")
+        raise _expected(what, "as text", value)
+    encoded(value, what)
     return value
+
+
+def named(value: object, what: str) -> str:
+    """A name that an address of this API can lead to."""
+    name = text(value, what)
+    if name in {".", ".."} or "/" in name or not name.isprintable() or len(name) > LONGEST_TEXT:
+        raise _expected(what, f"of at most {LONGEST_TEXT} printable characters without a slash, and no dots alone", name)
+    return name
+
+
+_KEYS = ("name", "stream", "type", "toxicity", "attributes", "seed")
 
 
 def toxic_from_data(data: object) -> Toxic:
     """A toxic as it is asked for; the checks come in Toxiproxy's order."""
-    given = lowered(data, ("name", "type", "stream", "toxicity", "attributes"), "a toxic")
-    stream = text(given.get("stream") or "downstream", "stream").lower()
+    given = lowered(data, _KEYS, "a toxic")
+    said = text(given.get("stream") or "downstream", "stream")
+    stream = said.lower()
     if stream not in STREAMS:
         raise Refused(400, "stream was invalid, can be either upstream or downstream")
     kind = text(given.get("type", ""), "type")
     if kind not in EFFECTS:
-        raise Refused(400, f"invalid toxic type: expected one of {', '.join(EFFECTS)}, found {kind!r}")
+        raise Refused(400, f"invalid toxic type: expected one of {', '.join(EFFECTS)}, found {_shortened(kind)}")
     effect = _merged(EFFECTS[kind](), given.get("attributes", {}))
-    name = text(given.get("name") or f"{kind}_{stream}", "name")
-    return Toxic(name, stream, _share(given.get("toxicity", 1.0)), effect)
+    name = named(given.get("name") or f"{kind}_{stream}", "name")
+    return _sound(Toxic(name, stream, share("toxicity", given.get("toxicity", 1.0)), effect, _seed(given.get("seed"))))
 
 
 def updated(toxic: Toxic, data: object) -> Toxic:
     """The toxic with what is asked for changed: attributes and toxicity alone, all of it or nothing."""
-    given = lowered(data, ("name", "type", "stream", "toxicity", "attributes"), "a toxic")
-    return replace(
-        toxic,
-        toxicity=_share(given.get("toxicity", toxic.toxicity)),
-        effect=_merged(toxic.effect, given.get("attributes", {})),
-    )
+    given = lowered(data, _KEYS, "a toxic")
+    if _seed(given.get("seed", toxic.seed)) != toxic.seed:
+        raise Refused(400, f"bad request body: the seed of {toxic.name} stays as it is; remove the toxic and add another one")
+    toxicity = share("toxicity", given.get("toxicity", toxic.toxicity))
+    return _sound(replace(toxic, toxicity=toxicity, effect=_merged(toxic.effect, given.get("attributes", {}))))
 
 
 def _merged(effect: Effect, attributes: object) -> Effect:
-    known = tuple(field.name for field in fields(effect))
-    given: Mapping[str, Any] = lowered(attributes, known, f"the attributes of {TYPE_OF[type(effect)]}")
-    for name, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LONGEST:
-            raise Refused(400, f"bad request body: expected {name} in whole milliseconds from 0 to {LONGEST}, found {value!r}")
-    return replace(effect, **given)
+    """The effect with these attributes; what it comes to as a whole is checked, defaults too."""
+    checks = dict(_checks(effect))
+    given: Mapping[str, Any] = lowered(attributes, tuple(checks), f"the attributes of {effect.kind}")
+    kept = {name: checks[name](name, value) for name, value in given.items()}
+    if not isinstance(effect, HttpEffect):
+        return replace(effect, **kept)
+    own = {each.name: kept.pop(each.name) for each in fields(effect) if each.name in kept}
+    return replace(effect, **own, match=replace(effect.match, **kept))
 
 
-def _share(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise Refused(400, f"bad request body: expected toxicity from 0 to 1, found {value!r}")
-    return float(value)
+def _checks(effect: Effect) -> Iterator[tuple[str, Check]]:
+    for each in fields(effect):
+        if each.name == "match":
+            yield from ((of_match.name, of_match.metadata["check"]) for of_match in fields(Match))
+        else:
+            yield each.name, each.metadata["check"]
+
+
+def _sound(toxic: Toxic) -> Toxic:
+    """What no single attribute shows."""
+    effect = toxic.effect
+    if isinstance(effect, Slicer):
+        if effect.average_size < 1:
+            raise _expected("average_size", f"in whole bytes from 1 to {LARGEST_SLICE}", effect.average_size)
+        if effect.size_variation >= effect.average_size:
+            raise _expected("size_variation", f"below average_size, which is {effect.average_size}", effect.size_variation)
+    if not isinstance(effect, StreamEffect) and toxic.toxicity != 1:
+        raise Refused(400, f"bad request body: expected toxicity 1, found {toxic.toxicity}: {effect.kind} draws no connections")
+    return toxic
+
+
+def _seed(value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise _expected("seed", "as a whole number of 64 bits", value)
+    return value
