@@ -327,6 +327,19 @@ def judge(run: Path, as_json: bool, no_color: bool) -> None:
     raise click.exceptions.Exit(judged.verdict.exit_code)
 
 
+@commands.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="",
+)
+@click.argument("arguments", metavar="[OPTIONS]", nargs=-1, type=click.UNPROCESSED)
+def proxy(arguments: Sequence[str]) -> None:
+    """Start the embedded proxy engine by itself: Toxiproxy's API, toxics and options, and what passed."""
+    from harness.runtime.proxies.embedded.command import main as serve
+
+    raise click.exceptions.Exit(serve(arguments, "chaos proxy"))
+
+
 @contextmanager
 def _listening() -> Iterator[Any]:
     from harness.runtime.stopping import Stop, listening

@@ -131,7 +131,7 @@ def embedded_on_an_edge(folder: Path, upstream: Address, *more: str) -> Iterator
         name = f"chaos-test-{secrets.token_hex(4)}"
         docker(
             "create", "--name", name, "--network", first, "--ip", control, "-v", f"{config}:/proxies.json:ro",
-            "--health-cmd", f"python -m harness.runtime.proxies.embedded.healthy {control}:8474", "--health-interval", "1s",
+            "--health-cmd", f"python -m harness.runtime.proxies.embedded --check {control}:8474", "--health-interval", "1s",
             embedded_image(), *command, "--ignore-source", ignored, "--ignore-source", f"{subnets[0]}", *more,
         )  # fmt: skip
         try:

@@ -136,7 +136,7 @@ def test_a_body_that_does_not_end_is_refused(control: Control) -> None:
     assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/proxies/", "/proxies/a/", "/proxies/a/toxics/t/x", "/metrics", "//"])
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/proxies/", "/proxies/a/", "/proxies/a/toxics/t/x", "/metrics/", "//"])
 def test_a_path_that_leads_nowhere_is_answered_in_plain_text(control: Control, path: str) -> None:
     answer = control("GET", path)
 

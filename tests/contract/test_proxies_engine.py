@@ -323,7 +323,7 @@ class TestWhomItOutlives:
             [*MODULE, "--host", "0.0.0.0", "--port", "0"], check=False, capture_output=True, text=True, timeout=PATIENCE
         )
 
-        assert found.returncode == 1
+        assert found.returncode == 2
         assert "expected a loopback address, found 0.0.0.0" in found.stderr
 
     def test_by_hand_a_port_that_is_taken_is_an_error(self) -> None:
@@ -332,7 +332,7 @@ class TestWhomItOutlives:
             port = str(sock.getsockname()[1])
             found = subprocess.run([*MODULE, "--port", port], check=False, capture_output=True, text=True, timeout=PATIENCE)
 
-        assert found.returncode == 1
+        assert found.returncode == 5
         assert f"cannot listen on 127.0.0.1:{port}" in found.stderr
 
 

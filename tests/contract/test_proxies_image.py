@@ -117,9 +117,9 @@ class TestHowItIsStarted:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ("", "bad request body: EOF"),
-            ("{}", "expected an array of proxies, found dict"),
-            ('[{"name": "x"}]', "missing required field: upstream at proxy 1"),
+            ("", "no.json: expected a JSON array of proxies, found none"),
+            ("{}", "no.json: expected a JSON array of proxies, found an object"),
+            ('[{"name": "x"}]', "no.json:1:2: proxy 1 (x): missing required field: upstream"),
             ('[{"name": "x", "upstream": "b:1", "lisen": "c:1"}]', "a proxy has no lisen"),
             ('[{"name": "x", "upstream": "b:1", "listen": "10.1.2.3:1"}]', "expected a loopback address, found 10.1.2.3:1"),
             (None, "no.json cannot be read (No such file or directory)"),
@@ -135,7 +135,7 @@ class TestHowItIsStarted:
             check=False, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
 
-        assert found.returncode == 1
+        assert found.returncode == 2
         assert reason in found.stderr
         assert "Traceback" not in found.stderr
 
@@ -150,14 +150,14 @@ class TestHowItIsStarted:
 
     def test_a_health_check_tells_an_engine_that_answers_from_none(self, tmp_path: Path) -> None:
         def check(*words: str) -> subprocess.CompletedProcess[str]:
-            module = [sys.executable, "-P", "-m", "harness.runtime.proxies.embedded.healthy"]
+            module = [sys.executable, "-P", "-m", "harness.runtime.proxies.embedded", "--check"]
             return subprocess.run([*module, *words], check=False, capture_output=True, text=True, timeout=PATIENCE)
 
         with embedded(tmp_path) as started:
             assert check(str(started.control)).returncode == 0
         nobody = check(str(started.control))
-        assert (nobody.returncode, nobody.stderr) == (1, f"no embedded engine answers at {started.control}\n")
-        assert "usage" in check().stderr
+        assert nobody.returncode == 1
+        assert f"no embedded engine answers at {started.control}\n" in nobody.stderr
         assert "expected HOST:PORT, found 'x'" in check("x").stderr
 
 

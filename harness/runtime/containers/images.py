@@ -45,5 +45,6 @@ def _embedded(folder: Path) -> EngineContainer:
     return EngineContainer(
         image=image_tag(base),
         command=[*control, "--any-interface", "--config", PROXIES_FILE, IGNORED_SOURCES],
+        environment={"LOG_LEVEL": "warn"},
         build={"context": str(folder), "args": build_args(base)},
     )

@@ -79,8 +79,9 @@ def _command(control: int, watched: int, ignore_source: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs to find this package, and nothing else of the user's."""
-    return {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL") if name in os.environ}
+    """What Python needs to find this package, and nothing else of the user's. The engine tells of what is wrong alone."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL") if name in os.environ}
+    return {**kept, "LOG_LEVEL": "warn"}
 
 
 def _await_answer(started: StartedEngine, log: Path) -> None:

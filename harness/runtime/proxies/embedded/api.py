@@ -10,7 +10,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -30,9 +30,12 @@ Action = Callable[[tuple[str, ...], bytes], Awaitable[Answer]]
 
 
 class Api:
-    """Answers the requests of the control API, one at a time where they change something."""
+    """Answers the requests of the control API, one at a time where they change something.
 
-    def __init__(self, registry: Registry, refusals: Refusals) -> None:
+    `pages` are further paths that can be got.
+    """
+
+    def __init__(self, registry: Registry, refusals: Refusals, pages: Mapping[str, Action] | None = None) -> None:
         self._registry, self._refusals = registry, refusals
         self._changing = asyncio.Lock()
         self._routes: dict[tuple[str, ...], dict[str, Action]] = {
@@ -49,6 +52,7 @@ class Api:
                 "POST": self._change_toxic,
                 "DELETE": self._remove_toxic,
             },
+            **{(path,): {"GET": action} for path, action in (pages or {}).items()},
         }
 
     async def answer(self, asked: Asked) -> Answer:

@@ -26,6 +26,7 @@ class Counts:
         self.refused: int | None = 0
         self.cut = 0
         self.open = 0
+        self.unreached = 0
         self.bytes_up = 0
         self.bytes_down = 0
         self.is_http = False

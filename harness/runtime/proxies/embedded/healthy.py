@@ -1,40 +1,42 @@
-"""`python -m harness.runtime.proxies.embedded.healthy HOST:PORT`: ends with 0 when the engine there answers, with 1 otherwise.
-
-For the health check of a container.
-"""
+"""Who answers at a control API, asked from outside: for health checks, and for whoever finds the port taken."""
 
 from __future__ import annotations
 
+import json
 import socket
-import sys
+from typing import Any
 
 WITHIN = 3.0
 """Seconds for connecting, and for each piece of the answer."""
 
-QUESTION = b"GET /version HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
+MOST = 64 * 1024
+"""Bytes of an answer that are read."""
 
 
 def is_healthy(host: str, port: int) -> bool:
-    """Whether an embedded engine's control API answers there."""
+    """Whether an embedded engine's control API answers there, and says that it is well."""
+    return _asked(host, port, "/health").get("status") == "ok"
+
+
+def who_answers(host: str, port: int) -> str:
+    """What the control API there is, in words; empty where none answers."""
+    told = _asked(host, port, "/version")
+    if "engine" in told:
+        return f"the engine {told['engine']!r}"
+    return f"a Toxiproxy {told['version']}" if "version" in told else ""
+
+
+def _asked(host: str, port: int, path: str) -> dict[str, Any]:
+    """What is answered in JSON; nothing where the answer is an error or something else."""
+    question = f"GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
+    answer = b""
     try:
         with socket.create_connection((host, port), WITHIN) as connection:
-            connection.sendall(QUESTION)
-            answer = b"".join(iter(lambda: connection.recv(4096), b""))
-    except OSError:
-        return False
-    return answer.startswith(b"HTTP/1.1 200 ") and b'"engine"' in answer
-
-
-def main() -> None:
-    """Look once."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m harness.runtime.proxies.embedded.healthy HOST:PORT")
-    host, _, port = sys.argv[1].rpartition(":")
-    if not port.isascii() or not port.isdigit():
-        sys.exit(f"expected HOST:PORT, found {sys.argv[1]!r}")
-    if not is_healthy(host, int(port)):
-        sys.exit(f"no embedded engine answers at {sys.argv[1]}")
-
-
-if __name__ == "__main__":
-    main()
+            connection.sendall(question.encode())
+            while len(answer) < MOST and (piece := connection.recv(4096)):
+                answer += piece
+        head, _, body = answer.partition(b"\r\n\r\n")
+        told = json.loads(body) if head.startswith(b"HTTP/1.1 200 ") else {}
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -8,16 +8,21 @@ import os
 import socket
 from dataclasses import dataclass, field
 from random import Random
+from time import monotonic
 from typing import Any
 
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.counts import Counts
+from harness.runtime.proxies.embedded.log import SILENT, Log
 from harness.runtime.proxies.embedded.refusals import Refusals
 from harness.runtime.proxies.embedded.relay import Connection, End
 from harness.runtime.proxies.embedded.sources import Sources
 from harness.runtime.proxies.embedded.toxics import HttpEffect, Refused, StreamEffect, Toxic
 
 BACKLOG = 4096
+
+TOLD_EVERY = 60.0
+"""Seconds in which it is told once that an upstream cannot be reached; the other times, only at debug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Surroundings:
     refusals: Refusals
     ignored: Sources = field(default_factory=Sources)
     any_address: bool = False
+    log: Log = SILENT
 
 
 class Proxy:
@@ -46,6 +52,7 @@ class Proxy:
         self._toxics: list[Toxic] = []
         self._server: asyncio.AbstractServer | None = None
         self._refusing: tuple[str, int] | None = None
+        self._told_at = -TOLD_EVERY
 
     @property
     def enabled(self) -> bool:
@@ -163,6 +170,13 @@ class Proxy:
     def counts_for(self, source: str) -> Counts:
         """Where a connection from this address is counted: those of the harness itself count nowhere."""
         return Counts() if source in self._around.ignored else self.counts
+
+    def unreached(self, reason: Exception) -> None:
+        """A connection could not be led to the upstream."""
+        log, now = self._around.log, monotonic()
+        tell = log.info if now - self._told_at >= TOLD_EVERY else log.debug
+        self._told_at = now if tell == log.info else self._told_at
+        tell("Upstream cannot be reached", proxy=self.name, upstream=self.upstream_text, error=str(reason) or repr(reason))
 
     def _accept(self) -> End:
         return Connection(self).client

@@ -52,6 +52,10 @@ class Edge(Protocol):
         """The toxics of one direction, in the order in which they act."""
         ...
 
+    def unreached(self, reason: Exception) -> None:
+        """A connection could not be led to the upstream."""
+        ...
+
 
 class End(asyncio.Protocol):
     """One socket of a connection. What it reads goes out by `out`; what is written to it came by `into`.
@@ -400,7 +404,9 @@ class Connection:
         try:
             async with asyncio.timeout(DIAL_WITHIN):
                 await self.edge.loop.create_connection(lambda: self.server, host, port)
-        except (OSError, TimeoutError, ValueError):  # the last for a name that can be none
+        except (OSError, TimeoutError, ValueError) as reason:  # the last for a name that can be none
+            self.counts.unreached += 1
+            self.edge.unreached(reason)
             self._turn_away()
         finally:
             self._dial = None

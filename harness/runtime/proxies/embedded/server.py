@@ -10,14 +10,21 @@ import os
 import resource
 import signal
 import socket
-import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from random import Random
+from typing import Any
 
+from harness import __version__
 from harness.runtime.proxies.embedded.alarm import Alarm
-from harness.runtime.proxies.embedded.api import Api
-from harness.runtime.proxies.embedded.control import Asked, ControlConnection
+from harness.runtime.proxies.embedded.api import SPEAKS, Api
+from harness.runtime.proxies.embedded.api_log import ApiLog
+from harness.runtime.proxies.embedded.config import COULD_NOT_RUN, INVALID, CannotStart, Entry
+from harness.runtime.proxies.embedded.control import Answer, Asked, ControlConnection, json_answer
+from harness.runtime.proxies.embedded.log import SILENT, Log
+from harness.runtime.proxies.embedded.metrics import CONTENT_TYPE, page
 from harness.runtime.proxies.embedded.proxies import Registry, Surroundings
 from harness.runtime.proxies.embedded.refusals import LoopbackPackets, Packets, Refusals
 from harness.runtime.proxies.embedded.sources import Sources
@@ -28,7 +35,7 @@ from harness.runtime.proxies.embedded.toxics import Refused
 class Options:
     """How one engine runs. `parent_fd` is the end of a pipe that closes when the starter is gone.
 
-    `proxies` is an array as `/populate` takes it: these are made before the control API answers.
+    The proxies of `config` are made before the control API answers.
     """
 
     control: socket.socket
@@ -37,12 +44,15 @@ class Options:
     any_address: bool = False
     packets: Packets = field(default_factory=LoopbackPackets)
     seed: int | None = None
-    proxies: bytes = b"[]"
+    config: Sequence[Entry] = ()
+    runtime_metrics: bool = False
+    log: Log = SILENT
 
 
 async def serve(options: Options) -> None:
-    """Serve until a signal comes or the starter is gone; then heal everything and return."""
-    loop = asyncio.get_running_loop()
+    """Serve until a signal comes or the starter is gone; then heal everything and return. Raises CannotStart."""
+    loop, log = asyncio.get_running_loop(), options.log
+    loop.set_exception_handler(lambda _loop, context: _tell_defect(log, context))
     _allow_many_connections()
     around = Surroundings(
         loop,
@@ -51,13 +61,18 @@ async def serve(options: Options) -> None:
         Refusals(loop, options.ignored, options.packets),
         options.ignored,
         options.any_address,
+        log,
     )
     registry = Registry(around)
-    api = Api(registry, around.refusals)
-    await _populate(api, options.proxies)
+    watched = Watched(registry, around.refusals, of_process=options.runtime_metrics)
+    api = ApiLog(Api(registry, around.refusals, {"health": watched.health, "metrics": watched.metrics}).answer, log)
+    log.info("Starting embedded proxy engine", version=__version__, api=SPEAKS)
+    await _populate(api, options.config)
     control = await loop.create_server(lambda: ControlConnection(loop, api.answer), sock=options.control)
     gc.freeze()
-    await _told_to_end(loop, options.parent_fd)
+    log.info("Control API listens", addr="{}:{}".format(*options.control.getsockname()), proxies=len(registry.all()))
+    why = await _told_to_end(loop, options.parent_fd)
+    log.info("Ending", reason=why)
     control.close()
     with contextlib.suppress(Refused):  # a port that somebody else took meanwhile: there is nobody left to tell
         await registry.heal()
@@ -66,25 +81,53 @@ async def serve(options: Options) -> None:
     around.alarm.close()
 
 
-async def _populate(api: Api, proxies: bytes) -> None:
-    answer = await api.answer(Asked("POST", "/populate", proxies))
-    if answer.status != HTTPStatus.CREATED:
-        sys.exit(f"--config: {json.loads(answer.body)['error']}")
+class Watched:
+    """What is told beside Toxiproxy's API to whoever watches over the engine. Neither answer ever waits."""
+
+    def __init__(self, registry: Registry, refusals: Refusals, *, of_process: bool) -> None:
+        self._registry, self._refusals, self._of_process = registry, refusals, of_process
+        self._since = time.monotonic()
+
+    async def health(self, _names: tuple[str, ...], _body: bytes) -> Answer:
+        """That it answers at all is the news."""
+        up, proxies = round(time.monotonic() - self._since, 3), len(self._registry.all())
+        return json_answer(200, {"status": "ok", "version": __version__, "uptime": up, "proxies": proxies})
+
+    async def metrics(self, _names: tuple[str, ...], _body: bytes) -> Answer:
+        """For Prometheus."""
+        self._refusals.read()
+        return Answer(200, page(self._registry.all(), SPEAKS, of_process=self._of_process), CONTENT_TYPE)
 
 
-async def _told_to_end(loop: asyncio.AbstractEventLoop, parent_fd: int | None) -> None:
-    end = asyncio.Event()
+async def _populate(api: ApiLog, config: Sequence[Entry]) -> None:
+    for entry in config:
+        answer = await api.answer(Asked("POST", "/populate", json.dumps([entry.data]).encode()))
+        if answer.status != HTTPStatus.CREATED:
+            found = json.loads(answer.body)["error"].removeprefix("bad request body: ").removesuffix(" at proxy 1")
+            raise CannotStart(COULD_NOT_RUN if answer.status >= 500 else INVALID, f"{entry.place}: {found}")
+
+
+def _tell_defect(log: Log, context: dict[str, Any]) -> None:
+    """What nobody awaited or caught, as the loop hands it over."""
+    told = {"error": repr(context["exception"])} if "exception" in context else {}
+    log.error(str(context.get("message", "unexpected")), **told)
+
+
+async def _told_to_end(loop: asyncio.AbstractEventLoop, parent_fd: int | None) -> str:
+    """Return once there is a reason to end: a signal's name, or that the starter is gone."""
+    end: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end.set)
+        loop.add_signal_handler(number, end.put_nowait, number.name)
     if parent_fd is not None:
         os.set_blocking(parent_fd, False)
         loop.add_reader(parent_fd, _end_when_closed, parent_fd, end)
-    await end.wait()
+    why = await end.get()
     if parent_fd is not None:
         loop.remove_reader(parent_fd)
+    return why
 
 
-def _end_when_closed(parent_fd: int, end: asyncio.Event) -> None:
+def _end_when_closed(parent_fd: int, end: asyncio.Queue[str]) -> None:
     try:
         gone = not os.read(parent_fd, 1024)
     except BlockingIOError:
@@ -92,7 +135,7 @@ def _end_when_closed(parent_fd: int, end: asyncio.Event) -> None:
     except OSError:
         gone = True
     if gone:
-        end.set()
+        end.put_nowait("its starter is gone")
 
 
 def _allow_many_connections() -> None:

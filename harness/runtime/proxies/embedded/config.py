@@ -1,0 +1,100 @@
+"""The file of `--config`: a JSON array as Toxiproxy reads it, each entry with its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+INVALID = 2
+"""The exit code for what was given and cannot be used."""
+
+COULD_NOT_RUN = 5
+"""The exit code for what was in the way."""
+
+_BETWEEN = re.compile(r"[\s,]*")
+
+
+class CannotStart(Exception):
+    """Why the engine does not run, for the person who started it, and the exit code for it."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One proxy of the file, not yet looked into. `place` is file, line and column, then its number and name."""
+
+    place: str
+    data: Any
+
+
+def read_config(path: Path) -> tuple[Entry, ...]:
+    """The entries of the file, in order. Two of one name are an error: the second would replace the first."""
+    text = _read(path)
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"{path}:{error.lineno}:{error.colno}" if text.strip() else str(path)
+        raise CannotStart(INVALID, f"{place}: expected a JSON array of proxies, found none: {error.msg}") from error
+    except RecursionError as error:
+        raise CannotStart(INVALID, f"{path}: expected a JSON array of proxies, found one nested too deeply") from error
+    if not isinstance(whole, list):
+        raise CannotStart(INVALID, f"{path}: expected a JSON array of proxies, found {_kind(whole)}")
+    entries = _placed(path, text)
+    _check_names(entries)
+    return entries
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise CannotStart(INVALID, f"--config: {path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise CannotStart(INVALID, f"{path}: expected text in UTF-8, found other bytes") from error
+
+
+def _placed(path: Path, text: str) -> tuple[Entry, ...]:
+    """Each element of the array that the text is."""
+    entries: list[Entry] = []
+    decoder = json.JSONDecoder()
+    start = _after(text, text.index("[") + 1)
+    while text[start] != "]":
+        data, end = decoder.raw_decode(text, start)
+        name = _name_of(data)
+        line, column = text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
+        named = f" ({name})" if name else ""
+        entries.append(Entry(f"{path}:{line}:{column}: proxy {len(entries) + 1}{named}", data))
+        start = _after(text, end)
+    return tuple(entries)
+
+
+def _after(text: str, start: int) -> int:
+    between = _BETWEEN.match(text, start)
+    assert between is not None
+    return between.end()
+
+
+def _check_names(entries: tuple[Entry, ...]) -> None:
+    places: dict[str, str] = {}
+    for entry in entries:
+        name = _name_of(entry.data)
+        if name in places:
+            raise CannotStart(INVALID, f"{entry.place}: expected another name than that of {places[name]}")
+        if name:
+            places[name] = entry.place
+
+
+def _name_of(data: object) -> str:
+    """Its name, where it has one: keys may be in any case."""
+    found = next((data[key] for key in data if key.lower() == "name"), "") if isinstance(data, dict) else ""
+    return found if isinstance(found, str) else ""
+
+
+def _kind(data: object) -> str:
+    return {dict: "an object", str: "text", bool: "true or false", type(None): "null"}.get(type(data), "a number")
