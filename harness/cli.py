@@ -97,17 +97,19 @@ RUNTIME = click.option(
     help="What the system runs on: containers, or local processes; auto takes containers where a Docker engine answers.",
 )
 
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "toxiproxy", "embedded"]),
+    default="auto",
+    show_default=True,
+    help="The proxies: Toxiproxy (containers alone; what auto takes there, if it can do all that is asked) or embedded ones.",
+)
+
 
 def _options_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         RUNTIME,
-        click.option(
-            "--engine",
-            type=click.Choice(["auto", "toxiproxy", "embedded"]),
-            default="auto",
-            show_default=True,
-            help="The proxies: Toxiproxy (containers alone; what auto takes there) or the embedded engine.",
-        ),
+        ENGINE,
         SEED,
         click.option(
             "--env",
@@ -206,8 +208,9 @@ def _worst(codes: Sequence[int], *, strict: bool) -> int:
 def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show that a scenario can say no: run it clean, on each of its defects, and as its free twins.
 
-    The clean system must pass; each defect must be caught by the expectation it names; a fault withheld and
-    a fault on a proxy that nobody calls must be inconclusive; a cut where the load comes in must fail.
+    The clean system must pass; each defect must be caught by the expectation it names; a fault withheld, one
+    accepted and not applied, and one on a proxy that nobody calls must be inconclusive; a cut where the load comes in
+    must fail.
     """
     from harness.experiment import Stage
     from harness.proof import Tellers
@@ -280,23 +283,23 @@ def validate(files: Sequence[Path]) -> None:
 @FILE
 @SEED
 @RUNTIME
+@ENGINE
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, as a run's folder begins with it.")
 @click.option("--explain", is_flag=True, help="Also tell where each value came from.")
 @click.option("--twin", type=click.Choice(["no fault", "wrong edge", "entry cut"]), help="The plan of a free twin.")
 def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> None:
     """Print what a run would do, without doing anything. The same seed gives the same plan."""
-    from harness.experiment import compose_reader
+    from harness.experiment import compose_reader, for_choice
     from harness.model.origins import origins_of
-    from harness.model.resolving import check_runs_in_containers, resolve
+    from harness.model.resolving import resolve
     from harness.plan.planning import plan_of, plan_to_json
     from harness.plan.text import explanation, plan_text
     from harness.plan.twins import twin_of
     from harness.runtime.choosing import choose
 
-    choice = choose(given["runtime"], "auto", os.environ)
+    choice = choose(given["runtime"], given["engine"], os.environ)
     resolved = resolve(file, seed=given["seed"], compose_of=compose_reader(choice))
-    if choice.docker is not None:
-        resolved = check_runs_in_containers(resolved)
+    resolved = for_choice(resolved, choice)
     decided = plan_of(resolved.experiment, resolved.queries)
     if twin is not None:
         decided = twin_of(decided, twin)

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,18 +20,26 @@ from harness.judge.live import LiveJudge
 from harness.judge.verdict import Verdict, verdict_to_json
 from harness.model.compose import Compose
 from harness.model.compose_config import compose_from_config, places_in
-from harness.model.resolving import ComposeReader, Resolved, check_runs_in_containers, check_runs_locally, resolve
+from harness.model.experiment import Experiment
+from harness.model.resolving import ComposeReader, Resolved, resolve
+from harness.model.runnable import (
+    check_runs_in_containers,
+    check_runs_locally,
+    check_runs_with_toxiproxy,
+    needs_embedded,
+)
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
 from harness.report.html import html_report
 from harness.report.junit import Undecided, joined, junit_xml
 from harness.report.markdown import markdown_summary
-from harness.runtime.choosing import Choice
+from harness.runtime.choosing import Choice, Engine
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import compose_version
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
 from harness.runtime.run import carry_out
+from harness.runtime.services.limits import cannot_limit
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop
 
@@ -81,7 +89,7 @@ def validate(scenario: Path) -> tuple[Resolved, tuple[str, ...]]:
             read = resolve(scenario, compose_of=read_by_compose if name == "docker" and has_compose() else None)
             if name == "local" and refused and not read.system.file.local:
                 break  # it is for containers alone: that it says nothing of processes is not what is wrong with it
-            found = check(read)
+            found = check(read) if name == "docker" else check_runs_locally(read, cannot_limit())
             plan_of(found.experiment, found.queries)
         except InvalidFile as error:
             refused.append(error)
@@ -106,8 +114,26 @@ def prepare(scenario: Path, options: Options) -> tuple[Resolved, Plan]:
     """Read a scenario and decide its run; raises InvalidFile for what cannot run where it was asked for."""
     resolved = resolve(scenario, seed=options.seed, compose_of=compose_reader(options.choice))
     _check_overrides(resolved, options.environment)
-    resolved = check_runs_locally(resolved) if options.choice.docker is None else check_runs_in_containers(resolved)
+    resolved = for_choice(resolved, options.choice)
     return resolved, plan_of(resolved.experiment, resolved.queries)
+
+
+def for_choice(resolved: Resolved, choice: Choice) -> Resolved:
+    """The same, as it is run on what was chosen; raises InvalidFile for what cannot be done there."""
+    if choice.docker is None:
+        return check_runs_locally(resolved, cannot_limit())
+    resolved = check_runs_in_containers(resolved)
+    return check_runs_with_toxiproxy(resolved) if choice.engine == "toxiproxy" else resolved
+
+
+def engine_for(choice: Choice, experiment: Experiment) -> tuple[Engine, str]:
+    """The proxies that a scenario is run with, and why: Toxiproxy in containers, where it can do all of it."""
+    if choice.engine != "auto":
+        return choice.engine, choice.why
+    if choice.docker is None:
+        return "embedded", choice.why
+    beyond = needs_embedded(experiment)
+    return ("embedded", f"{choice.why}; embedded proxies, since {beyond}") if beyond else ("toxiproxy", choice.why)
 
 
 def compose_reader(choice: Choice) -> ComposeReader | None:
@@ -158,16 +184,17 @@ class Stage:
         return judge_folder(folder.path)
 
     def _setting(self, resolved: Resolved, plan: Plan, run: str) -> Setting:
+        engine, why = engine_for(self.options.choice, plan.experiment)
         return Setting(
             run=run,
             compose=resolved.system.compose,
             local=resolved.system.file.local,
             folder=resolved.system.folder,
             locustfile=resolved.locustfile,
-            why=self.options.choice.why,
-            command=command_for(resolved.scenario_path, plan.experiment.seed, self.options.choice),
+            why=why,
+            command=command_for(resolved.scenario_path, plan.experiment.seed, replace(self.options.choice, engine=engine)),
             overrides=self.options.environment,
-            engine=self.options.choice.engine,
+            engine=engine,
             compose_files=tuple(resolved.system.folder / name for name in resolved.system.file.compose),
             docker=self.options.choice.docker,
             warnings=resolved.system.warnings,

@@ -16,12 +16,14 @@ SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 24 * 3600.0
 FASTEST = 1_000_000.0
 BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+KILOBYTES = {"": 1e-3, "k": 1.0, "m": 1e3, "g": 1e6}
 
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _STRETCHES = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h))+")
 _STRETCH = re.compile(rf"({_NUMBER})(us|ms|s|m|h)")
 _SHARE = re.compile(rf"({_NUMBER})\s*%")
 _RATE = re.compile(rf"({_NUMBER})/s")
+_DATA_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(k|m|g)?b/s", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(k|m|g)(?:i?b)?|b)", re.IGNORECASE)
 
 
@@ -72,6 +74,23 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * BYTES[(match[2] or "").lower()])
 
 
+def parse_data_rate(value: object) -> int:
+    """Whole KB/s in `10KB/s` or `1.5MB/s`: as in Toxiproxy, a KB is 1000 bytes here."""
+    match = _DATA_RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    rate = float(match[1]) * KILOBYTES[(match[2] or "").lower()] if match is not None else 0.0
+    if rate < 1 or rate != int(rate):
+        raise _refuse("a rate in whole KB/s, at least 1, such as 10KB/s or 1MB/s", value)
+    return int(rate)
+
+
+def format_data_rate(rate: int) -> str:
+    """The rate, given in KB/s, in the largest unit that says it whole."""
+    for unit, size in (("GB/s", 1_000_000), ("MB/s", 1000)):
+        if rate and rate % size == 0:
+            return f"{rate // size}{unit}"
+    return f"{rate}KB/s"
+
+
 def format_size(size: int) -> str:
     """The size in the largest unit that says it whole."""
     for unit in ("g", "m", "k"):
@@ -103,3 +122,4 @@ Share = Annotated[float, BeforeValidator(parse_share), PlainSerializer(format_sh
 Fraction = Annotated[float, BeforeValidator(parse_fraction), PlainSerializer(format_share)]
 Rate = Annotated[float, BeforeValidator(parse_rate), PlainSerializer(format_rate)]
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
+DataRate = Annotated[int, BeforeValidator(parse_data_rate), PlainSerializer(format_data_rate)]

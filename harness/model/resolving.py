@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from harness.errors import InvalidFile, Problem
+from harness.model.aiming import aims_of, edges_hit, sees_requests
 from harness.model.compose import Compose
-from harness.model.containability import uncarried
-from harness.model.edges import CLIENT, Edge
 from harness.model.expectations import EACH, ErrorRate, ExpectationItem, Margins, MarginWords, SteadyItem
 from harness.model.experiment import Experiment, System
-from harness.model.faults import BEYOND_PROCESSES, FaultItem, OnService, Partition
+from harness.model.faults import FaultItem
 from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
 from harness.model.system_reading import ReadSystem, compose_files_of, read_system
+from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, windows_of
 
 DEFAULT_SEED = 1
 DEFAULT_RATE = 80.0
@@ -31,12 +31,6 @@ DRAIN_SECONDS = 15.0
 
 SHORTEST_PHASE = 5.0
 """A judged phase must leave something between its guards."""
-
-SHORTEST_FAULT = 3.0
-"""A probe must have time to see that it bites, also where it hangs."""
-
-MANY_EDGES = 100
-"""From here on a Docker engine takes far longer for each further network: 22 s for 100, 117 s for 200 were measured."""
 
 HEALTHY_ERRORS = 0.01
 """The error rate that the baseline must stay under where no steady state is written."""
@@ -114,7 +108,7 @@ class _Resolving:
         load, locustfile = self._load()
         phases = self._phases(expect)
         expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
-        self._check_times(faults, phases)
+        self._check_times(faults, phases, self._seed(seed))
         self._check_defects(expect)
         steady = self._steady_state(system)
         queries = self._queries(expect)
@@ -177,9 +171,14 @@ class _Resolving:
                 self._say((key, index, "id"), f"expected each id once, found {name!r} again")
 
     def _check_aim(self, item: FaultItem, system: System, path: Loc) -> None:
-        known = [self._known(name, names, what, (*path, *at)) for name, names, what, at in _aims(item, system)]
+        known = [self._known(name, names, what, (*path, *at)) for name, names, what, at in aims_of(item, system)]
         if all(known) and item.on_service is None and not edges_hit(item, system.edges):
             self._say(path, "expected a fault that strikes at least one edge of the system, found that it strikes none")
+        others = [edge for edge in edges_hit(item, system.edges) if edge.protocol != "http"]
+        if all(known) and sees_requests(item) and others:
+            told = ", ".join(f"{edge.protocol} on {edge.name}" for edge in others)
+            advice = "aim it at other edges, or write /http behind those that speak it, under edges: of the system"
+            self._say(path, f"expected edges that speak HTTP/1.1, found {told}: {advice}")
 
     def _expectations(self, system: System, faults: tuple[FaultItem, ...]) -> tuple[ExpectationItem, ...]:
         items = []
@@ -298,14 +297,24 @@ class _Resolving:
         lasts = item.for_ if item.for_ is not None else phases.fault - at
         return item.model_copy(update={"at": at, "for_": lasts})
 
-    def _check_times(self, faults: tuple[FaultItem, ...], phases: Phases) -> None:
+    def _check_times(self, faults: tuple[FaultItem, ...], phases: Phases, seed: int) -> None:
         for index, item in enumerate(faults):
-            at = item.at or 0.0
-            end = at + (item.for_ if item.for_ is not None else phases.fault - at)
-            self._check_alone(index, faults, (at, end), phases)
-            if at >= phases.fault or end > phases.fault + 1e-9 or end - at < SHORTEST_FAULT:
-                message = f"expected a fault of at least {SHORTEST_FAULT:g}s within the fault phase of {phases.fault:g}s"
-                self._say(("faults", index), f"{message}, found one from {at:g}s to {end:g}s")
+            timed = self._timed(item, phases)
+            begin, end = timed.at or 0.0, (timed.at or 0.0) + (timed.for_ or 0.0)
+            turns = repeated(timed, phases.fault)
+            self._check_alone(index, faults, (begin, end), phases)
+            message = "expected a fault that can be seen"
+            if begin >= phases.fault or end > phases.fault + 1e-9 or end <= begin:
+                found = f"one from {begin:g}s to {end:g}s"
+                self._say(("faults", index), f"expected a fault within the fault phase of {phases.fault:g}s, found {found}")
+            elif unseen := cannot_be_seen(item, windows_of(timed, seed)):
+                self._say(("faults", index), f"{message}, found {unseen}")
+            elif item.repeat is not None and len(turns) < (item.repeat.times or 2):
+                asked = f"{item.repeat.times} times" if item.repeat.times else "to be repeated"
+                self._say(("faults", index), f"expected room for a fault {asked} within {phases.fault:g}s, found {len(turns)}")
+            elif item.ramp is not None and item.ramp.over > end - begin - SHORTEST_FAULT:
+                told = f"ramp over {item.ramp.over:g}s in a fault of {end - begin:g}s"
+                self._say(("faults", index), f"expected a ramp that leaves {SHORTEST_FAULT:g}s at its end, found a {told}")
 
     def _check_alone(self, index: int, faults: tuple[FaultItem, ...], own: tuple[float, float], phases: Phases) -> None:
         """What one fault does to a service itself, another would undo, or could not do any more."""
@@ -360,99 +369,6 @@ class _Resolving:
         return found
 
 
-def check_runs_locally(resolved: Resolved) -> Resolved:
-    """The same; raises InvalidFile for what a run without containers would have to ignore, and for services it cannot run."""
-    compose = resolved.system.compose
-    problems = [*compose.not_honoured, *(problem for service in compose.services.values() for problem in service.not_honoured)]
-    for name in compose.services:
-        if name not in resolved.system.file.local:
-            message = f"expected how {name} runs without containers, as local: {{{name}: {{command: …}}}}; found nothing"
-            problems.append(resolved.system.document.problem(("local",), message))
-    for index, item in enumerate(resolved.experiment.faults):
-        if item.kind in BEYOND_PROCESSES:
-            message = f"expected a fault that a process can have, found {item.kind}: it needs containers (--runtime docker)"
-            problems.append(resolved.documents[0].problem(("faults", index, item.kind), message))
-    if problems:
-        raise InvalidFile(tuple(problems))
-    return resolved
-
-
-def check_runs_in_containers(resolved: Resolved) -> Resolved:
-    """The same with the edges that get no proxy set apart; raises InvalidFile where a fault aims at one that can have none."""
-    read, experiment = resolved.system, resolved.experiment
-    system = experiment.system
-    struck = {edge.name for item in experiment.faults for edge in edges_hit(item, system.edges)}
-    found = uncarried(struck, read.compose, system.edges)
-    problems = list(found.problems)
-    if system.interpose == "faulted" and read.compose.external_networks:
-        told = ", ".join(read.compose.external_networks)
-        message = f"expected networks of the run's own, found external ones ({told}), on which services of yours would meet it"
-        problems.append(read.document.problem(("interpose",), f"{message}: use interpose: all, or take them out"))
-    if problems:
-        raise InvalidFile(tuple(problems))
-    apart = {edge.name for edge in found.edges}
-    if system.interpose == "faulted":
-        led = {(edge.caller, edge.callee) for edge in system.edges if edge.name in struck or edge.caller == CLIENT}
-        apart |= {edge.name for edge in system.edges if (edge.caller, edge.callee) not in led}
-    carried = tuple(edge for edge in system.edges if edge.name not in apart)
-    unproxied = tuple(edge for edge in system.edges if edge.name in apart)
-    parted = system.model_copy(update={"edges": carried, "unproxied": unproxied})
-    return replace(
-        resolved,
-        experiment=experiment.model_copy(update={"system": parted}),
-        system=replace(read, warnings=(*read.warnings, *found.warnings, *_cautions(read.compose, carried))),
-    )
-
-
-def _cautions(compose: Compose, carried: tuple[Edge, ...]) -> Iterable[str]:
-    """What goes, and is better known beforehand."""
-    if len(carried) > MANY_EDGES:
-        yield (
-            f"{len(carried)} edges need as many networks, which takes the engine minutes; "
-            f"with interpose: faulted in system.yaml only those that a fault strikes are led through proxies"
-        )
-    for volume in compose.external_volumes:
-        yield f"the volume {volume} is external: what services write there outlives the run"
-
-
 def _default_id(kind: str, items: Iterable[Any], index: int) -> str:
     """`outage-1`, `outage-2`: the kind, and how many of it came so far."""
     return f"{kind}-{sum(item.kind == kind for item in list(items)[: index + 1])}"
-
-
-def _aims(item: FaultItem, system: System) -> Iterable[tuple[str, Collection[str], str, Loc]]:
-    """Every name a fault aims by: the name, those that there are, what they are, and where it stands."""
-    fault = item.fault
-    if isinstance(fault, Partition):
-        for group_index, group in enumerate(fault.between):
-            for index, service in enumerate(group):
-                yield service, system.services, "a service", ("between", group_index, index)
-        return
-    if isinstance(fault, OnService):
-        yield fault.service, system.services, "a service", ("service",)
-        return
-    if fault.edge is not None:
-        yield fault.edge, [edge.name for edge in system.edges], "an edge", ("edge",)
-    if fault.service is not None:
-        yield fault.service, system.services, "a service", ("service",)
-    if fault.from_ is not None:
-        yield fault.from_, system.services, "a service", ("from",)
-
-
-def edges_hit(item: FaultItem, edges: Iterable[Edge]) -> tuple[Edge, ...]:
-    """The edges that feel a fault, in the order of the system: of a fault on a service itself, all that lead to it."""
-    fault = item.fault
-    if isinstance(fault, Partition):
-        one, other = (set(group) for group in fault.between)
-        return tuple(
-            edge
-            for edge in edges
-            if (edge.caller in one and edge.callee in other) or (edge.caller in other and edge.callee in one)
-        )
-    if isinstance(fault, OnService):
-        return tuple(edge for edge in edges if edge.callee == fault.service)
-    return tuple(
-        edge
-        for edge in edges
-        if fault.edge == edge.name or fault.service == edge.callee or (fault.from_ is not None and fault.from_ == edge.caller)
-    )

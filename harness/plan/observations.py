@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from harness.model.expectations import Invariant
 from harness.model.experiment import Experiment
-from harness.plan.plan import Begin, Observation, PlannedPhase, PlannedProxy, Step, WatchBite, WatchCounter, WatchInvariant
+from harness.plan.plan import (
+    Begin,
+    Heal,
+    Observation,
+    PlannedPhase,
+    PlannedProxy,
+    Step,
+    WatchBite,
+    WatchCounter,
+    WatchInvariant,
+)
 from harness.plan.services import sights_of
+
+AFTER_BEGIN = 0.5
+AFTER_HEAL = 0.3
+"""Seconds after a change at which the probe looks whether it is there."""
 
 
 def observations_of(
@@ -60,9 +75,17 @@ def _within(invariant: Invariant) -> float:
 def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[WatchBite]:
     """A probe for every proxy that a fault strikes, and for every edge into a service that one strikes itself."""
     protocols = {proxy.name: proxy.protocol for proxy in proxies}
-    begins = [step for step in steps if isinstance(step, Begin)]
+    looks = {fault: _looks([step for step in steps if step.fault == fault]) for fault in dict.fromkeys(s.fault for s in steps)}
+    first = {step.fault: step for step in reversed(steps) if isinstance(step, Begin)}
+    begins = [step for step in steps if isinstance(step, Begin) and step is first[step.fault]]
     on_edges = [
-        WatchBite(fault=step.fault, proxy=change.proxy, protocol=protocols[change.proxy])
+        WatchBite(
+            fault=step.fault,
+            proxy=change.proxy,
+            protocol=protocols[change.proxy],
+            at=looks[step.fault][0],
+            again=looks[step.fault][1],
+        )
         for step in begins
         for change in step.changes
     ]
@@ -73,6 +96,8 @@ def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[Wat
             protocol=proxy.protocol,
             service=change.service,
             sees=tuple(sight for sight in sights_of(change) if sight != "silent" or proxy.protocol != "tcp"),
+            at=looks[step.fault][0],
+            again=looks[step.fault][1],
         )
         for step in begins
         for change in step.services
@@ -80,3 +105,10 @@ def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[Wat
         if proxy.callee == change.service and not proxy.spare
     ]
     return [*on_edges, *on_services]
+
+
+def _looks(steps: Sequence[Step]) -> tuple[float, float]:
+    """When to look while a fault lasts, and after it: in the longest stretch without a change, and after the last heal."""
+    stretches = [(after.at - before.at, before.at) for before, after in pairwise(steps) if not isinstance(before, Heal)]
+    seconds, begin = max(stretches, key=lambda stretch: (stretch[0], -stretch[1]))
+    return begin + min(AFTER_BEGIN, seconds / 2), steps[-1].at + AFTER_HEAL

@@ -5,7 +5,7 @@ Times are seconds from the moment the load begins.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -13,17 +13,28 @@ from harness.model.experiment import Experiment
 from harness.model.faults import Deed
 from harness.model.parts import Items, Name, Part
 
-TOXICS = ("latency", "timeout", "reset_peer")
+TypeOfToxiproxy: TypeAlias = Literal["latency", "timeout", "reset_peer", "bandwidth", "slow_close", "slicer", "limit_data"]
+TypeOfOurs: TypeAlias = Literal["unreachable", "http_error", "http_delay", "http_corrupt", "http_lost_reply"]
+ToxicType: TypeAlias = TypeOfToxiproxy | TypeOfOurs
+
+TOXICS_OF_TOXIPROXY: tuple[TypeOfToxiproxy, ...] = get_args(TypeOfToxiproxy)
+"""Those that act on one stream, and that either engine has."""
+
+Attribute: TypeAlias = int | float | str | bool | list[str]
 
 
 class Toxic(Part):
-    """One toxic in Toxiproxy's words. Its name begins with the id of the fault that sets it."""
+    """One toxic in Toxiproxy's words. Its name begins with the id of the fault that sets it.
+
+    Where a `seed` is given, the connections that a toxicity below 1 strikes, or the requests of a share, are drawn from it.
+    """
 
     name: str
-    type: Literal["latency", "timeout", "reset_peer"]
+    type: ToxicType
     stream: Literal["upstream", "downstream"]
-    attributes: dict[str, int]
+    attributes: dict[str, Attribute]
     toxicity: float = 1.0
+    seed: int | None = None
 
 
 class ProxyState(Part):
@@ -65,17 +76,23 @@ class ProxyChange(Part):
 class ServiceChange(Part):
     """What is done to one service, to all its containers or processes. At a heal it is taken back.
 
-    `cores` limits its processors (cpu), `bytes` its memory (memory); None for every other deed.
+    `cores` limits its processors (cpu), `bytes` its memory (memory), `lives` is how long it runs before it is killed
+    again (crash_loop), `to` how many replicas go on (scale); None for every other deed.
     """
 
     service: Name
     deed: Deed
     cores: float | None = None
     bytes: int | None = None
+    lives: float | None = None
+    to: int | None = None
 
 
 class Begin(Part):
-    """A fault begins: every proxy it strikes is put into a state, every service it strikes meets a deed."""
+    """A fault begins: every proxy it strikes is put into a state, every service it strikes meets a deed.
+
+    One that comes and goes begins and is healed several times.
+    """
 
     verb: Literal["begin"] = "begin"
     at: float
@@ -96,7 +113,18 @@ class Heal(Part):
     services: Items[ServiceChange] = ()
 
 
-Step: TypeAlias = Annotated[Begin | Heal, Field(discriminator="verb")]
+class Vary(Part):
+    """A fault that is on becomes stronger: one step of a ramp."""
+
+    verb: Literal["vary"] = "vary"
+    at: float
+    fault: str
+    kind: str
+    changes: Items[ProxyChange] = ()
+    services: Items[ServiceChange] = ()
+
+
+Step: TypeAlias = Annotated[Begin | Vary | Heal, Field(discriminator="verb")]
 
 
 class WatchCounter(Part):
@@ -127,7 +155,7 @@ Outcome: TypeAlias = Literal["answered", "refused", "reset", "closed", "silent",
 
 
 class WatchBite(Part):
-    """Probe an edge through its proxy: once in the baseline, once while the fault lasts, once after healing.
+    """Probe an edge through its proxy: once in the baseline, at `at` while the fault lasts, at `again` after it was healed.
 
     Where the fault is on the service behind the edge, `service` names it, and `sees` what the probe must see meanwhile,
     one of these (none: nothing certain). After healing it is repeated until it is answered, or the recovery ends.
@@ -139,6 +167,8 @@ class WatchBite(Part):
     protocol: Literal["http", "postgresql", "redis", "tcp"]
     service: str = ""
     sees: Items[Outcome] = ()
+    at: float = 0.0
+    again: float = 0.0
 
 
 Observation: TypeAlias = Annotated[WatchCounter | WatchInvariant | WatchBite, Field(discriminator="what")]

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from harness.model.parts import Part
-from harness.plan.plan import Begin, Plan, ProxyState, ServiceChange, Step, WatchBite, WatchCounter, WatchInvariant
+from harness.plan.plan import (
+    TOXICS_OF_TOXIPROXY,
+    Heal,
+    Plan,
+    ProxyState,
+    ServiceChange,
+    Step,
+    WatchBite,
+    WatchCounter,
+    WatchInvariant,
+)
 from harness.plan.services import relieved, struck
 
 
@@ -51,16 +61,18 @@ def _step_lines(step: Step, width: int) -> list[str]:
 
 
 def _deed(step: Step, change: ServiceChange) -> str:
-    asked = struck(change) if isinstance(step, Begin) else relieved(change)
+    asked = relieved(change) if isinstance(step, Heal) else struck(change)
     state = ", ".join(f"{name} {str(value).lower()}" for name, value in asked.items())
-    return f"{change.deed}: {state}" if isinstance(step, Begin) else state
+    return state if isinstance(step, Heal) else f"{change.deed}: {state}"
 
 
 def _state(state: ProxyState) -> str:
     words = [] if state.enabled else ["refuses connections"]
     for toxic in state.toxics:
-        attributes = " ".join(f"{name}={value}" for name, value in toxic.attributes.items())
-        words.append(f"{toxic.type} {attributes} {toxic.stream}")
+        said = [f"{name}={value}" for name, value in toxic.attributes.items()]
+        said += [toxic.stream] if toxic.type in TOXICS_OF_TOXIPROXY else []
+        said += [f"on {toxic.toxicity:.0%} of the connections"] if toxic.toxicity < 1 else []
+        words.append(" ".join((toxic.type, *said)))
     return ", ".join(words) or "clean"
 
 

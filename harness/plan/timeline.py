@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from harness.model.edges import Edge
+from harness.model.aiming import edges_hit
 from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
 from harness.model.load import PHASES
-from harness.model.resolving import edges_hit
-from harness.plan.plan import Begin, Heal, PlannedPhase, ProxyChange, Step
+from harness.model.windows import repeated, windows_of
+from harness.plan.plan import Begin, Heal, PlannedPhase, ProxyChange, Step, Vary
 from harness.plan.proxies import state_under
+from harness.plan.ramps import ramped
 from harness.plan.services import changes_of
 
 
@@ -26,36 +27,45 @@ def phases_of(experiment: Experiment) -> tuple[PlannedPhase, ...]:
     return tuple(planned)
 
 
+HEAL, VARY, BEGIN = range(3)
+"""What comes first where several happen at one instant."""
+
+STEPS: dict[int, type[Begin] | type[Vary] | type[Heal]] = {HEAL: Heal, VARY: Vary, BEGIN: Begin}
+
+
 def steps_of(experiment: Experiment, phases: Sequence[PlannedPhase]) -> tuple[Step, ...]:
-    """Every begin and heal in the order in which they happen; at one instant heals come first."""
+    """Every begin, change and heal in the order in which they happen."""
     start = next(phase.at for phase in phases if phase.name == "fault")
-    moments = [(start + _at(item) + _lasts(item), False, item) for item in experiment.faults]
-    moments += [(start + _at(item), True, item) for item in experiment.faults]
-    active: list[FaultItem] = []
+    room = experiment.phases.fault
+    moments = [moment for item in experiment.faults for moment in _moments(item, experiment.seed, room)]
+    active: dict[str, FaultItem] = {}
     steps: list[Step] = []
-    for at, begins, item in sorted(moments, key=lambda moment: moment[:2]):
-        if begins:
-            active.append(item)
+    for at, what, item in sorted(moments, key=lambda moment: moment[:2]):
+        if what == HEAL:
+            del active[str(item.id)]
         else:
-            active.remove(item)
+            active[str(item.id)] = item
         services = changes_of(item)
-        changes = () if services else _proxy_changes(item, active, experiment.system.edges)
-        step = Begin if begins else Heal
-        steps.append(step(at=at, fault=str(item.id), kind=item.kind, changes=changes, services=services))
+        changes = () if services else _proxy_changes(item, tuple(active.values()), experiment)
+        steps.append(STEPS[what](at=start + at, fault=str(item.id), kind=item.kind, changes=changes, services=services))
     return tuple(steps)
 
 
-def _proxy_changes(item: FaultItem, active: Sequence[FaultItem], edges: Sequence[Edge]) -> tuple[ProxyChange, ...]:
+def _moments(item: FaultItem, seed: int, room: float) -> Iterator[tuple[float, int, FaultItem]]:
+    """When, from the start of the fault phase, what happens to a fault, and how it is from then on."""
+    for turn in repeated(item, room):
+        for window in windows_of(turn, seed):
+            for after, grown in ramped(turn):
+                yield window.begin + after, BEGIN if after == 0 else VARY, grown
+            yield window.end, HEAL, turn
+
+
+def _proxy_changes(item: FaultItem, active: Sequence[FaultItem], experiment: Experiment) -> tuple[ProxyChange, ...]:
     """The state of every proxy that a fault strikes, under all the faults that are on then."""
+    edges = experiment.system.edges
     return tuple(
-        ProxyChange(proxy=edge.name, state=state_under([other for other in active if edge in edges_hit(other, edges)], edge))
+        ProxyChange(
+            proxy=edge.name, state=state_under([other for other in active if edge in edges_hit(other, edges)], edge, experiment)
+        )
         for edge in edges_hit(item, edges)
     )
-
-
-def _at(item: FaultItem) -> float:
-    return item.at or 0.0
-
-
-def _lasts(item: FaultItem) -> float:
-    return item.for_ or 0.0

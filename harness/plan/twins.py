@@ -1,7 +1,7 @@
 """Free twins of a plan: runs that need no planted bug, and that must not pass.
 
-They prove the harness rather than the system: a fault that was planned and withheld, a fault on a proxy
-that nobody calls, a cut where the load comes in.
+They prove the harness rather than the system: a fault that was planned and withheld, one that was accepted and
+not applied, a fault on a proxy that nobody calls, a cut where the load comes in.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from harness.plan.observations import bites_of
 from harness.plan.plan import CLEAN, Observation, Plan, PlannedProxy, ProxyChange, ProxyState, Step, WatchBite
 from harness.plan.proxies import SPARE, spare_of
 
-Twin: TypeAlias = Literal["no fault", "wrong edge", "entry cut"]
+Twin: TypeAlias = Literal["no fault", "not applied", "wrong edge", "entry cut"]
 TWINS: tuple[Twin, ...] = get_args(Twin)
 
-EXPECTED: dict[Twin, str] = {"no fault": "inconclusive", "wrong edge": "inconclusive", "entry cut": "failed"}
+NOT_APPLIED: Twin = "not applied"
+"""The twin whose plan is the same: whoever carries it out takes each fault, and does nothing."""
+
+EXPECTED: dict[Twin, str] = {
+    "no fault": "inconclusive",
+    "not applied": "inconclusive",
+    "wrong edge": "inconclusive",
+    "entry cut": "failed",
+}
 """The verdict each twin must end with."""
 
 
@@ -36,6 +44,8 @@ def twin_of(plan: Plan, twin: Twin) -> Plan:
     match twin:
         case "no fault":
             return _with_steps(plan, twin, plan.proxies, tuple(_withheld(step) for step in plan.steps))
+        case "not applied":
+            return plan.model_copy(update={"twin": twin})
         case "wrong edge":
             struck = {change.proxy for step in plan.steps for change in step.changes}
             spares = tuple(spare_of(proxy) for proxy in plan.proxies if proxy.name in struck)
@@ -64,5 +74,5 @@ def _moved(step: Step) -> Step:
 
 
 def _at_entry(step: Step, way_in: str) -> Step:
-    cut = ProxyState(enabled=False) if step.verb == "begin" else CLEAN
+    cut = CLEAN if step.verb == "heal" else ProxyState(enabled=False)
     return step.model_copy(update={"changes": (ProxyChange(proxy=way_in, state=cut),), "services": ()})

@@ -39,8 +39,9 @@ from harness.history.events import (
 )
 from harness.history.requests import Request
 from harness.model.experiment import Experiment
+from harness.report.faults import fault_in_words
 from harness.report.series import quantile
-from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, fault_in_words, restart_in_words
+from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, restart_in_words
 from harness.report.wording import clean, duration
 
 LATE = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias
 
 from harness.history.events import (
     EngineRestarted,
@@ -29,8 +29,7 @@ from harness.history.history import History
 from harness.history.requests import Request
 from harness.judge.verdict import Verdict
 from harness.model.experiment import Experiment
-from harness.model.faults import Cpu, FaultItem, Latency, Memory, OnService, Outage, Partition
-from harness.model.quantities import format_size
+from harness.report.faults import fault_in_words
 from harness.report.wording import clean, duration
 
 Answer: TypeAlias = Literal["answered", "fallback", "failed"]
@@ -39,15 +38,6 @@ Answer: TypeAlias = Literal["answered", "fallback", "failed"]
 ANSWERS: tuple[Answer, ...] = ("answered", "fallback", "failed")
 
 PHASE_NAMES = {"warmup": "warm-up"}
-
-DEEDS_DONE = {
-    "kill": "killed",
-    "stop": "stopped",
-    "restart": "restarted",
-    "pause": "paused",
-    "crash": "crashed",
-    "disconnect": "disconnected",
-}
 
 
 def answer_of(request: Request) -> Answer:
@@ -78,27 +68,6 @@ def restart_in_words(restart: EngineRestarted) -> str:
     if not restart.back:
         return f"the proxy engine was gone for good: {restart.reason}"
     return f"the proxy engine was started again in {duration(restart.seconds)}: {restart.reason}"
-
-
-def fault_in_words(item: FaultItem | None, kind: str) -> str:
-    """What a fault does to an edge or a service, as one would say it behind its name."""
-    if item is None:
-        return kind
-    match item.fault:
-        case Outage(mode=mode):
-            return {"refuse": "refused", "reset": "reset", "hang": "hangs", "close": "closed"}[mode]
-        case Latency(latency=latency, jitter=jitter):
-            return f"+{duration(latency)}" + (f" ± {duration(jitter)}" if jitter else "")
-        case Partition():
-            return "parted"
-        case Cpu(cores=cores):
-            return f"at {cores:g} cores"
-        case Memory(limit=limit):
-            return f"at {format_size(limit)}"
-        case OnService():
-            return DEEDS_DONE[kind]
-        case _:
-            assert_never(item.fault)
 
 
 @dataclass(frozen=True, slots=True)

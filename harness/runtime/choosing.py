@@ -16,9 +16,12 @@ Engine: TypeAlias = Literal["toxiproxy", "embedded"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a system is run on: containers of the engine `docker`, or local processes where that is None; and why."""
+    """What a system is run on: containers of the engine `docker`, or local processes where that is None; and why.
 
-    engine: Engine
+    `engine` is auto where the proxies are those that can do what a scenario asks for.
+    """
+
+    engine: EngineAsked
     why: str
     docker: DockerEngine | None = None
 
@@ -35,7 +38,7 @@ def choose(runtime: RuntimeAsked, engine: EngineAsked, environ: Mapping[str, str
         return _local(engine, str(missing))
     why = f"a Docker engine answers at {docker.host}"
     why = f"asked for by --runtime; {why}" if runtime == "docker" else why
-    return Choice("embedded" if engine == "embedded" else "toxiproxy", why, docker)
+    return Choice(engine, why, docker)
 
 
 def _local(engine: EngineAsked, why: str) -> Choice:

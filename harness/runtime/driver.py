@@ -22,6 +22,7 @@ from harness.history.events import (
     FaultBegan,
     FaultEnded,
     FaultRefused,
+    FaultVaried,
     InvariantAsked,
     LoadBegan,
     LoadEnded,
@@ -29,6 +30,7 @@ from harness.history.events import (
     PhaseEnded,
     RunHalted,
 )
+from harness.plan.observations import AFTER_BEGIN, AFTER_HEAL
 from harness.plan.plan import (
     CLEAN,
     Begin,
@@ -38,6 +40,7 @@ from harness.plan.plan import (
     ProxyState,
     ServiceChange,
     Step,
+    Vary,
     WatchBite,
     WatchInvariant,
 )
@@ -51,10 +54,6 @@ from harness.runtime.stopping import Stop
 
 LEAD = 0.2
 """Seconds between telling the load when to begin and that moment."""
-
-AFTER_BEGIN = 0.5
-AFTER_HEAL = 0.3
-"""How long after a change the probe looks whether it is there."""
 
 PATIENCE = 1.5
 """How long a probe waits beyond the delay a fault is meant to add."""
@@ -89,7 +88,8 @@ class Driver:
         self._plan, self._world, self._recorder = plan, world, recorder
         self._stop, self._sampler = stop, sampler
         self._phase: PlannedPhase | None = None
-        self._active: dict[tuple[str, str], FaultBegan] = {}
+        self._active: dict[tuple[str, str], str] = {}
+        self._changed: dict[str, float] = {}
         self._struck: dict[tuple[str, str], tuple[str, ServiceChange]] = {}
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="probe")
         self._probes: list[Future[None]] = []
@@ -145,6 +145,8 @@ class Driver:
         for seen in self._plan.observations:
             if isinstance(seen, WatchBite):
                 deeds.append(((baseline.at + baseline.until) / 2, 2, partial(self._probe, seen, "before", 0.0)))
+                deeds.append((seen.at, 2, partial(self._probe, seen, "during", AFTER_BEGIN)))
+                deeds.append((seen.again, 2, partial(self._probe, seen, "after", AFTER_HEAL)))
             elif isinstance(seen, WatchInvariant):
                 deeds.append((seen.at, 2, partial(self._watch_invariant, seen)))
         return [(at, deed) for at, _, deed in sorted(deeds, key=lambda entry: entry[:2])]
@@ -207,29 +209,28 @@ class Driver:
 
     def _take(self, step: Step) -> None:
         self._sampler.look_at_edges()
-        if isinstance(step, Begin):
-            for change in step.changes:
-                self._put(step, change.proxy, change.state)
-            for blow in step.services:
-                self._strike(step, blow)
-            self._probe_all(step, "during", AFTER_BEGIN)
-        else:
+        if isinstance(step, Heal):
             for change in step.changes:
                 self._heal_one(step, change.proxy, change.state)
             for blow in step.services:
                 self._relieve(step.fault, step.kind, blow)
-            self._probe_all(step, "after", AFTER_HEAL)
+        else:
+            for change in step.changes:
+                self._put(step, change.proxy, change.state)
+            for blow in step.services:
+                self._strike(step, blow)
+        self._changed[step.fault] = now()
 
-    def _put(self, step: Begin, proxy: str, state: ProxyState) -> None:
+    def _put(self, step: Begin | Vary, proxy: str, state: ProxyState) -> None:
         asked_at = now()
         try:
             found = self._world.proxies.put(proxy, state)
         except ProxyError as error:
             self._recorder.record(FaultRefused(now(), step.fault, proxy, str(error)))
             raise
-        event = FaultBegan(now(), asked_at, step.fault, step.kind, proxy, _data(state), _data(found))
-        self._active[step.fault, proxy] = event
-        self._recorder.record(event)
+        self._active[step.fault, proxy] = step.kind
+        event = FaultBegan if isinstance(step, Begin) else FaultVaried
+        self._recorder.record(event(now(), asked_at, step.fault, step.kind, proxy, _data(state), _data(found)))
 
     def _heal_one(self, step: Heal, proxy: str, state: ProxyState) -> None:
         asked_at = now()
@@ -239,15 +240,15 @@ class Driver:
 
     def _put_clean(self, fault: str, proxy: str) -> None:
         asked_at = now()
-        began = self._active.pop((fault, proxy))
+        kind = self._active.pop((fault, proxy))
         try:
             found = self._world.proxies.put(proxy, CLEAN)
         except Exception as error:
             self._recorder.record(FaultRefused(now(), fault, proxy, _why(error)))
             return
-        self._recorder.record(FaultEnded(now(), asked_at, fault, began.kind, proxy, _data(CLEAN), _data(found)))
+        self._recorder.record(FaultEnded(now(), asked_at, fault, kind, proxy, _data(CLEAN), _data(found)))
 
-    def _strike(self, step: Begin, change: ServiceChange) -> None:
+    def _strike(self, step: Begin | Vary, change: ServiceChange) -> None:
         """It counts as struck before it is: half a deed is taken back too."""
         asked_at = now()
         self._struck[step.fault, change.service] = step.kind, change
@@ -257,7 +258,8 @@ class Driver:
             self._recorder.record(FaultRefused(now(), step.fault, "", str(error), change.service))
             raise
         asked = struck(change)
-        self._recorder.record(FaultBegan(now(), asked_at, step.fault, step.kind, "", asked, found, change.service))
+        event = FaultBegan if isinstance(step, Begin) else FaultVaried
+        self._recorder.record(event(now(), asked_at, step.fault, step.kind, "", asked, found, change.service))
 
     def _relieve(self, fault: str, kind: str, change: ServiceChange) -> None:
         asked_at = now()
@@ -275,15 +277,11 @@ class Driver:
 
     # observations
 
-    def _probe_all(self, step: Step, moment: str, after: float) -> None:
-        targets = {change.proxy for change in step.changes} | {change.service for change in step.services}
-        for seen in self._plan.observations:
-            if isinstance(seen, WatchBite) and seen.fault == step.fault and (seen.service or seen.proxy) in targets:
-                self._probe(seen, moment, after)
-
     def _probe(self, seen: WatchBite, moment: str, after: float) -> None:
+        """Look now; or a little later, where the change that is looked for took its time and was made just now."""
         look_at = self._look_until_answered if seen.service and moment == "after" else self._look
-        self._probes.append(self._pool.submit(look_at, seen, moment, now() + after))
+        due = max(now(), self._changed.get(seen.fault, 0.0) + after) if after else now()
+        self._probes.append(self._pool.submit(look_at, seen, moment, due))
 
     def _look(self, seen: WatchBite, moment: str, at: float) -> None:
         if self._over.wait(max(0.0, at - now())):
@@ -314,8 +312,8 @@ class Driver:
 
     @property
     def _longest_delay(self) -> float:
-        toxics = [toxic for step in self._plan.steps for change in step.changes for toxic in change.state.toxics]
-        return sum(sum(toxic.attributes.values()) for toxic in toxics if toxic.type == "latency") / 1000
+        states = [change.state for step in self._plan.steps for change in step.changes]
+        return max((_delay(state) for state in states), default=0.0)
 
     def _watch_invariant(self, seen: WatchInvariant) -> None:
         """Ask until it has held for long enough, or the time is over; the phases go on meanwhile."""
@@ -333,6 +331,14 @@ class Driver:
             if held_since is not None and now() - held_since >= seen.hold:
                 return
             self._over.wait(max(0.0, began + ASK_EVERY - now()))
+
+
+def _delay(state: ProxyState) -> float:
+    """Seconds by which a proxy in this state delays an answer at most, as far as that is known beforehand."""
+    said = [
+        toxic.attributes.get(name, 0) for toxic in state.toxics for name in ("latency", "jitter") if toxic.type == "latency"
+    ]
+    return sum(float(value) for value in said if isinstance(value, int)) / 1000
 
 
 def _data(state: ProxyState) -> dict[str, object]:

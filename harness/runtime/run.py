@@ -16,6 +16,7 @@ from harness.history.events import RunBegan, RunEnded, RunFailed, RunInterrupted
 from harness.history.store import REQUESTS, UNDO
 from harness.model.system import FallbackDeclared
 from harness.plan.plan import Plan, WatchCounter
+from harness.plan.twins import NOT_APPLIED
 from harness.runtime.containers.images import TOXIPROXY_VERSION
 from harness.runtime.containers.runtime import DockerRuntime
 from harness.runtime.driver import Driver, Halt, World
@@ -25,6 +26,7 @@ from harness.runtime.local import LocalRuntime
 from harness.runtime.ports import Runtime
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.recorder import Recorder, RequestTail, now
+from harness.runtime.sabotage import UntouchedProxies, UntouchedServices
 from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop, Stopped
@@ -122,7 +124,10 @@ class _Run:
         arrivals = self._plan.load.model_copy(update={"locustfile": str(self._setting.locustfile)})
         self._stop.wait_for(lambda: load.start(arrivals, standing.way_in, _marks(self._plan), records), lambda: None)
         self._recorder.record(SystemReady(now(), time.monotonic() - began))
-        world = World(standing.proxies, standing.services, load, standing.listening, standing.probe_source, standing.detour)
+        proxies, services = standing.proxies, standing.services
+        if self._plan.twin == NOT_APPLIED:
+            proxies, services = UntouchedProxies(proxies), UntouchedServices(services)
+        world = World(proxies, services, load, standing.listening, standing.probe_source, standing.detour)
         counters = [seen for seen in self._plan.observations if isinstance(seen, WatchCounter)]
         self._sampler = Sampler(self._recorder, standing.proxies, standing.services, counters)
         self._driver = Driver(self._plan, world, self._recorder, self._stop, self._sampler)

@@ -12,7 +12,8 @@ from harness.errors import InvalidFile
 from harness.model import resolving
 from harness.model.compose import Compose
 from harness.model.compose_reading import read_compose
-from harness.model.resolving import Resolved, check_runs_in_containers, resolve
+from harness.model.resolving import Resolved, resolve
+from harness.model.runnable import check_runs_in_containers
 from tests.systems import SCENARIO, SYSTEM, write_system
 
 

@@ -140,6 +140,8 @@ class Deeds:
                     self._strained[change.deed, container.id] = self._strain(container)
             case "disconnect":
                 self._disconnect(container)
+            case "crash_loop" | "scale":
+                raise ServiceFaultFailed("it cannot be done yet")
             case _:
                 assert_never(change.deed)
 
@@ -159,6 +161,8 @@ class Deeds:
                 container.update(mem_limit=limits["Memory"], memswap_limit=limits["MemorySwap"])
             case "disconnect":
                 self._reconnect(container, before["NetworkSettings"]["Networks"])
+            case "crash_loop" | "scale":
+                raise ServiceFaultFailed("it cannot be done yet")
             case _:
                 assert_never(change.deed)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from harness.plan.plan import ProxyState, Toxic
+from harness.plan.plan import Attribute, ProxyState, Toxic
+
+SPARING = ("latency", "bandwidth", "slow_close", "slicer", "limit_data")
+"""Types of toxics whose coming, changing and going leaves open connections alone."""
 
 
 def spares_connections(found: ProxyState, wanted: ProxyState) -> bool:
@@ -20,19 +23,19 @@ def spares_connections(found: ProxyState, wanted: ProxyState) -> bool:
     cannot_wait = any(toxic.type == "reset_peer" and attributes(toxic) for toxic in found.toxics)
     return (
         not cannot_wait
-        and all(toxic.type == "latency" for toxic in gone + changed)
-        and all(toxic.type == "latency" or (toxic.type == "timeout" and not attributes(toxic)) for toxic in new)
+        and all(toxic.type in SPARING for toxic in gone + changed)
+        and all(toxic.type in SPARING or (toxic.type == "timeout" and not attributes(toxic)) for toxic in new)
     )
 
 
-def attributes(toxic: Toxic) -> dict[str, int]:
+def attributes(toxic: Toxic) -> dict[str, Attribute]:
     """What a toxic's attributes are when those that are 0, as all are by default, go unsaid."""
     return {name: value for name, value in sorted(toxic.attributes.items()) if value}
 
 
 def word(toxic: Toxic) -> tuple[object, ...]:
     """All that makes a toxic what it is, for comparing."""
-    return toxic.name, toxic.type, toxic.stream, tuple(attributes(toxic).items()), toxic.toxicity
+    return toxic.name, toxic.type, toxic.stream, tuple(attributes(toxic).items()), toxic.toxicity, toxic.seed
 
 
 def words(state: ProxyState) -> tuple[tuple[object, ...], ...]:

@@ -156,11 +156,15 @@ class ToxiproxyEngine:
                 handle.destroy_toxic(toxic.name)
         for toxic in state.toxics:
             if toxic.name not in kept:
-                handle.add_toxic(**toxic.model_dump())
+                self._add_toxic(proxy, toxic)
             elif word(toxic) != word(there[toxic.name]):
                 self._session.send("PATCH", f"/proxies/{proxy}/toxics/{toxic.name}", json=_change(there[toxic.name], toxic))
         if state.enabled and not found.enabled:
             handle.enable()
+
+    def _add_toxic(self, proxy: str, toxic: Toxic) -> None:
+        """By the session itself: the library leaves out keys that it does not know, and does not say what was answered."""
+        self._session.send("POST", f"/proxies/{proxy}/toxics", json=toxic.model_dump(exclude_none=True))
 
     def _replace(self, proxy: str, found: dict[str, Any] | None, state: ProxyState) -> None:
         """Put a new proxy in the old one's place, which takes its first connection when all its toxics are there.
@@ -173,7 +177,7 @@ class ToxiproxyEngine:
         self._session.send("POST", "/proxies", json={**self._replacing[proxy], "enabled": False})
         handle = self._handle(proxy, enabled=False)
         for toxic in state.toxics:
-            handle.add_toxic(**toxic.model_dump())
+            self._add_toxic(proxy, toxic)
         if state.enabled:
             handle.enable()
         del self._replacing[proxy]

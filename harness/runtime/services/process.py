@@ -130,6 +130,8 @@ class ServiceProcess:
                         self._start_again()
                 case "cpu" | "memory" | "disconnect":
                     pass
+                case "crash_loop" | "scale":
+                    raise ServiceFaultFailed("it cannot be done yet")
                 case _:
                     assert_never(deed)
             return self._state()
@@ -165,6 +167,8 @@ class ServiceProcess:
                     self._start_again()
             case "cpu" | "memory" | "disconnect":
                 raise ServiceFaultFailed("it needs containers, and found a process of this machine")
+            case "crash_loop" | "scale":
+                raise ServiceFaultFailed("it cannot be done yet")
             case _:
                 assert_never(deed)
 

@@ -1,0 +1,109 @@
+"""Faults on single requests of HTTP/1.1, and on their answers: the embedded engine alone sees requests."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from harness.model.kinds.edge import Aim, Delay, NoDelay, Portion
+from harness.model.kinds.page import Page
+
+Method = Annotated[str, Field(pattern=r"^[A-Z]{3,20}$")]
+LEAST_STATUS, MOST_STATUS = 400, 599
+LONGEST_BODY = 65_536
+
+
+class Chosen(Aim):
+    """Which requests on the edge are struck: those that meet all that is said, and of these every n-th, or a share.
+
+    `path` is matched without its query, `*` for any characters; `header` is a name and a pattern, as `X-Tenant: acme*`;
+    `journey` takes requests that belong to a journey of the load, by their trace; `first_attempt` the first of each trace.
+    """
+
+    method: Method | None = None
+    path: Annotated[str, Field(pattern=r"^[/*]", max_length=1000)] | None = None
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+: .+$", max_length=1000)] | None = None
+    journey: str | None = None
+    first_attempt: bool | None = None
+    every: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    share: Portion | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything but all requests is asked for."""
+        return any(getattr(self, name) is not None for name in CHOOSING)
+
+    @model_validator(mode="after")
+    def _one_draw(self) -> Chosen:
+        if self.every is not None and self.share is not None:
+            raise PydanticCustomError("share", "expected either every or share, found both")
+        return self
+
+
+CHOOSING = ("method", "path", "header", "journey", "first_attempt", "every", "share")
+
+
+class HttpError(Chosen):
+    """Requests are answered with an error by the proxy, and never reach the callee."""
+
+    status: Annotated[int, Field(ge=LEAST_STATUS, le=MOST_STATUS)] = 503
+    body: Annotated[str, Field(max_length=LONGEST_BODY)] = ""
+
+    page: ClassVar[Page] = Page(
+        begin="they feel it from their next request on",
+        heal="they live on",
+        sees="the status, with X-Chaos-Fault: the fault's name among the headers",
+        misses="nothing of the callee's is done: for one that works and then says no, use lost_reply",
+        example="http_error: {edge: order -> payment, status: 503, share: 30%, method: POST}",
+    )
+
+
+class HttpDelay(Chosen):
+    """Requests reach the callee later by `delay`, give or take `jitter`."""
+
+    delay: Delay
+    jitter: NoDelay = 0.0
+
+    page: ClassVar[Page] = Page(
+        begin="they feel it from their next request on",
+        heal="what is held is passed on at once",
+        sees="answers that come later, to the requests that were chosen and those behind them on the same connection",
+        misses="the callee is not busy meanwhile, as a slow one would be",
+        example="http_delay: {edge: order -> payment, delay: 800ms, path: /payments*}",
+    )
+
+
+class HttpCorrupt(Chosen):
+    """Answers come damaged: `bytes` changes one in every 64 of the body, `truncate` ends it in the middle."""
+
+    how: Literal["bytes", "truncate"] = "bytes"
+
+    page: ClassVar[Page] = Page(
+        begin="they feel it from their next request on",
+        heal="they live on; those that were truncated are closed already",
+        sees="a body that cannot be read, or ends too early; status and headers are as they were",
+        misses="nothing of the request is changed; TCP's checksums would have caught real damage of the wire",
+        example="http_corrupt: {edge: gateway -> catalog, how: bytes, every: 3}",
+    )
+
+
+class LostReply(Chosen):
+    """The request reaches the callee and is carried out; its answer never comes back.
+
+    `hang`: the caller waits until its own timeout. `reset`: the connection is reset when the answer would have come.
+    """
+
+    mode: Literal["hang", "reset"] = "hang"
+
+    page: ClassVar[Page] = Page(
+        begin="they feel it at their next answer",
+        heal="those with a lost answer are closed",
+        sees="a timeout or a reset for something that was done: who retries does it twice",
+        misses="without a choice of requests whole connections are struck, on either engine",
+        example="lost_reply: {edge: order -> payment, mode: hang, first_attempt: true}",
+    )
+
+
+RequestFault: TypeAlias = HttpError | HttpDelay | HttpCorrupt | LostReply

@@ -1,0 +1,125 @@
+"""What a scenario needs of whatever it is run on: refused beforehand, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from harness.errors import InvalidFile
+from harness.model.aiming import edges_hit, sees_requests
+from harness.model.compose import Compose
+from harness.model.containability import uncarried
+from harness.model.edges import CLIENT, Edge
+from harness.model.experiment import Experiment
+from harness.model.faults import FaultItem
+from harness.model.kinds.edge import Partial
+from harness.model.kinds.group import Isolate, Partition
+from harness.model.resolving import Resolved
+
+MANY_EDGES = 100
+"""From here on a Docker engine takes far longer for each further network: 22 s for 100, 117 s for 200 were measured."""
+
+BEYOND_PROCESSES = ("scale", "disconnect")
+"""What can be done to containers, and not to a process of this machine."""
+
+
+def check_runs_locally(resolved: Resolved, cannot: Mapping[str, str] | None = None) -> Resolved:
+    """The same; raises InvalidFile for what a run without containers would have to ignore, and for services it cannot run.
+
+    `cannot` are kinds of fault that this machine does not allow, each with why.
+    """
+    compose = resolved.system.compose
+    problems = [*compose.not_honoured, *(problem for service in compose.services.values() for problem in service.not_honoured)]
+    for name in compose.services:
+        if name not in resolved.system.file.local:
+            message = f"expected how {name} runs without containers, as local: {{{name}: {{command: …}}}}; found nothing"
+            problems.append(resolved.system.document.problem(("local",), message))
+    for index, item in enumerate(resolved.experiment.faults):
+        why = _beyond_processes(item, cannot or {})
+        if why:
+            problems.append(resolved.documents[0].problem(("faults", index, item.kind), why))
+    if problems:
+        raise InvalidFile(tuple(problems))
+    return resolved
+
+
+def _beyond_processes(item: FaultItem, cannot: Mapping[str, str]) -> str:
+    if item.kind in BEYOND_PROCESSES:
+        return f"expected a fault that a process can have, found {item.kind}: it needs containers (--runtime docker)"
+    if by_network(item):
+        return f"expected {item.kind} by: proxy, found by: network: that needs containers (--runtime docker)"
+    if item.kind in cannot:
+        return f"expected a fault that a process can have here, found {item.kind}: {cannot[item.kind]} (or --runtime docker)"
+    return ""
+
+
+def by_network(item: FaultItem) -> bool:
+    """Whether the fault is one of the network itself."""
+    return isinstance(item.fault, Partition | Isolate) and item.fault.by == "network"
+
+
+def needs_embedded(experiment: Experiment) -> str:
+    """Why Toxiproxy cannot do all of it; empty where it can."""
+    return next((f"{item.id}: {why}" for item in experiment.faults if (why := _beyond_toxiproxy(item))), "")
+
+
+def _beyond_toxiproxy(item: FaultItem) -> str:
+    if sees_requests(item):
+        return f"{item.kind} strikes single requests, which Toxiproxy does not see"
+    if isinstance(item.fault, Partial) and item.fault.share is not None:
+        return "a share of the connections is drawn from the seed, which Toxiproxy's toxicity is not"
+    return ""
+
+
+def check_runs_with_toxiproxy(resolved: Resolved) -> Resolved:
+    """The same; raises InvalidFile for faults that Toxiproxy cannot do."""
+    document = resolved.documents[0]
+    found = [(index, item, _beyond_toxiproxy(item)) for index, item in enumerate(resolved.experiment.faults)]
+    problems = [
+        document.problem(
+            ("faults", index, item.kind), f"expected a fault that Toxiproxy can do, found that {why}: use --engine embedded"
+        )
+        for index, item, why in found
+        if why
+    ]
+    if problems:
+        raise InvalidFile(tuple(problems))
+    return resolved
+
+
+def check_runs_in_containers(resolved: Resolved) -> Resolved:
+    """The same with the edges that get no proxy set apart; raises InvalidFile where a fault aims at one that can have none."""
+    read, experiment = resolved.system, resolved.experiment
+    system = experiment.system
+    struck = {edge.name for item in experiment.faults for edge in edges_hit(item, system.edges)}
+    found = uncarried(struck, read.compose, system.edges)
+    problems = list(found.problems)
+    if system.interpose == "faulted" and read.compose.external_networks:
+        told = ", ".join(read.compose.external_networks)
+        message = f"expected networks of the run's own, found external ones ({told}), on which services of yours would meet it"
+        problems.append(read.document.problem(("interpose",), f"{message}: use interpose: all, or take them out"))
+    if problems:
+        raise InvalidFile(tuple(problems))
+    apart = {edge.name for edge in found.edges}
+    if system.interpose == "faulted":
+        led = {(edge.caller, edge.callee) for edge in system.edges if edge.name in struck or edge.caller == CLIENT}
+        apart |= {edge.name for edge in system.edges if (edge.caller, edge.callee) not in led}
+    carried = tuple(edge for edge in system.edges if edge.name not in apart)
+    unproxied = tuple(edge for edge in system.edges if edge.name in apart)
+    parted = system.model_copy(update={"edges": carried, "unproxied": unproxied})
+    return replace(
+        resolved,
+        experiment=experiment.model_copy(update={"system": parted}),
+        system=replace(read, warnings=(*read.warnings, *found.warnings, *_cautions(read.compose, carried))),
+    )
+
+
+def _cautions(compose: Compose, carried: tuple[Edge, ...]) -> Iterable[str]:
+    """What goes, and is better known beforehand."""
+    if len(carried) > MANY_EDGES:
+        yield (
+            f"{len(carried)} edges need as many networks, which takes the engine minutes; "
+            f"with interpose: faulted in system.yaml only those that a fault strikes are led through proxies"
+        )
+    for volume in compose.external_volumes:
+        yield f"the volume {volume} is external: what services write there outlives the run"
