@@ -119,6 +119,8 @@ def test_a_callee_that_speaks_first_does_not_speak_http() -> None:
         (HEAD + GET, HEAD_OK),
         (HEAD, b"what is this\r\n\r\n"),
         (HEAD, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000),
+        (GET, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 400_000),
+        (GET + b"GET /x HTTP/1.1\r\nX: " + b"x" * 400_000, b""),
     ],
 )
 def test_a_connection_that_becomes_something_else_is_given_up_and_said_so(request_bytes: bytes, answer: bytes) -> None:
@@ -126,6 +128,32 @@ def test_a_connection_that_becomes_something_else_is_given_up_and_said_so(reques
 
     assert found["requests"] >= 1
     assert found["cannot"].startswith("1 connections ceased to be plain HTTP/1.1")
+
+
+def test_a_head_in_pieces_may_be_long_though_not_endless() -> None:
+    long = b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % (b"x" * 100_000)
+    answer = b"HTTP/1.1 200 OK\r\nX: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 100_000)
+
+    assert conversation(*[(long, answer)] * 5, step=40_000)["answers"] == {"200": 5}
+
+
+@pytest.mark.parametrize("step", [1, 5, 65536])
+def test_it_is_known_when_everything_that_began_has_ended(step: int) -> None:
+    tap = Tap(Counts())
+    body = b"POST /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+    assert (tap.is_between, tap.is_answered) == (True, True)
+
+    for place in range(0, len(body) - 1, step):
+        read(tap, tap.requests, body[place : min(place + step, len(body) - 1)])
+        assert not tap.is_between
+    read(tap, tap.requests, body[-1:])
+    assert (tap.is_between, tap.is_answered) == (True, False)
+
+    for place in range(0, len(OK) - 1, step):
+        read(tap, tap.answers, OK[place : min(place + step, len(OK) - 1)])
+        assert not tap.is_answered
+    read(tap, tap.answers, OK[-1:])
+    assert (tap.is_between, tap.is_answered) == (True, True)
 
 
 @pytest.mark.parametrize("name", [b"traceparent", b"Traceparent", b"TRACEPARENT"])

@@ -12,14 +12,17 @@ from typing import Any
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from harness.runtime.proxies.embedded.counts import UNANSWERED, Counts
-
-LONGEST_HEAD = 256 * 1024
-"""Bytes of an answer to HEAD that are waited for; after that the tap gives up."""
-
-NOT_HTTP = (HttpParserError, HttpParserCallbackError, HttpParserUpgrade)
-"""What reading along may raise: whoever feeds the tap then lets it give up."""
+from harness.runtime.proxies.embedded.messages import LONGEST_HEAD
 
 Read = Callable[[bytes], object]
+
+
+class NotFollowed(Exception):
+    """More than is followed here."""
+
+
+NOT_HTTP = (HttpParserError, HttpParserCallbackError, HttpParserUpgrade, NotFollowed)
+"""What reading along may raise: whoever feeds the tap then lets it give up."""
 
 
 class Tap:
@@ -29,19 +32,46 @@ class Tap:
     tap itself is what the parser of requests calls, and has no more of those methods than are needed.
     """
 
-    __slots__ = ("_counts", "_follow", "_head", "_method", "answers", "requests", "waiting")
+    __slots__ = (
+        "_counts",
+        "_follow",
+        "_head",
+        "_head_size",
+        "_method",
+        "_open",
+        "_reader",
+        "_requests",
+        "answers",
+        "on_message_complete",
+        "requests",
+        "waiting",
+    )
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._head: bytearray | None = None
+        self._head_size = 0
         self.waiting = 0
+        self._open: list[bool] = []
+        self.on_message_complete = self._open.clear
         requests = HttpRequestParser(self)
-        reader = _AnswerReader(self, counts)
+        self._reader = reader = _AnswerReader(self, counts)
         reader.parser = HttpResponseParser(reader)
         self._method: Any = requests.get_method
         self._follow: Read = reader.parser.feed_data
-        self.requests: Read | None = requests.feed_data
+        self._requests: Read = requests.feed_data
+        self.requests: Read | None = self._requests
         self.answers: Read | None = self._speaks_first
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the last request has been read to its end and no other has begun."""
+        return not self._open
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether every request has been answered, to the end of the answer."""
+        return not self.waiting and not self._reader.open
 
     def give_up(self) -> None:
         """This is HTTP/1.1 no more, or never was."""
@@ -58,24 +88,48 @@ class Tap:
         self.requests = self.answers = self._method = None
         self._follow = self._speaks_first
 
+    def request(self) -> None:
+        """A request was read by somebody else, who reads its answer too."""
+        self._counts.is_http = True
+        self._counts.requests += 1
+        self.waiting += 1
+        if self.answers == self._speaks_first:
+            self.answers = self._follow
+
+    def answer(self, status: int) -> None:
+        """One of those was answered."""
+        self._counts.answers[status] += 1
+        self.waiting -= 1
+
+    def on_message_begin(self) -> None:
+        self._open.append(True)
+        self.requests = self._read_on
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) == 11 and len(value) >= 55 and name.lower() == b"traceparent":
             self._counts.attempt(value[3:35])
 
     def on_headers_complete(self) -> None:
-        if self.requests is None:
-            return
-        self._counts.is_http = True
-        self._counts.requests += 1
-        if self._method() == b"HEAD" or self._head is not None:
+        self.requests = self._requests
+        counts = self._counts
+        counts.is_http = True
+        counts.requests += 1
+        if self._head is not None or self._method() == b"HEAD":
             if self.waiting:  # answers to HEAD are read here, one at a time
-                self.give_up()
-                return
+                raise NotFollowed
             self._head = bytearray()
             self.answers = self._read_head
         elif not self.waiting:
             self.answers = self._follow
         self.waiting += 1
+
+    def _read_on(self, data: bytes) -> None:
+        """A head that does not come in one piece."""
+        before = self._counts.requests
+        self._requests(data)
+        self._head_size = self._head_size + len(data) if self._counts.requests == before else 0
+        if self._head_size > LONGEST_HEAD:
+            raise NotFollowed  # the parser would keep all of it
 
     def _read_head(self, data: bytes) -> None:
         """An answer to HEAD may announce a body that never comes, which the parser cannot be told."""
@@ -106,14 +160,31 @@ class Tap:
 class _AnswerReader:
     """What the parser calls while it reads answers."""
 
-    __slots__ = ("_counts", "_tap", "parser")
+    __slots__ = ("_counts", "_head_size", "_tap", "on_message_complete", "open", "parser")
 
     def __init__(self, tap: Tap, counts: Counts) -> None:
         self._tap, self._counts = tap, counts
         self.parser: Any = None
+        self.open: list[bool] = []
+        self.on_message_complete = self.open.clear
+        self._head_size = 0
+
+    def on_message_begin(self) -> None:
+        self.open.append(True)
+        self._tap.answers = self._read_on
 
     def on_headers_complete(self) -> None:
+        tap = self._tap
+        tap.answers = tap._follow
         status = self.parser.get_status_code()
-        if status >= 200 and self._tap.waiting > 0:
-            self._tap.waiting -= 1
+        if status >= 200 and tap.waiting > 0:
+            tap.waiting -= 1
             self._counts.answers[status] += 1
+
+    def _read_on(self, data: bytes) -> None:
+        """A head that does not come in one piece."""
+        before = self._tap.waiting
+        self.parser.feed_data(data)
+        self._head_size = self._head_size + len(data) if self._tap.waiting == before else 0
+        if self._head_size > LONGEST_HEAD:
+            raise NotFollowed  # the parser would keep all of it
