@@ -312,6 +312,19 @@ def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> N
 
 
 @commands.command()
+@click.argument("kind", required=False)
+def faults(kind: str | None) -> None:
+    """Tell what can be injected: every kind in a line, or one with its attributes and what it does to connections."""
+    from harness.model.faults import FAULT_KINDS
+    from harness.model.reading import nearest
+    from harness.report.fault_pages import overview, page_text
+
+    if kind is not None and kind not in FAULT_KINDS:
+        raise click.BadParameter(f"expected a kind of fault, found {kind!r}{nearest(kind, FAULT_KINDS)}", param_hint="KIND")
+    click.echo(overview() if kind is None else page_text(kind), nl=False)
+
+
+@commands.command()
 @RUN
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.option("--no-color", is_flag=True)

@@ -125,7 +125,12 @@ class FaultItem(Part):
     @model_validator(mode="after")
     def _one_kind(self) -> FaultItem:
         if sum(getattr(self, kind) is not None for kind in FAULT_KINDS) != 1:
-            raise PydanticCustomError("kind", "expected exactly one fault, one of {kinds}", {"kinds": ", ".join(FAULT_KINDS)})
+            found = [kind for kind in FAULT_KINDS if getattr(self, kind) is not None]
+            raise PydanticCustomError(
+                "kind",
+                "expected exactly one fault, found {found}; there is {kinds} (chaos faults tells what each does)",
+                {"found": " and ".join(found) or "an empty mapping", "kinds": ", ".join(FAULT_KINDS)},
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from harness.model.edges import CLIENT, Edge
-from harness.model.experiment import Experiment, System
+from harness.model.experiment import System
 from harness.model.faults import FaultItem
 from harness.plan.plan import PlannedProxy, ProxyState
 from harness.plan.toxics import refuses, toxics_of
@@ -27,11 +27,11 @@ def spare_of(proxy: PlannedProxy) -> PlannedProxy:
     return proxy.model_copy(update={"name": proxy.name + SPARE, "caller": CLIENT, "spare": True})
 
 
-def state_under(faults: Iterable[FaultItem], edge: Edge, experiment: Experiment) -> ProxyState:
+def state_under(faults: Iterable[FaultItem], edge: Edge, seed: int, journeys: Mapping[str, str]) -> ProxyState:
     """The state of an edge's proxy while these faults last, in the order they began: so their toxics follow each other.
 
     A proxy that refuses keeps the toxics of the others, which act again once it listens.
     """
     active = tuple(faults)
-    toxics = [toxic for item in active for toxic in toxics_of(item, edge, experiment.seed, experiment.system.journeys)]
+    toxics = [toxic for item in active for toxic in toxics_of(item, edge, seed, journeys)]
     return ProxyState(enabled=not any(map(refuses, active)), toxics=tuple(toxics))

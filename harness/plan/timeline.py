@@ -62,10 +62,13 @@ def _moments(item: FaultItem, seed: int, room: float) -> Iterator[tuple[float, i
 
 def _proxy_changes(item: FaultItem, active: Sequence[FaultItem], experiment: Experiment) -> tuple[ProxyChange, ...]:
     """The state of every proxy that a fault strikes, under all the faults that are on then."""
-    edges = experiment.system.edges
+    system = experiment.system
     return tuple(
         ProxyChange(
-            proxy=edge.name, state=state_under([other for other in active if edge in edges_hit(other, edges)], edge, experiment)
+            proxy=edge.name,
+            state=state_under(
+                [other for other in active if edge in edges_hit(other, system.edges)], edge, experiment.seed, system.journeys
+            ),
         )
-        for edge in edges_hit(item, edges)
+        for edge in edges_hit(item, system.edges)
     )

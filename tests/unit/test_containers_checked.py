@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InvalidFile
-from harness.model import resolving
+from harness.model import runnable
 from harness.model.compose import Compose
 from harness.model.compose_reading import read_compose
 from harness.model.resolving import Resolved, resolve
@@ -80,7 +80,7 @@ def test_a_way_out_for_nobody_is_told_with_its_place(tmp_path: Path) -> None:
 def test_a_system_that_will_take_long_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not checked(tmp_path).system.warnings
 
-    monkeypatch.setattr(resolving, "MANY_EDGES", 3)
+    monkeypatch.setattr(runnable, "MANY_EDGES", 3)
 
     assert any("interpose: faulted" in warning for warning in checked(tmp_path).system.warnings)
 

@@ -18,7 +18,7 @@ from harness.plan.plan import CLEAN, Begin, Plan, ProxyState, ServiceChange, Wat
 from harness.plan.planning import plan_of, plan_to_json
 from harness.plan.proxies import state_under
 from harness.plan.text import explanation, plan_text
-from harness.plan.twins import TWINS, twin_of, twins_for
+from harness.plan.twins import NOT_APPLIED, TWINS, twin_of, twins_for
 from tests.systems import SCENARIO, SYSTEM, write_system
 
 EDGE = Edge(name="order -> shipping", caller="order", callee="shipping", port=8000, protocol="http")
@@ -98,7 +98,7 @@ def test_faults_that_overlap_on_one_edge_compose_and_each_heals_alone(tmp_path: 
     plan = planned(tmp_path, scenario)
 
     states = [(step.verb, step.fault, step.at, step.changes[0].state) for step in plan.steps]
-    slow = state_under([plan.experiment.faults[1]], EDGE)
+    slow = state_under([plan.experiment.faults[1]], EDGE, 1, {})
     assert [(verb, name, at) for verb, name, at, _ in states] == [
         ("begin", "a", 27.0),
         ("begin", "b", 30.0),
@@ -163,7 +163,7 @@ def test_at_one_instant_heals_come_first(tmp_path: Path) -> None:
 def test_each_fault_is_translated_into_toxiproxys_words(
     written: dict[str, object], enabled: bool, expected: list[tuple[str, str, dict[str, int]]]
 ) -> None:
-    state = state_under([fault(**written)], EDGE)
+    state = state_under([fault(**written)], EDGE, 1, {})
 
     assert state.enabled == enabled
     assert toxics(state) == expected
@@ -261,7 +261,15 @@ def test_a_fault_on_a_service_itself_changes_no_proxy_and_is_probed_through_ever
         ("heal", 45.0, (), (ServiceChange(service="postgres", deed="pause"),)),
     ]
     assert [seen for seen in plan.observations if isinstance(seen, WatchBite)] == [
-        WatchBite(fault="pause-1", proxy="order -> postgres", protocol="postgresql", service="postgres", sees=("silent",))
+        WatchBite(
+            fault="pause-1",
+            proxy="order -> postgres",
+            protocol="postgresql",
+            service="postgres",
+            sees=("silent",),
+            at=25.5,
+            again=45.3,
+        )
     ]
     assert Plan.model_validate(json.loads(plan_to_json(plan))) == plan
 
@@ -327,7 +335,7 @@ def test_a_fault_on_a_service_and_one_on_an_edge_into_it_do_not_touch_each_other
     assert steps[-1].changes[0].state == CLEAN
 
 
-@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("twin", [twin for twin in TWINS if twin != NOT_APPLIED])
 def test_no_twin_touches_the_service(tmp_path: Path, twin: str) -> None:
     made = twin_of(planned(tmp_path, PAUSE), twin)  # type: ignore[arg-type]
 
@@ -341,7 +349,7 @@ def test_no_twin_touches_the_service(tmp_path: Path, twin: str) -> None:
 def test_a_twin_that_means_nothing_for_its_faults_is_left_out(tmp_path: Path) -> None:
     on_service, on_edge = planned(tmp_path, PAUSE), planned(tmp_path)
 
-    assert twins_for(on_service.experiment) == ("no fault", "entry cut")
+    assert twins_for(on_service.experiment) == ("no fault", "not applied", "entry cut")
     assert twins_for(on_edge.experiment) == TWINS
 
 

@@ -14,7 +14,7 @@ LEAST_CORES = 0.01
 LEAST_MEMORY = 6 * 1024**2
 """The smallest limits that Docker takes."""
 
-MOST_CORES, MOST_MEMORY = 4096.0, 2**50
+MOST_CORES, MOST_MEMORY = 1024.0, 4096 * 1024**3
 
 SHORTEST_LIFE = 0.2
 """Seconds: how long a service must be let run before it is killed again."""
