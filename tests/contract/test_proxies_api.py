@@ -73,15 +73,27 @@ def test_a_proxy_is_made_shown_listed_and_deleted(control: Control) -> None:
         ("POST", "/proxies", {}, 400, "missing required field: name"),
         ("POST", "/proxies", {"name": "b"}, 400, "missing required field: upstream"),
         ("POST", "/proxies", {"name": "a", "upstream": TAKEN}, 409, "proxy already exists"),
-        ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "listen": "garbage"}, 400, "listen: expected host:port"),
-        ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "listen": "1.1.1.1:99999"}, 400, "listen: expected host:port"),
+        (
+            "POST",
+            "/proxies",
+            {"name": "b", "upstream": TAKEN, "listen": "garbage"},
+            500,
+            "listen tcp: address garbage: missing",
+        ),
+        (
+            "POST",
+            "/proxies",
+            {"name": "b", "upstream": TAKEN, "listen": "1.1.1.1:99999"},
+            500,
+            "listen tcp: address 99999: invalid",
+        ),
         ("POST", "/proxies", {"name": "b", "upstream": "garbage"}, 400, "upstream: expected host:port, found 'garbage'"),
         ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "listen": "0.0.0.0:0"}, 400, "listen: expected a loopback"),
-        ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "listen": ":0.5"}, 400, "listen: expected host:port"),
+        ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "listen": ":0.5"}, 500, "listen tcp: address 0.5: invalid port"),
         ("POST", "/proxies", {"name": 7, "upstream": TAKEN}, 400, "bad request body: expected name as text"),
         ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "enabled": "no"}, 400, "bad request body: expected true or"),
         ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "speed": 1}, 400, "bad request body: a proxy has no speed"),
-        ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "toxics": [{}]}, 400, "bad request body: toxics are not"),
+        ("POST", "/proxies", {"name": "b", "upstream": TAKEN, "toxics": [{}]}, 400, "invalid toxic type"),
         ("POST", "/proxies", ["a"], 400, "bad request body: expected an object"),
         ("PATCH", "/proxies/b", {}, 404, "proxy not found"),
         ("DELETE", "/proxies/b", None, 404, "proxy not found"),
@@ -323,11 +335,17 @@ def test_populating_tells_how_far_it_came(control: Control) -> None:
     assert answer.json()["error"].endswith("address already in use")
 
 
-def test_a_name_with_a_slash_is_found_when_it_is_encoded(control: Control) -> None:
-    control.made("a/b")
+@pytest.mark.parametrize("name", ["a/b", "a\nb", "a\0b", ".", "..", "x" * 1025, "\ud800"])
+def test_a_name_that_no_address_leads_to_is_refused(control: Control, name: str) -> None:
+    status, message = error(control("POST", "/proxies", {"name": name, "upstream": TAKEN}))
+    assert status == 400
+    assert message.startswith("bad request body: expected name ")
 
-    assert control("GET", "/proxies/a%2Fb").json()["name"] == "a/b"
-    assert control("DELETE", "/proxies/a%2Fb").status_code == 204
+    control.made("a")
+    status, message = error(control("POST", "/proxies/a/toxics", {"type": "noop", "name": name}))
+    assert status == 400
+    assert message.startswith("bad request body: expected name ")
+    assert list(control("GET", "/proxies").json()) == ["a"]
 
 
 def test_the_version_says_whose_api_this_is_and_who_speaks_it(control: Control) -> None:

@@ -17,9 +17,9 @@ from urllib.parse import unquote
 
 from harness import __version__
 from harness.runtime.proxies.embedded.control import JSON, TEXT, Answer, Asked, error_answer, json_answer
-from harness.runtime.proxies.embedded.proxies import Proxy, Registry
+from harness.runtime.proxies.embedded.proxies import Place, Proxy, Registry
 from harness.runtime.proxies.embedded.refusals import Refusals
-from harness.runtime.proxies.embedded.toxics import Refused, lowered, text, toxic_from_data, updated
+from harness.runtime.proxies.embedded.toxics import Refused, lowered, named, text, toxic_from_data, updated
 
 SPEAKS = "2.12.0"
 """The version of Toxiproxy whose API this is."""
@@ -102,12 +102,11 @@ class Api:
         for key in ("name", "upstream"):
             if not given.get(key):
                 raise Refused(400, f"missing required field: {key}")
-        return json_answer(201, (await self._made(given)).as_data())
+        return json_answer(201, (await self._made(_new_proxy(given))).as_data())
 
     async def _made(self, given: dict[str, Any]) -> Proxy:
-        return await self._registry.create(
-            given["name"], given.get("listen") or "127.0.0.1:0", given["upstream"], enabled=given.get("enabled", True)
-        )
+        place = Place(given.get("listen") or "127.0.0.1:0", given["upstream"])
+        return await self._registry.create(given["name"], place, given["toxics"], enabled=given.get("enabled", True))
 
     async def _show(self, names: tuple[str, ...], _body: bytes) -> Answer:
         return json_answer(200, self._registry.get(names[0]).as_data())
@@ -116,14 +115,7 @@ class Api:
         proxy = self._registry.get(names[0])
         given = _proxy_keys(_decoded(body))
         listen, upstream = given.get("listen") or proxy.listen, given.get("upstream") or proxy.upstream_text
-        moved = upstream != proxy.upstream_text or not await self._registry.same_address(proxy, listen)
-        enabled = given.get("enabled", proxy.enabled)
-        if not enabled:
-            await proxy.disable()
-        if moved:
-            await proxy.move(listen, upstream)
-        if enabled:
-            await proxy.enable()
+        await proxy.become(listen, upstream, enabled=given.get("enabled", proxy.enabled))
         return json_answer(200, proxy.as_data())
 
     async def _delete(self, names: tuple[str, ...], _body: bytes) -> Answer:
@@ -139,6 +131,7 @@ class Api:
             for key in ("name", "upstream"):
                 if not given.get(key):
                     raise Refused(400, f"missing required field: {key} at proxy {place}")
+        wanted = [_new_proxy(given) for given in wanted]
         done: list[dict[str, Any]] = []
         for given in wanted:
             try:
@@ -177,7 +170,7 @@ class Api:
         return json_answer(200, toxic.as_data())
 
     async def _remove_toxic(self, names: tuple[str, ...], _body: bytes) -> Answer:
-        self._registry.get(names[0]).remove(names[1])
+        await self._registry.get(names[0]).remove(names[1])
         return Answer(204)
 
 
@@ -195,6 +188,17 @@ def _proxy_keys(data: object) -> dict[str, Any]:
         text(given.get(key, ""), key)
     if not isinstance(given.get("enabled", True), bool):
         raise Refused(400, f"bad request body: expected true or false for enabled, found {given['enabled']!r}")
-    if given.get("toxics"):
-        raise Refused(400, "bad request body: toxics are not set here; add each at /proxies/<name>/toxics")
     return given
+
+
+def _new_proxy(given: dict[str, Any]) -> dict[str, Any]:
+    """What is asked for of a proxy that is to be made: an address of this API must lead to it, and its toxics are read."""
+    named(given["name"], "name")
+    toxics = given.get("toxics", [])
+    if not isinstance(toxics, list):
+        raise Refused(400, "bad request body: expected an array for toxics")
+    read = [toxic_from_data(toxic) for toxic in toxics]
+    names = {toxic.name for toxic in read}
+    if len(names) < len(read):
+        raise Refused(409, "toxic already exists")
+    return {**given, "toxics": read}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
@@ -13,13 +14,13 @@ from typing import Any
 
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.counts import Counts
+from harness.runtime.proxies.embedded.draws import draw
+from harness.runtime.proxies.embedded.listening import CAN_BE_DEAF, Listener
 from harness.runtime.proxies.embedded.log import SILENT, Log
 from harness.runtime.proxies.embedded.refusals import Refusals
 from harness.runtime.proxies.embedded.relay import Connection, End
 from harness.runtime.proxies.embedded.sources import Sources
-from harness.runtime.proxies.embedded.toxics import HttpEffect, Refused, StreamEffect, Toxic
-
-BACKLOG = 4096
+from harness.runtime.proxies.embedded.toxics import HttpEffect, Refused, StreamEffect, Toxic, Unreachable
 
 TOLD_EVERY = 60.0
 """Seconds in which it is told once that an upstream cannot be reached; the other times, only at debug."""
@@ -45,19 +46,22 @@ class Proxy:
         self.name, self.listen = name, listen
         self.loop, self.alarm, self.random = around.loop, around.alarm, around.random
         self.upstream_text = upstream
-        self.upstream = split_address(upstream, "upstream")
+        self.upstream = split_upstream(upstream)
         self.counts = Counts()
         self.connections: set[Connection] = set()
+        self.unreachable = False
         self._around = around
+        self._accepted = 0
         self._toxics: list[Toxic] = []
-        self._server: asyncio.AbstractServer | None = None
+        self._numbers: dict[str, Numbers] = {}
+        self._listener: Listener | None = None
         self._refusing: tuple[str, int] | None = None
         self._told_at = -TOLD_EVERY
 
     @property
     def enabled(self) -> bool:
         """Whether it listens."""
-        return self._server is not None
+        return self._listener is not None
 
     @property
     def toxics(self) -> list[Toxic]:
@@ -74,46 +78,38 @@ class Proxy:
 
     async def enable(self) -> None:
         """Listen; a port that was given as 0 is known afterwards."""
-        if self._server is not None:
-            return
-        address = await resolve(self.listen, self._around)
-        listener = _bound(address)
-        self._server = await self.loop.create_server(self._accept, sock=listener, backlog=BACKLOG)
-        self.listen = _as_text(listener.getsockname())
-        if self._refusing is not None:
-            self._around.refusals.unwatch(self._refusing)
-            self._refusing = None
+        if self._listener is None:
+            await self._serve(Listener(self.loop, await resolve(self.listen, self._around), self._accept))
 
     async def disable(self) -> None:
         """Stop listening: new connections are refused from now on, open ones are closed."""
-        if self._refusing is None:
-            self._refusing = await resolve(self.listen, self._around)
-            self._around.refusals.watch(self._refusing, self.counts)
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for connection in tuple(self.connections):
-            connection.cut()
+        address = await resolve(self.listen, self._around)
+        self._stop()
+        self._turn_away_at(address)
 
     def forget(self) -> None:
         """Close everything: this proxy is no more."""
-        if self._refusing is not None:
-            self._around.refusals.unwatch(self._refusing)
-            self._refusing = None
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for connection in tuple(self.connections):
-            connection.cut()
+        self._stop()
+        self._turn_nobody_away()
 
-    async def move(self, listen: str, upstream: str) -> None:
-        """Listen elsewhere or forward elsewhere; open connections are closed, toxics stay."""
-        target = split_address(upstream, "upstream")
-        await resolve(listen, self._around)
-        was_enabled = self.enabled
-        self.forget()
-        self.listen, self.upstream_text, self.upstream = listen, upstream, target
-        await (self.enable() if was_enabled else self.disable())
+    async def become(self, listen: str, upstream: str, *, enabled: bool) -> None:
+        """Listen there, forward there, or do neither. What changes closes open connections; where it cannot be, nothing has."""
+        target, address = split_upstream(upstream), await resolve(listen, self._around)
+        moved = address != await resolve(self.listen, self._around)
+        if not (moved or upstream != self.upstream_text or enabled != self.enabled):
+            return
+        fresh = Listener(self.loop, address, self._accept) if enabled and (moved or not self.enabled) else None
+        kept = self._listener if enabled and fresh is None else None
+        self._listener = None if kept is not None else self._listener
+        self._stop()
+        self._listener = kept
+        self.upstream_text, self.upstream = upstream, target
+        self.listen = listen if moved else self.listen
+        if fresh is not None:
+            await self._serve(fresh)
+        elif kept is None:
+            self._turn_nobody_away()
+            self._turn_away_at(address)
 
     def toxic(self, name: str) -> Toxic:
         """The toxic of this name, which must exist."""
@@ -126,34 +122,50 @@ class Proxy:
         """One more toxic, behind all others; open connections feel it at once."""
         if any(other.name == toxic.name for other in self._toxics):
             raise Refused(409, "toxic already exists")
-        if toxic.effect.kind in {"bandwidth", "slow_close", "slicer", "limit_data", "noop", "unreachable"}:
-            raise Refused(400, f"invalid toxic type: {toxic.effect.kind} is not built in")
+        if isinstance(toxic.effect, Unreachable):
+            self._become_unreachable(toxic)
         self._toxics.append(toxic)
         self.counts.toxic_added(toxic.name)
         if isinstance(toxic.effect, StreamEffect):
+            if toxic.seed is not None:
+                self._numbers[toxic.name] = Numbers(self._accepted, sorted(each.number for each in self.connections))
             for connection in tuple(self.connections):
                 connection.add(toxic)
 
     def change(self, toxic: Toxic) -> None:
         """Replace a toxic by one of the same name and kind, in its place."""
-        was = self.toxic(toxic.name)
-        self._toxics[self._toxics.index(was)] = toxic
+        self._toxics[self._toxics.index(self.toxic(toxic.name))] = toxic
         if isinstance(toxic.effect, StreamEffect):
             for connection in tuple(self.connections):
-                connection.change(toxic, was)
+                connection.change(toxic)
 
-    def remove(self, name: str) -> None:
+    async def remove(self, name: str) -> None:
         """A toxic acts no more."""
         toxic = self.toxic(name)
         self._toxics.remove(toxic)
+        self._numbers.pop(name, None)
         if isinstance(toxic.effect, StreamEffect):
             for connection in tuple(self.connections):
                 connection.remove(toxic)
+        elif isinstance(toxic.effect, Unreachable):
+            await self._become_reachable()
+
+    def accept(self, connection: Connection) -> int:
+        """One more connection; its number among all that this proxy ever had."""
+        self.connections.add(connection)
+        self._accepted += 1
+        return self._accepted - 1
+
+    def draw(self, toxic: Toxic, connection: Connection) -> float:
+        """What a connection drew for a toxic: by the toxic's seed, where it has one, and how many came before it."""
+        if toxic.seed is None:
+            return self.random.random()
+        return draw(toxic.seed, self._numbers[toxic.name].of(connection.number))
 
     async def heal(self) -> None:
         """Enabled, and without toxics."""
         for toxic in self.toxics:
-            self.remove(toxic.name)
+            await self.remove(toxic.name)
         await self.enable()
 
     def as_data(self) -> dict[str, Any]:
@@ -181,45 +193,124 @@ class Proxy:
     def _accept(self) -> End:
         return Connection(self).client
 
+    async def _serve(self, listener: Listener) -> None:
+        self._listener = listener
+        try:
+            if self.unreachable:
+                listener.deafen()
+            else:
+                await listener.open()
+        except Refused:
+            self._listener = None
+            listener.close()
+            raise
+        self.listen = _as_text(listener.address)
+        self._turn_nobody_away()
+        if self.unreachable:
+            self._turn_away_at(listener.address)
 
-def split_address(address: str, what: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[host]:port`."""
+    def _stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for connection in tuple(self.connections):
+            connection.cut()
+
+    def _turn_away_at(self, address: tuple[str, int]) -> None:
+        """Who comes here is not let in from now on, and counted."""
+        if self._refusing is None:
+            self._refusing = address
+            self._around.refusals.watch(address, self.counts)
+
+    def _turn_nobody_away(self) -> None:
+        if self._refusing is not None:
+            self._around.refusals.unwatch(self._refusing)
+            self._refusing = None
+
+    def _become_unreachable(self, toxic: Toxic) -> None:
+        """Nobody gets in any more, and who is in hears nothing."""
+        if not CAN_BE_DEAF:
+            raise Refused(400, "unreachable: this system has no listener that neither accepts nor refuses; Linux has")
+        if self._listener is not None:
+            self._listener.deafen()
+            self._turn_away_at(self._listener.address)
+        for connection in self.connections:
+            connection.counts.strike(toxic.name)
+            connection.silence()
+        self.unreachable = True
+
+    async def _become_reachable(self) -> None:
+        """Unless another toxic still keeps it as it is."""
+        if any(isinstance(toxic.effect, Unreachable) for toxic in self._toxics):
+            return
+        self.unreachable = False
+        for connection in tuple(self.connections):
+            connection.speak()
+        if self._listener is not None:
+            await self._listener.open()
+            self._turn_nobody_away()
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Connections counted from when a toxic was added: those `open` then, in order, and all from the `first` new one on."""
+
+    first: int
+    open: Sequence[int]
+
+    def of(self, number: int) -> int:
+        """A connection's number here, by its number on the proxy."""
+        if number < self.first:
+            return bisect_left(self.open, number)
+        return len(self.open) + number - self.first
+
+
+def split_upstream(upstream: str) -> tuple[str, int]:
+    """Host and port to forward to."""
+    try:
+        return split_address(upstream)
+    except ValueError as error:
+        raise Refused(400, f"upstream: expected host:port, found {upstream!r}") from error
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[host]:port`; raises ValueError with Toxiproxy's words for what is none."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise Refused(400, f"{what}: expected host:port, found {address!r}")
+    if not colon or address.endswith("]"):
+        raise ValueError(f"address {address}: missing port in address")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"address {address}: too many colons in address")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"address {port}: invalid port")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 async def resolve(listen: str, around: Surroundings) -> tuple[str, int]:
     """The address to listen on; without a host it is loopback, and outside of loopback it must be allowed."""
-    host, port = split_address(listen, "listen")
     try:
+        host, port = split_address(listen)
         found = await around.loop.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise Refused(500, f"listen tcp {listen}: {error.strerror}") from error
+        raise Refused(500, f"listen tcp: lookup {host}: {error.strerror}") from error
+    except ValueError as error:  # UnicodeError too, for what can be no name
+        raise Refused(500, f"listen tcp: {error}") from error
     resolved = str(found[0][4][0])
     if not around.any_address and not ipaddress.ip_address(resolved).is_loopback:
         raise Refused(400, f"listen: expected a loopback address, found {listen}; --allow-any-address lifts this")
     return resolved, port
 
 
-def _bound(address: tuple[str, int]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setblocking(False)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise Refused(500, f"listen tcp {address[0]}:{address[1]}: bind: {os.strerror(error.errno or 0).lower()}") from error
-    return listener
-
-
 def _as_text(name: tuple[Any, ...]) -> str:
     host, port = name[0], name[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a proxy listens and whom it forwards to."""
+
+    listen: str
+    upstream: str
 
 
 class Registry:
@@ -244,12 +335,14 @@ class Registry:
         """The proxy of this name, or None."""
         return self._proxies.get(name)
 
-    async def create(self, name: str, listen: str, upstream: str, *, enabled: bool) -> Proxy:
-        """Make a proxy; one that cannot listen is not kept."""
+    async def create(self, name: str, place: Place, toxics: Sequence[Toxic], *, enabled: bool) -> Proxy:
+        """Make a proxy, which has its toxics when it takes its first connection; one that cannot listen is not kept."""
         if name in self._proxies:
             raise Refused(409, "proxy already exists")
-        proxy = Proxy(name, listen, upstream, self._around)
-        await resolve(listen, self._around)
+        proxy = Proxy(name, place.listen, place.upstream, self._around)
+        await resolve(place.listen, self._around)
+        for toxic in toxics:
+            proxy.add(toxic)
         await (proxy.enable() if enabled else proxy.disable())
         self._proxies[name] = proxy
         return proxy

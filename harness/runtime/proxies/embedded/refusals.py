@@ -62,6 +62,7 @@ class Refusals:
         except OSError as error:
             counts.refusals_unseen(f"refused attempts cannot be counted: {_why(error)}")
             return
+        self.read()  # what came before does not count
         self._watched[socket.inet_aton(host), port] = counts
 
     def unwatch(self, address: tuple[str, int]) -> None:

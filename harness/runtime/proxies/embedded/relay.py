@@ -11,22 +11,20 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.counts import Counts
-from harness.runtime.proxies.embedded.stages import Passage, Stage, stage_for
+from harness.runtime.proxies.embedded.stages import ROOM, Passage, Stage, stage_for
 from harness.runtime.proxies.embedded.tap import NOT_HTTP, Tap
-from harness.runtime.proxies.embedded.toxics import Toxic
+from harness.runtime.proxies.embedded.toxics import StreamEffect, Toxic
 
 DIAL_WITHIN = 30.0
 """Seconds for reaching the upstream; longer than callers usually wait, so that a silent one looks silent."""
 
-MOST_HELD = 8 * 1024 * 1024
-"""Bytes that latency may hold back in one direction of one connection before its source is no longer read."""
-
-_DIALLING, _FULL, _HELD = 1, 2, 4
+_DIALLING, _FULL, _HELD, _SILENT = 1, 2, 4, 8
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -38,14 +36,23 @@ class Edge(Protocol):
     random: Random
     upstream: tuple[str, int]
     connections: set[Connection]
+    unreachable: bool
 
     @property
     def enabled(self) -> bool:
         """Whether connections may live."""
         ...
 
+    def accept(self, connection: Connection) -> int:
+        """One more connection; its number among all that this proxy ever had."""
+        ...
+
     def counts_for(self, source: str) -> Counts:
         """Where a connection from this address is counted."""
+        ...
+
+    def draw(self, toxic: Toxic, connection: Connection) -> float:
+        """What a connection drew for a toxic, from 0 to 1: it is struck where that is below the toxicity."""
         ...
 
     def toxics_of(self, stream: str) -> list[Toxic]:
@@ -148,21 +155,41 @@ class ClientEnd(End):
 class Outlet:
     """The end of a direction: what comes here has passed, is counted, and is written."""
 
-    __slots__ = ("_dest", "_direction", "counts", "finished")
+    __slots__ = ("_dest", "_direction", "counts", "finished", "kept")
 
     def __init__(self, direction: Direction, dest: End) -> None:
         self._direction, self._dest = direction, dest
         self.counts: Counts
         self.finished = False
+        self.kept: list[bytes | None] | None = None
 
     def feed(self, data: bytes) -> None:
-        if self._dest.open:
+        if self.kept is not None:
+            self.kept.append(data)
+        elif self._dest.open:
             self.counts.bytes_up += len(data)
             self._dest.write(data)
 
     def finish(self) -> None:
+        if self.kept is not None:
+            self.kept.append(None)
+            return
         self.finished = True
         self._direction.connection.finished(self._direction)
+
+    def silence(self) -> None:
+        """What comes from now on is kept."""
+        if self.kept is None:
+            self.kept = []
+
+    def speak(self) -> None:
+        """What was kept passes."""
+        kept, self.kept = self.kept, None
+        for data in kept or ():
+            if data is None:
+                self.finish()
+            else:
+                self.feed(data)
 
 
 class OutletDown(Outlet):
@@ -172,7 +199,9 @@ class OutletDown(Outlet):
 
     def feed(self, data: bytes) -> None:
         dest = self._dest
-        if dest.open:
+        if self.kept is not None:
+            self.kept.append(data)
+        elif dest.open:
             self.counts.bytes_down += len(data)
             tap = dest.tap
             if tap is not None and tap.answers is not None:
@@ -188,8 +217,12 @@ class Direction:
 
     __slots__ = (
         "_blocked",
+        "_close_at_end",
+        "_drawn",
         "_held",
+        "_room",
         "_stages",
+        "_struck",
         "alarm",
         "connection",
         "dest",
@@ -207,8 +240,12 @@ class Direction:
         self.outlet = Outlet(self, dest) if stream == "upstream" else OutletDown(self, dest)
         self.ended = False
         self._stages: dict[str, Stage] = {}
+        self._drawn: dict[str, float] = {}
+        self._struck: set[str] = set()
         self._blocked = 0
         self._held = 0
+        self._room = ROOM
+        self._close_at_end = False
         source.out = self
         dest.into = self
         self.lead_to(self.outlet)
@@ -220,34 +257,35 @@ class Direction:
 
     def add(self, toxic: Toxic) -> None:
         """Let a toxic act from now on, behind those that do already, if this connection is among those it strikes."""
-        if toxic.toxicity < 1 and self.random.random() >= toxic.toxicity:
+        if not self._is_struck_by(toxic):
             return
-        stage = stage_for(toxic.effect, self, self.outlet)
+        assert isinstance(toxic.effect, StreamEffect)
+        stage = stage_for(toxic.effect, toxic.name, self, self.outlet)
         if self._stages:
             next(reversed(self._stages.values())).next = stage
         else:
             self.lead_to(stage)
         self._stages[toxic.name] = stage
+        self._make_room()
 
-    def change(self, toxic: Toxic, was: Toxic) -> None:
-        """A toxic's attributes or its toxicity were changed; connections are drawn anew only where the latter was."""
+    def change(self, toxic: Toxic) -> None:
+        """A toxic's attributes or its toxicity were changed; what this connection drew for it stays as it was."""
+        assert isinstance(toxic.effect, StreamEffect)
         stage = self._stages.get(toxic.name)
-        if stage is not None:
+        if stage is None:
+            self.add(toxic)
+            self._put_in_order()
+        elif self._is_struck_by(toxic):
             stage.change(toxic.effect)
-        if toxic.toxicity != was.toxicity:
-            struck = self.random.random() < toxic.toxicity
-            if stage is not None and not struck:
-                self.remove(toxic.name)
-            elif stage is None and struck:
-                self.add(Toxic(toxic.name, toxic.stream, 1.0, toxic.effect))
+            self._make_room()
+        else:
+            self._take_out(toxic.name)
 
     def remove(self, name: str) -> None:
         """A toxic acts no more; what it held passes, what it lost stays lost."""
-        stage = self._stages.pop(name, None)
-        if stage is None:
-            return
-        stage.remove()
-        self._join()
+        self._take_out(name)
+        self._drawn.pop(name, None)
+        self._struck.discard(name)
 
     def drop(self) -> None:
         """The connection is over: nothing passes any more."""
@@ -256,18 +294,46 @@ class Direction:
         self._stages.clear()
         self.lead_to(self.outlet)
 
+    def strike(self, toxic: str) -> None:
+        if toxic not in self._struck:
+            self._struck.add(toxic)
+            self.connection.counts.strike(toxic)
+
     def hold(self, size: int) -> None:
         self._held += size
-        if self._held > MOST_HELD:
+        if self._held > self._room:
             self.block(_HELD)
-        elif self._blocked & _HELD and self._held <= MOST_HELD // 2:
+        elif self._blocked & _HELD and self._held <= self._room // 2:
             self.unblock(_HELD)
 
+    def close_at_end(self) -> None:
+        self._close_at_end = True
+
+    @property
+    def closes_at_end(self) -> bool:
+        """Whether its end is that of the whole connection."""
+        return self._close_at_end
+
     def cut(self) -> None:
-        self.connection.cut()
+        self.connection.strike_down(End.abort)
 
     def reset(self) -> None:
-        self.connection.reset()
+        self.connection.strike_down(End.reset)
+
+    def silence(self) -> None:
+        """Nothing is read and nothing is written any more."""
+        self.block(_SILENT)
+        self.outlet.silence()
+
+    def keep_silent(self) -> None:
+        """Where nothing is to be read, do not."""
+        if self._blocked:
+            self._reading(pause=True)
+
+    def speak(self) -> None:
+        """Go on as if nothing had been."""
+        self.outlet.speak()
+        self.unblock(_SILENT)
 
     def block(self, reason: int) -> None:
         """Read no more from the source, for this reason."""
@@ -291,12 +357,36 @@ class Direction:
         else:
             transport.resume_reading()
 
+    def _is_struck_by(self, toxic: Toxic) -> bool:
+        if toxic.toxicity == 1:
+            return True
+        drawn = self._drawn.get(toxic.name)
+        if drawn is None:
+            drawn = self._drawn[toxic.name] = self.connection.edge.draw(toxic, self.connection)
+        return drawn < toxic.toxicity
+
+    def _take_out(self, name: str) -> None:
+        stage = self._stages.pop(name, None)
+        if stage is not None:
+            stage.remove()
+            self._join()
+
+    def _put_in_order(self) -> None:
+        names = [toxic.name for toxic in self.connection.edge.toxics_of(self.stream)]
+        self._stages = {name: self._stages[name] for name in names if name in self._stages}
+        self._join()
+
     def _join(self) -> None:
         following: Passage = self.outlet
         for stage in reversed(self._stages.values()):
             stage.next = following
             following = stage
         self.lead_to(following)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        self._room = max((stage.room for stage in self._stages.values()), default=ROOM)
+        self.hold(0)
 
 
 class Early:
@@ -319,7 +409,21 @@ class Early:
 class Connection:
     """One client's connection through a proxy, from its being accepted until both sockets are gone."""
 
-    __slots__ = ("_concluded", "_dial", "_early", "_over", "_tap", "client", "counts", "down", "edge", "server", "up")
+    __slots__ = (
+        "_concluded",
+        "_dial",
+        "_early",
+        "_later",
+        "_over",
+        "_tap",
+        "client",
+        "counts",
+        "down",
+        "edge",
+        "number",
+        "server",
+        "up",
+    )
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
@@ -330,11 +434,12 @@ class Connection:
         self.up.lead_to(self._early)
         self._dial: asyncio.Task[None] | None = None
         self._over = self._concluded = False
+        self._later: Callable[[], None] | None = None
 
     def made(self, end: End) -> None:
         """A socket of this connection is there."""
         if end is self.client:
-            self.edge.connections.add(self)
+            self.number = self.edge.accept(self)
             self._count_in(end.transport.get_extra_info("peername"))
             self._dial = self.edge.loop.create_task(self._reach_upstream())
             if not self.edge.enabled:  # accepted by the kernel before the proxy was disabled
@@ -355,7 +460,9 @@ class Connection:
 
     def finished(self, direction: Direction) -> None:
         """The last byte of a direction has passed."""
-        if self.up.outlet.finished and self.down.outlet.finished:
+        if direction.closes_at_end and not self._over:
+            self._end(End.close)
+        elif self.up.outlet.finished and self.down.outlet.finished:
             self.client.close()
             self.server.close()
         elif direction.source.transport is None:
@@ -364,22 +471,41 @@ class Connection:
             direction.dest.send_eof()
 
     def cut(self) -> None:
-        """Close both ends now, because of a fault."""
+        """Close both ends now: the proxy is disabled, or gone."""
+        if self._over:  # it may still be waiting for somebody who does not read
+            self.client.abort()
+            self.server.abort()
         self._end(End.abort)
 
-    def reset(self) -> None:
-        """Reset both ends now, because of a fault."""
-        self._end(End.reset)
+    def strike_down(self, how: Callable[[End], None]) -> None:
+        """End this connection by a toxic; while its edge is unreachable nobody can be told, so that comes after it."""
+        if self.edge.unreachable:
+            self._later = partial(self._end, how)
+        else:
+            self._end(how)
+
+    def silence(self) -> None:
+        """The edge is unreachable now: nothing is read, nothing is written, nothing is lost."""
+        self.up.silence()
+        self.down.silence()
+
+    def speak(self) -> None:
+        """The edge is reachable again."""
+        later, self._later = self._later, None
+        if later is not None:
+            later()
+        self.up.speak()
+        self.down.speak()
 
     def add(self, toxic: Toxic) -> None:
         """A toxic was added to the proxy. Before the upstream is reached none acts; then all do."""
         if self._is_through:
             self._direction(toxic).add(toxic)
 
-    def change(self, toxic: Toxic, was: Toxic) -> None:
+    def change(self, toxic: Toxic) -> None:
         """A toxic of the proxy was changed."""
         if self._is_through:
-            self._direction(toxic).change(toxic, was)
+            self._direction(toxic).change(toxic)
 
     def remove(self, toxic: Toxic) -> None:
         """A toxic of the proxy was removed."""
@@ -413,6 +539,9 @@ class Connection:
 
     def _turn_away(self) -> None:
         """The upstream cannot be reached: a client that has sent something is reset, as its own kernel would do."""
+        if self.edge.unreachable:
+            self._later = self._turn_away
+            return
         self._over = True
         if self._early is not None and self._early.chunks:
             self.client.reset()
@@ -422,6 +551,9 @@ class Connection:
     def _begin(self) -> None:
         early, self._early = self._early, None
         self.up.lead_to(self.up.outlet)
+        if self.edge.unreachable:
+            self.silence()
+            self.edge.loop.call_soon(self.down.keep_silent)  # uvloop reads from a new transport, whatever it was told
         for direction in (self.up, self.down):
             for toxic in self.edge.toxics_of(direction.stream):
                 direction.add(toxic)
