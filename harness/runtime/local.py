@@ -34,7 +34,8 @@ class LocalRuntime:
         system = self._local_system(addresses)
         engine = self._start_engine(addresses)
         engine.create(_proxies_to_make(self._plan, system, addresses))
-        services = LocalServices(system, self._launch, self._recorder.record, self._recorder.folder.log_file)
+        recorder = self._recorder
+        services = LocalServices(system, self._launch, recorder.record, recorder.folder.log_file, remember=self._journal.before)
         self._stop.wait_for(services.start, services.give_up)
         entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT)
         return Standing(engine, services, f"http://{system.proxies[entry]}", dict(system.proxies), addresses.probe_source)
@@ -70,6 +71,7 @@ class LocalRuntime:
             folder=setting.folder,
             temporary=make_run_folder(self._journal),
             overrides=setting.overrides,
+            limited={change.service for step in self._plan.steps for change in step.services if change.deed == "memory"},
         )
 
     def _start_engine(self, addresses: RunAddresses) -> Proxies:

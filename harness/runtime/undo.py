@@ -4,12 +4,12 @@ The journal is a file of JSON lines in the run's folder. Several processes appen
 do what is left in it: the harness at the end of a run, the guardian when the harness is gone, a later
 command when both are.
 
-The order: first every proxy is healed, since a fault that is left on does harm for as long as anything
-else takes; then all processes are ended, all at once, since they do not wait for each other; then containers
+The order: first every proxy is healed and every control group removed, since a fault that is left on does harm for as
+long as anything else takes; then all processes are ended, all at once, since they do not wait for each other; then containers
 are removed, since one of those processes may have been making them; then folders
 are removed, since processes write into them until their end. Within one kind the newest comes first. A
-proxy engine that would not heal is asked again when its process has been ended: one that is gone holds no
-fault any more.
+proxy engine that would not heal, and a control group that would not go, is asked again when the processes have been
+ended: one that is gone holds no fault any more.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from harness.runtime.ending import EndProcessGroup, end_process_groups, free_sha
 
 __all__ = [
     "EndProcessGroup",
+    "RemoveControlGroup",
     "RemoveFolder",
     "RemoveProject",
     "RestoreProxies",
@@ -77,7 +78,15 @@ class RemoveProject:
     certificates: str
 
 
-Undo: TypeAlias = EndProcessGroup | RestoreProxies | RemoveProject | RemoveFolder
+@dataclass(frozen=True, slots=True)
+class RemoveControlGroup:
+    """Remove a control group of the run, with the limits in it; who is in it goes back to the group at `back`."""
+
+    path: str
+    back: str
+
+
+Undo: TypeAlias = EndProcessGroup | RestoreProxies | RemoveProject | RemoveFolder | RemoveControlGroup
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Undo.__args__}
 U = TypeVar("U", bound=Undo)
 
@@ -93,6 +102,8 @@ def describe(undo: Undo) -> str:
             return f"remove the containers, networks and volumes of {project} at {host}"
         case RemoveFolder(path=path):
             return f"remove {path}"
+        case RemoveControlGroup(path=path):
+            return f"remove the control group {path}"
         case _:
             assert_never(undo)
 
@@ -186,11 +197,13 @@ def _of(left: Mapping[str, Undo], kind: type[U]) -> dict[str, U]:
 def _carry_out(left: Mapping[str, Undo]) -> dict[str, str | None]:
     """Why each undo failed, None where it did not."""
     outcome: dict[str, str | None] = {}
-    engines = _of(left, RestoreProxies)
+    engines, groups = _of(left, RestoreProxies), _of(left, RemoveControlGroup)
     outcome.update({name: _restore(engine) for name, engine in engines.items()})
+    outcome.update({name: _remove_group(group) for name, group in groups.items()})
     outcome.update(_end(_of(left, EndProcessGroup)))
     outcome.update({name: _remove_project(project) for name, project in _of(left, RemoveProject).items()})
     outcome.update({name: _restore(engine) for name, engine in engines.items() if outcome[name] is not None})
+    outcome.update({name: _remove_group(group) for name, group in groups.items() if outcome[name] is not None})
     outcome.update({name: _remove(folder) for name, folder in _of(left, RemoveFolder).items()})
     return outcome
 
@@ -226,6 +239,12 @@ def _remove_project(undo: RemoveProject) -> str | None:
     from harness.runtime.containers.removal import remove_project
 
     return remove_project(undo.project, undo.host, undo.certificates)
+
+
+def _remove_group(undo: RemoveControlGroup) -> str | None:
+    from harness.runtime.services.control_groups import remove_group
+
+    return remove_group(undo.path, undo.back)
 
 
 def _remove(undo: RemoveFolder) -> str | None:

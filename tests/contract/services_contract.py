@@ -28,7 +28,9 @@ from harness.runtime.ports import Services
 COMES_UP = 20.0
 """How long a service may take to answer again."""
 
-BROUGHT_BACK = ("kill", "stop", "restart", "crash", "pause")
+BROUGHT_BACK = ("kill", "stop", "restart", "crash", "pause", "crash_loop")
+
+LIMITS = [("cpu", {"cores": 0.2}), ("memory", {"bytes": 64 * 1024**2})]
 
 
 @dataclass
@@ -62,6 +64,11 @@ def change(deed: str, service: str = "order", **limits: Any) -> ServiceChange:
 
 def is_as(asked: dict[str, Any], found: dict[str, Any]) -> bool:
     return all(found.get(key) == value for key, value in asked.items())
+
+
+def nearly(state: dict[str, Any]) -> dict[str, Any]:
+    """A state as far as a kernel counts it: hundredths of a processor."""
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in state.items()}
 
 
 def wait_until(holds: Callable[[], object], seconds: float = COMES_UP) -> None:
@@ -216,22 +223,141 @@ class ServiceFaultsContract(ABC):
         with pytest.raises(ServiceFaultFailed, match="pause of order: expected"):
             scene.strike("pause")
 
+    # killed again and again
 
-class ContainerFaultsContract(ServiceFaultsContract):
-    """Those, and what only containers can have."""
+    @pytest.mark.parametrize("policy", ["", "always"])
+    def test_a_service_in_a_crash_loop_dies_and_comes_back_until_it_is_relieved(
+        self, bring: Callable[..., Scene], policy: str
+    ) -> None:
+        scene = bring(order=policy)
+        before = scene.ask("order", "/born")
+        seen: set[str | None] = set()
 
-    @pytest.mark.parametrize(("deed", "limits"), [("cpu", {"cores": 0.2}), ("memory", {"bytes": 64 * 1024**2})])
+        found = scene.strike("crash_loop", lives=0.4)
+
+        assert is_as(struck(change("crash_loop", lives=0.4)), found)
+        wait_until(lambda: seen.add(scene.answer()) or scene.changes().count("die") >= 3)
+        assert scene.services.exited() == ()
+        assert is_as(relieved(change("crash_loop")), scene.relieve("crash_loop", lives=0.4))
+        wait_until(lambda: scene.answer() is not None)
+        last = scene.ask("order", "/born")
+        time.sleep(1.0)
+        assert scene.ask("order", "/born") == last
+        assert scene.services.exited() == ()
+        assert before not in seen
+        assert len(seen - {None}) >= 1
+        told = [what for what in scene.changes() if what in ("die", "start")]
+        assert told[:5] == ["die", "start", "die", "start", "die"]
+        assert is_as(relieved(change("crash_loop")), scene.relieve("crash_loop", lives=0.4))
+        assert scene.ask("order", "/born") == last
+
+    @pytest.mark.parametrize("after", [0.0, 0.25, 0.5, 0.75])
+    def test_a_crash_loop_that_is_relieved_at_any_moment_leaves_the_service_running(
+        self, bring: Callable[..., Scene], after: float
+    ) -> None:
+        scene = bring(order="")
+
+        scene.strike("crash_loop", lives=0.2)
+        time.sleep(after)
+        found = scene.relieve("crash_loop", lives=0.2)
+
+        assert is_as(relieved(change("crash_loop")), found)
+        wait_until(lambda: scene.answer() is not None)
+        last = scene.ask("order", "/born")
+        time.sleep(0.6)
+        assert scene.ask("order", "/born") == last
+        assert scene.services.exited() == ()
+
+    def test_a_crash_loop_can_come_again(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="")
+
+        for _ in range(2):
+            scene.strike("crash_loop", lives=0.2)
+            wait_until(lambda: scene.changes().count("start") >= 2)
+            assert is_as(relieved(change("crash_loop")), scene.relieve("crash_loop", lives=0.2))
+            wait_until(lambda: scene.answer() is not None)
+            scene.events.clear()
+
+    # limits
+
+    @pytest.mark.parametrize(("deed", "limits"), LIMITS)
     def test_a_limit_is_read_back_and_lifted_again(
         self, bring: Callable[..., Scene], deed: str, limits: dict[str, Any]
     ) -> None:
         scene = bring(order="")
+        before = scene.ask("order", "/born")
 
         found = scene.strike(deed, **limits)
 
         assert is_as(struck(change(deed, **limits)), found)
-        assert scene.answer() is not None
+        assert scene.answer() == before
         assert is_as(relieved(change(deed, **limits)), scene.relieve(deed, **limits))
         assert is_as(relieved(change(deed, **limits)), scene.relieve(deed, **limits))
+        assert scene.ask("order", "/born") == before
+
+    @pytest.mark.parametrize(
+        ("deed", "steps"),
+        [
+            ("cpu", [{"cores": 0.8}, {"cores": 0.4333333333}, {"cores": 0.9}]),
+            ("memory", [{"bytes": 200_000_001}, {"bytes": 128 * 1024**2}, {"bytes": 256 * 1024**2}]),
+        ],
+    )
+    def test_a_limit_can_be_varied_while_it_is_on_and_is_lifted_to_what_was_before_the_first(
+        self, bring: Callable[..., Scene], deed: str, steps: list[dict[str, Any]]
+    ) -> None:
+        scene = bring(order="")
+
+        found = [scene.strike(deed, **limits) for limits in steps]
+
+        assert [nearly(state) for state in found] == [
+            nearly({**state, **limits}) for state, limits in zip(found, steps, strict=True)
+        ]
+        assert is_as(relieved(change(deed, **steps[-1])), scene.relieve(deed, **steps[-1]))
+
+    def test_two_limits_on_one_service_are_lifted_one_by_one(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="")
+        for deed, limits in LIMITS:
+            assert is_as(struck(change(deed, **limits)), scene.strike(deed, **limits))
+
+        for deed, limits in LIMITS:
+            assert is_as(relieved(change(deed, **limits)), scene.relieve(deed, **limits))
+
+    def test_a_service_that_wants_more_of_a_processor_than_it_may_have_is_told_as_throttled(
+        self, bring: Callable[..., Scene]
+    ) -> None:
+        scene = bring(order="")
+
+        scene.strike("cpu", cores=0.2)
+        for _ in range(2):
+            scene.answer("/burn")
+        scene.relieve("cpu", cores=0.2)
+
+        wait_until(lambda: "throttled" in scene.changes())
+
+    def test_a_service_that_wants_more_memory_than_it_may_have_is_told_of_and_comes_back(
+        self, bring: Callable[..., Scene]
+    ) -> None:
+        scene = bring(order="always")
+
+        scene.strike("memory", bytes=48 * 1024**2)
+        for _ in range(3):
+            scene.answer("/hold/40")
+        assert [event for event in scene.services.exited() if isinstance(event, ServiceExited)] == []
+        assert is_as(relieved(change("memory")), scene.relieve("memory", bytes=48 * 1024**2))
+
+        wait_until(lambda: {"pressed", "oom"} & set(scene.changes()))
+        wait_until(lambda: scene.answer("/hold/60") is not None)
+
+    def test_a_limit_above_all_there_is_does_nothing_and_is_refused(self, bring: Callable[..., Scene]) -> None:
+        scene = bring(order="")
+
+        for deed, limits in (("cpu", {"cores": 4096.0}), ("memory", {"bytes": 2**50})):
+            with pytest.raises(ServiceFaultFailed, match=f"{deed} of order: expected a limit below the"):
+                scene.strike(deed, **limits)
+
+
+class ContainerFaultsContract(ServiceFaultsContract):
+    """Those, and what only containers can have."""
 
     def test_a_service_off_its_networks_is_not_answered_and_comes_back_under_its_names(
         self, bring: Callable[..., Scene]

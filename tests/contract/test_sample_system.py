@@ -32,6 +32,7 @@ from harness.runtime.undo import UndoJournal, make_run_folder
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "sample_system"
 SERVICES = ("gateway", "order", "payment", "inventory", "shipping")
+CHARGE = {"order": "some-order", "amount": 5}
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 15.0) -> None:
@@ -116,7 +117,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             temporary=make_run_folder(journal),
         )
         events: list[Event] = []
-        services = LocalServices(system, launch, events.append, lambda name: folder / f"{name}.log")
+        services = LocalServices(system, launch, events.append, lambda name: folder / f"{name}.log", remember=journal.before)
         services.start()
         http = opened.enter_context(requests.Session())
         yield Shop(services, {event.service: event.pid for event in events if isinstance(event, ServiceStarted)}, http)
@@ -157,9 +158,7 @@ def test_what_cannot_be_ordered_is_declined(shop: Shop, body: bytes, status: int
 
 def test_one_order_is_charged_once_however_often_it_is_asked_for(shop: Shop) -> None:
     def charge() -> requests.Response:
-        return shop.ask(
-            "POST", "/charges", service="payment", json={"amount": 5}, headers={"Idempotency-Key": "asked-for-twice"}
-        )
+        return shop.ask("POST", "/charges", service="payment", json=CHARGE, headers={"Idempotency-Key": "asked-for-twice"})
 
     assert [charge().status_code, charge().status_code] == [201, 201]
     assert shop.sql("payments", "SELECT amount, status FROM charges WHERE key = 'asked-for-twice'") == [(5, "CHARGED")]
@@ -167,9 +166,9 @@ def test_one_order_is_charged_once_however_often_it_is_asked_for(shop: Shop) -> 
 
 def test_what_was_refunded_is_not_charged_any_more(shop: Shop) -> None:
     key = {"Idempotency-Key": "refunded-before-charged"}
-    shop.ask("POST", "/refunds", service="payment", headers=key)
+    shop.ask("POST", "/refunds", service="payment", json={"order": "some-order"}, headers=key)
 
-    assert shop.ask("POST", "/charges", service="payment", json={"amount": 5}, headers=key).status_code == 409
+    assert shop.ask("POST", "/charges", service="payment", json=CHARGE, headers=key).status_code == 409
 
 
 def test_one_reservation_takes_stock_once_however_often_it_is_asked_for(shop: Shop) -> None:
@@ -217,7 +216,7 @@ def test_an_order_that_a_crash_left_being_cancelled_is_refunded_and_its_stock_co
     available = "SELECT available FROM stock WHERE sku = 'pot'"
     before = shop.sql("stock", available)
     shop.ask("POST", "/reservations", service="inventory", json=wanted)
-    shop.ask("POST", "/charges", service="payment", json={"amount": 9}, headers={"Idempotency-Key": order})
+    shop.ask("POST", "/charges", service="payment", json={"order": order, "amount": 9}, headers={"Idempotency-Key": order})
 
     shop.sql(
         "orders",
@@ -329,6 +328,19 @@ def test_the_invariant_counts_cancelled_orders_without_a_confirmed_refund(
 
     found = violations(shop, "orders", "refunded.sql")
     shop.sql("orders", "DELETE FROM orders WHERE id = 'cancelled'")
+
+    assert found == counted
+
+
+@pytest.mark.parametrize(("status", "counted"), [("CHARGED", 1), ("REFUNDED", 0)])
+def test_the_invariant_counts_orders_that_are_charged_twice_under_different_keys(shop: Shop, status: str, counted: int) -> None:
+    assert violations(shop, "payments", "charged.sql") == 0
+    statement = "INSERT INTO charges (key, order_id, amount, status) VALUES ($1, 'twice', 5, $2)"
+    shop.sql("payments", statement, "one key", "CHARGED")
+    shop.sql("payments", statement, "another key", status)
+
+    found = violations(shop, "payments", "charged.sql")
+    shop.sql("payments", "DELETE FROM charges WHERE order_id = 'twice'")
 
     assert found == counted
 

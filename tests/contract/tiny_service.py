@@ -13,8 +13,20 @@ BORN = f"{time.time_ns()}"
 """Tells one start of this service from another, also where every process has the number 1."""
 
 
+HELD: list[bytes] = []
+
+
+def start_child() -> str:
+    """A process in a session of its own; its number."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    return f"{child.pid}"
+
+
 class Answers(BaseHTTPRequestHandler):
-    """200 to /ready, unless it is never ready; /crash and /leave end it, /environment tells a variable, /born which start it is."""
+    """200 to /ready, unless it is never ready; /crash and /leave end it, /environment tells a variable, /born which start it is.
+
+    /burn keeps a processor busy for a while, /hold/N keeps N MB of memory, /pid tells its number, /child starts a process.
+    """
 
     def do_GET(self) -> None:
         if self.path == "/crash":
@@ -23,11 +35,18 @@ class Answers(BaseHTTPRequestHandler):
         if self.path == "/leave":
             sys.stderr.write("somebody asked me to leave\n")
             os._exit(3)
+        if self.path == "/burn":
+            until = time.monotonic() + 0.7
+            while time.monotonic() < until:
+                pass
+        if self.path.startswith("/hold/"):
+            HELD.append(b"x" * (int(self.path.removeprefix("/hold/")) * 1024**2))
         ready = sys.argv[1] != "never-ready"
         self.send_response(200 if ready else 503)
         self.end_headers()
         name = self.path.removeprefix("/environment/")
-        self.wfile.write((BORN if self.path == "/born" else os.environ.get(name, "")).encode())
+        told = {"/born": lambda: BORN, "/pid": lambda: f"{os.getpid()}", "/child": start_child}
+        self.wfile.write(told.get(self.path, lambda: os.environ.get(name, ""))().encode())
 
     def log_message(self, *_: object) -> None:
         """Nothing is told of requests."""
@@ -39,8 +58,7 @@ def main() -> None:
     if behaviour == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if behaviour == "parent":
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-        sys.stderr.write(f"{child.pid}\n")
+        sys.stderr.write(f"{start_child()}\n")
     if behaviour == "exits":
         sys.exit("expected SETTINGS in my environment, found none")
     if behaviour == "late":

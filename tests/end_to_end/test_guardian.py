@@ -47,7 +47,7 @@ local = {
 }
 compose = Compose({name: ComposeService(name, ports=(port,)) for name, port in names.items()})
 system = LocalSystem(compose, local, (), {}, own, run.path, temporary)
-services = LocalServices(system, launch, run.record, run.log_file)
+services = LocalServices(system, launch, run.record, run.log_file, remember=journal.before)
 services.start()
 print(json.dumps({"temporary": str(temporary), "guardian": guardian.pid, "watched": guardian.is_there()}), flush=True)
 if sys.argv[2] == "tidy":

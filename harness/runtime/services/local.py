@@ -7,7 +7,7 @@ what `depends_on` orders. Ending them is the journal's: whoever undoes it takes 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -26,6 +26,7 @@ from harness.runtime.ports import Address, Launch
 from harness.runtime.services.command import Command, HealthCheckHere, arguments_of
 from harness.runtime.services.credentials import credentials_for, url_of
 from harness.runtime.services.environment import Surroundings, environment_of
+from harness.runtime.services.limits import Limits, Remember
 from harness.runtime.services.postgresql import Postgresql, contents_of
 from harness.runtime.services.process import Runnable, ServiceProcess
 from harness.runtime.services.redis import Redis, redis_passwords
@@ -47,7 +48,8 @@ class LocalSystem:
 
     `addresses` are the services' own, `proxies` those where the proxy of each edge listens, by the edge's name.
     `folder` is that of system.yaml, `temporary` the run's own. `overrides` are variables laid over a service's
-    environment (a planted defect, `--env`), before it is rewritten.
+    environment (a planted defect, `--env`), before it is rewritten. `limited` are services whose memory is going to be
+    limited: it is counted from their first start on.
     """
 
     compose: Compose
@@ -58,6 +60,7 @@ class LocalSystem:
     folder: Path
     temporary: Path
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    limited: Collection[str] = ()
 
     def variables(self, service: str) -> dict[str, str]:
         """The environment of a service as written, with what is laid over it."""
@@ -99,7 +102,8 @@ class _GivenUp(Exception):
 class LocalServices:
     """The port `Services`, by processes on this machine.
 
-    `patience` is how long a service may take to become ready where its health check does not ask for more.
+    `patience` is how long a service may take to become ready where its health check does not ask for more. `remember` is
+    told how to remove each control group, before there is one.
     """
 
     def __init__(
@@ -109,9 +113,11 @@ class LocalServices:
         record: Callable[[Event], None],
         log_file: Callable[[str], Path],
         patience: float = READY_SECONDS,
+        *,
+        remember: Remember,
     ) -> None:
         self._system, self._launch, self._record, self._log_file = system, launch, record, log_file
-        self._patience = patience
+        self._patience, self._remember = patience, remember
         self._services: dict[str, ServiceProcess] = {}
         self._given_up = Flag()
         self._failures: list[Exception] = []
@@ -165,11 +171,11 @@ class LocalServices:
 
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do to a service what a fault says."""
-        return self._struck(change).strike(change.deed)
+        return self._struck(change).strike(change)
 
     def relieve(self, change: ServiceChange) -> dict[str, Any]:
         """Take it back."""
-        return self._struck(change).relieve(change.deed)
+        return self._struck(change).relieve(change)
 
     def _struck(self, change: ServiceChange) -> ServiceProcess:
         if change.service not in self._services:
@@ -228,7 +234,8 @@ class LocalServices:
 
     def _process(self, spot: Spot, runnable: Runnable, patience: float) -> ServiceProcess:
         restarts = Restarts(self._system.compose.services[spot.service].restart)
-        return ServiceProcess(spot, runnable, patience, restarts, self._launch, self._tell)
+        limits = Limits(spot.service, self._remember, counted_from_birth=spot.service in self._system.limited)
+        return ServiceProcess(spot, runnable, patience, restarts, limits, self._launch, self._tell)
 
     # bringing up, each service in a thread
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -14,15 +15,22 @@ from typing import Any, Protocol, assert_never
 
 from harness.errors import CouldNotRun, ServiceFaultFailed
 from harness.history.events import Event, ServiceChanged, ServiceExited
-from harness.model.faults import Deed
-from harness.runtime.ending import EndProcessGroup
+from harness.plan.plan import ServiceChange
+from harness.runtime.ending import EndProcessGroup, family_of, process_table
 from harness.runtime.ports import Launch
+from harness.runtime.services.control_groups import Kind
 from harness.runtime.services.deeds import DEED_SECONDS, end, freeze, is_frozen, kill, leader_of, thaw
+from harness.runtime.services.limits import Limits
+from harness.runtime.services.looping import Loop
 from harness.runtime.services.restarting import FIRST_PAUSE, Restarts
 from harness.runtime.services.spot import Spot
 from harness.runtime.services.waiting import how_it_ended, tail_of
 
 LOG_LINES = 20
+LOOK_EVERY = 0.1
+"""How often a service that lives for a while is looked at, which may end before it is killed."""
+
+NEVER_ON_A_PROCESS = "it needs containers, and found a process of this machine"
 
 
 class Runnable(Protocol):
@@ -51,6 +59,7 @@ class ServiceProcess:
     runnable: Runnable
     patience: float
     restarts: Restarts
+    limits: Limits
     launch: Launch
     tell: Callable[[Event], None]
     started: Flag = field(default_factory=Flag)
@@ -59,6 +68,7 @@ class ServiceProcess:
     _born: float = 0.0
     _told_exit: bool = False
     _kept_down: bool = False
+    _loop: Loop | None = None
     _at_it: Any = field(default_factory=Lock)
 
     @property
@@ -79,7 +89,11 @@ class ServiceProcess:
         self._process = self.runnable.start(self.launch)
         self._born = time.monotonic()
         self._kept_down = self._told_exit = False
+        self.limits.see_born(self._members)
         return self._process.pid
+
+    def _members(self) -> set[int]:
+        return {process.pid for process in family_of(self._family, process_table())}
 
     def has_ended(self) -> str | None:
         """How its process ended, in words; None while it runs."""
@@ -97,55 +111,63 @@ class ServiceProcess:
     def look_after(self) -> Sequence[ServiceExited]:
         """See whether it ended by itself, and start it again where its restart policy says so.
 
-        One that something is being done to just now is left for the next time.
+        One that something is being done to just now is left for the next time. One that ends while a limit is on, or while
+        it is being killed again and again, is told as what the fault made of it.
         """
         if not self._at_it.acquire(blocking=False):
             return ()
         try:
+            if self._loop is not None:
+                return ()
             found = self.exit()
+            if found and self.limits.are_on:
+                self._tell("die", found[0].how)
             self._keep_up()
-            return found
+            return () if self.limits.are_on else found
         finally:
             self._at_it.release()
 
-    def strike(self, deed: Deed) -> dict[str, Any]:
+    def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do it, and read back what has become of the service."""
-        with self._alone(deed):
+        with self._alone(change):
             before = self._pid
-            if (ended := self.has_ended()) is not None:
+            if (ended := self.has_ended()) is not None and not self._is_varied(change):
                 raise ServiceFaultFailed(f"expected it to run, found that it has ended: {ended}")
-            self._do(deed)
-            return {**self._state(), "restarted": self._pid != before or self.has_ended() is not None}
+            self._do(change)
+            return {**self._state(change), "restarted": self._pid != before or self.has_ended() is not None}
 
-    def relieve(self, deed: Deed) -> dict[str, Any]:
+    def relieve(self, change: ServiceChange) -> dict[str, Any]:
         """Take it back, and read back what has become of the service."""
-        with self._alone(deed):
-            match deed:
+        broken = self._end_loop() if change.deed == "crash_loop" else None
+        with self._alone(change):
+            match change.deed:
                 case "pause":
                     if is_frozen(self._family):
                         thaw(self._family)
                         self._tell("unpause")
-                case "kill" | "stop" | "restart" | "crash":
+                case "kill" | "stop" | "restart" | "crash" | "crash_loop":
                     if self._kept_down:
                         self._start_again()
-                case "cpu" | "memory" | "disconnect":
+                case "cpu" | "memory":
+                    self._lift(change.deed)
+                case "disconnect" | "scale":
                     pass
-                case "crash_loop" | "scale":
-                    raise ServiceFaultFailed("it cannot be done yet")
                 case _:
-                    assert_never(deed)
-            return self._state()
+                    assert_never(change.deed)
+            if broken is not None:
+                raise ServiceFaultFailed(f"it was not killed again to the end: {broken}")
+            return self._state(change)
 
     @contextmanager
-    def _alone(self, deed: Deed) -> Iterator[None]:
+    def _alone(self, change: ServiceChange) -> Iterator[None]:
         with self._at_it:
             try:
                 yield
-            except (OSError, CouldNotRun, subprocess.SubprocessError) as error:
-                raise ServiceFaultFailed(f"{deed} of {self.name}: {error}") from error
+            except (OSError, CouldNotRun, ServiceFaultFailed, subprocess.SubprocessError) as error:
+                raise ServiceFaultFailed(f"{change.deed} of {self.name}: {error}") from error
 
-    def _do(self, deed: Deed) -> None:
-        match deed:
+    def _do(self, change: ServiceChange) -> None:  # noqa: C901 - a line or two for each deed
+        match change.deed:
             case "pause":
                 freeze(self._family)
                 self._tell("pause")
@@ -165,12 +187,79 @@ class ServiceProcess:
                 if self.restarts.wanted(-signal.SIGKILL):
                     time.sleep(FIRST_PAUSE)
                     self._start_again()
-            case "cpu" | "memory" | "disconnect":
-                raise ServiceFaultFailed("it needs containers, and found a process of this machine")
-            case "crash_loop" | "scale":
-                raise ServiceFaultFailed("it cannot be done yet")
+            case "crash_loop":
+                self._begin_loop(change.lives or 0.0)
+            case "cpu":
+                self._limit("cpu", change.cores or 0.0, os.cpu_count() or 1, "processors")
+            case "memory":
+                self._limit("memory", change.bytes or 0, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "bytes")
+            case "disconnect" | "scale":
+                raise ServiceFaultFailed(NEVER_ON_A_PROCESS)
             case _:
-                assert_never(deed)
+                assert_never(change.deed)
+
+    # killed again and again
+
+    def _begin_loop(self, lives: float) -> None:
+        self._take_down(kill)
+        due = time.monotonic() + self._pause_until_start()
+
+        def turn() -> float:
+            nonlocal due
+            with self._at_it:
+                if self._kept_down:
+                    if (left := due - time.monotonic()) > 0:
+                        return left
+                    self._start_again()
+                    self.restarts.count()
+                lived = time.monotonic() - self._born
+                if self.has_ended() is None and lived < lives:
+                    return min(lives - lived, LOOK_EVERY)
+                self.restarts.see_running(lived)
+                self._take_down(kill)
+                due = time.monotonic() + self._pause_until_start()
+                return due - time.monotonic()
+
+        self._loop = Loop(self.name, turn)
+        self._loop.begin()
+
+    def _pause_until_start(self) -> float:
+        """That of its restart policy; where it has none, or has given up, somebody else starts it as soon."""
+        return self.restarts.pause if self.restarts.wanted(-signal.SIGKILL) else FIRST_PAUSE
+
+    def _end_loop(self) -> Exception | None:
+        """Nobody kills it any more; why it was not killed to the end, where it was not."""
+        loop = self._loop
+        if loop is None:
+            return None
+        loop.end()
+        self._loop = None
+        return loop.failure
+
+    # limits
+
+    def _is_varied(self, change: ServiceChange) -> bool:
+        """Whether a limit that is on is to be another one: it may have been the end of the service."""
+        return change.deed in ("cpu", "memory") and self.limits.are_on
+
+    def _limit(self, kind: Kind, value: float, there: float, unit: str) -> None:
+        if value >= there:
+            raise ServiceFaultFailed(f"expected a limit below the {there:g} {unit} that it has, found {value:g}")
+        self.limits.put_on(kind, value, self._members)
+        self._tell("update")
+
+    def _lift(self, kind: Kind) -> None:
+        """Tell what the limit did, and start what it was the end of."""
+        was_on = self.limits.are_on
+        counted = self.limits.lift(kind)
+        if counted.throttled:
+            self._tell("throttled", f"{counted.throttled} periods")
+        if counted.refused or counted.killed:
+            killed = f", {counted.killed} of its processes killed" if counted.killed else ""
+            self._tell("pressed", f"{counted.refused} times at its limit{killed}")
+        if was_on and self.has_ended() is not None:
+            kill(self._family)
+            self._start_again()
 
     def _take_down(self, deed: Callable[[EndProcessGroup], None]) -> None:
         """End it so that nobody wonders, and nobody starts it again before it is relieved."""
@@ -195,9 +284,19 @@ class ServiceProcess:
             self._start_again()
             self.restarts.count()
 
-    def _state(self) -> dict[str, Any]:
-        """What is read back: of its process, and of all that descends from it."""
-        return {"running": self.has_ended() is None, "paused": is_frozen(self._family)}
+    def _state(self, change: ServiceChange) -> dict[str, Any]:
+        """What is read back: of its process, and of all that descends from it; of its limits, that of the deed."""
+        state: dict[str, Any] = {"running": self.has_ended() is None, "paused": is_frozen(self._family)}
+        match change.deed:
+            case "crash_loop":
+                state["looping"] = self._loop is not None and self._loop.is_at_work
+            case "cpu":
+                limit = self.limits.of("cpu")
+                state |= {"cores": limit, "limited": limit is not None}
+            case "memory":
+                limit = self.limits.of("memory")
+                state |= {"bytes": limit, "limited": limit is not None}
+        return state
 
     def _tell(self, what: str, detail: str = "") -> None:
         self.tell(ServiceChanged(time.time(), self.name, str(self._pid), what, detail))

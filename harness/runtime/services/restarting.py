@@ -31,11 +31,15 @@ class Restarts:
             return status != 0 and (not most or self.tries < int(most))
         return name in ("always", "unless-stopped")
 
+    @property
+    def pause(self) -> float:
+        """How long it is waited before the next start."""
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.tries, 16))
+
     def is_due(self) -> bool:
         """Asked of a service that has ended and is wanted: whether it is time, which begins with the first asking."""
         if self._due is None:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self.tries)
-            self._due = time.monotonic() + max(0.0, pause - NOTICE_SECONDS)
+            self._due = time.monotonic() + max(0.0, self.pause - NOTICE_SECONDS)
         return time.monotonic() >= self._due
 
     def count(self) -> None:
