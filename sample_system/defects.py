@@ -18,6 +18,14 @@ class Defect(Enum):
     FORGETS_DEFERRED = ("forgets_deferred", "order", "a deferred shipment is never done")
     SAGA_IN_MEMORY = ("saga_in_memory", "order", "which orders are under way is known to the process alone, and ends with it")
     NO_REFUND = ("no_refund", "order", "an order whose charge was not answered is cancelled as if nothing had been charged")
+    NON_IDEMPOTENT_CHARGE = (
+        "non_idempotent_charge",
+        "order",
+        "each try of a charge has an idempotency key of its own, so that payment takes the second for another charge",
+    )
+    NO_RETRY = ("no_retry", "order", "payment is asked once, and an order fails with that")
+    RETRY_STORM = ("retry_storm", "order", "payment is asked twenty times before it is given up")
+    STICKY_FALLBACK = ("sticky_fallback", "order", "once shipping has failed, every shipment is deferred from then on")
     NO_QUERY_TIMEOUT = ("no_query_timeout", "order", "its database is waited for without any limit")
     NO_OUTBOX = ("no_outbox", "order", "what became of an order is told directly, and nobody keeps what could not be told")
     AT_MOST_ONCE = ("at_most_once", "inventory", "what became of orders is acknowledged before it is dealt with")

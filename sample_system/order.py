@@ -17,6 +17,7 @@ from sample_system.defects import Defect, planted
 from sample_system.dependency import Dependency, Patience, seconds_from_now
 from sample_system.events import Events
 from sample_system.flawed_books import BookInMemory, BookWithoutOutbox
+from sample_system.flawed_calls import KeyForEachTry
 from sample_system.order_book import SCHEMA, OrderBook
 from sample_system.saga import ANSWERED, ENDED, MOVES, Order, Saga, Status
 from sample_system.serving import application, serve, setting
@@ -126,13 +127,20 @@ def book_in(database: Database, events: Events, defects: frozenset[Defect]) -> O
     return OrderBook(database)
 
 
+def payment_at(url: str, defects: frozenset[Defect]) -> Dependency:
+    """Payment, as order calls it."""
+    tries = 1 if Defect.NO_RETRY in defects else 20 if Defect.RETRY_STORM in defects else 2
+    kind = KeyForEachTry if Defect.NON_IDEMPOTENT_CHARGE in defects else Dependency
+    return kind("payment", url, Patience(attempt=1.0, tries=tries))
+
+
 def main() -> None:
     """Run the service."""
     defects = planted("order", os.environ)
     limits = Limits(None, None) if Defect.NO_QUERY_TIMEOUT in defects else Limits()
     database, events = Database(setting("DATABASE_URL"), SCHEMA, limits), Events(setting("REDIS_URL"))
     inventory = Dependency("inventory", setting("INVENTORY_URL"), Patience(attempt=1.0, tries=2))
-    payment = Dependency("payment", setting("PAYMENT_URL"), Patience(attempt=1.0, tries=2))
+    payment = payment_at(setting("PAYMENT_URL"), defects)
     shipping = Dependency(
         "shipping", setting("SHIPPING_URL"), Patience(attempt=None if Defect.NO_TIMEOUT in defects else 1.0, tries=2)
     )

@@ -12,37 +12,42 @@ from sample_system.serving import application, serve, setting
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS charges (
         key text PRIMARY KEY,
+        order_id text NOT NULL,
         amount integer NOT NULL,
         status text NOT NULL CHECK (status IN ('CHARGED', 'REFUNDED')),
         at timestamptz NOT NULL DEFAULT now()
     )
 """
 
-CHARGE = "INSERT INTO charges (key, amount, status) VALUES ($1, $2, 'CHARGED') ON CONFLICT (key) DO NOTHING RETURNING status"
+CHARGE = """
+    INSERT INTO charges (key, order_id, amount, status) VALUES ($1, $2, $3, 'CHARGED')
+    ON CONFLICT (key) DO NOTHING RETURNING status
+"""
 STATUS = "SELECT status FROM charges WHERE key = $1"
 REFUND = """
-    INSERT INTO charges (key, amount, status) VALUES ($1, 0, 'REFUNDED')
+    INSERT INTO charges (key, order_id, amount, status) VALUES ($1, $2, 0, 'REFUNDED')
     ON CONFLICT (key) DO UPDATE SET status = 'REFUNDED' RETURNING status
 """
 """A refund of what was not charged yet is kept too: should the charge still be under way, it will find it and not be made."""
 
 
 class Payment:
-    """The idempotency key is the order's id: one order, one charge."""
+    """Of requests with one idempotency key only the first is carried out; which order it is for is written down beside it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     async def charge(self, request: Request) -> Response:
         """Charge, or say what became of the charge with this key."""
-        key = request.headers["idempotency-key"]
-        row = await self.database.row(CHARGE, key, (await request.json())["amount"]) or await self.database.row(STATUS, key)
+        key, wanted = request.headers["idempotency-key"], await request.json()
+        charged = await self.database.row(CHARGE, key, wanted["order"], wanted["amount"])
+        row = charged or await self.database.row(STATUS, key)
         status = row["status"] if row else "UNKNOWN"
         return JSONResponse({"status": status}, 201 if status == "CHARGED" else 409)
 
     async def refund(self, request: Request) -> Response:
         """Give back what was charged with this key."""
-        await self.database.row(REFUND, request.headers["idempotency-key"])
+        await self.database.row(REFUND, request.headers["idempotency-key"], (await request.json())["order"])
         return JSONResponse({"status": "REFUNDED"}, 201)
 
     def routes(self) -> list[Route]:

@@ -81,6 +81,7 @@ class Saga:
     ) -> None:
         self.book, self.inventory, self.payment, self.shipping = book, inventory, payment, shipping
         self.defects = defects
+        self.given_up_on_shipping = False
 
     async def advance(self, order: Order, *, until: frozenset[Status], deadline: float | None = None) -> Order:
         """Take an order on until it has one of these statuses.
@@ -119,7 +120,8 @@ class Saga:
 
     async def _charge(self, order: Order, deadline: float | None) -> Order:
         try:
-            answer = await self.payment.ask("POST", "/charges", {"amount": order.amount}, key=order.id, deadline=deadline)
+            wanted = {"order": order.id, "amount": order.amount}
+            answer = await self.payment.ask("POST", "/charges", wanted, key=order.id, deadline=deadline)
         except DependencyUnavailable:
             # The customer is told no, and may have been charged all the same: that is undone.
             await self.book.move(order, Status.CANCELLING)
@@ -127,6 +129,8 @@ class Saga:
         return await self.book.move(order, Status.PAID if answer.status == 201 else Status.CANCELLING)
 
     async def _ship(self, order: Order, deadline: float | None) -> Order:
+        if order.status is Status.PAID and self.given_up_on_shipping:
+            return await self.book.move(order, Status.SHIPMENT_DEFERRED)
         patient_until = None if Defect.NO_TIMEOUT in self.defects else deadline
         try:
             answer = await self.shipping.ask("POST", "/shipments", {"order": order.id}, deadline=patient_until)
@@ -136,11 +140,12 @@ class Saga:
             if Defect.NO_FALLBACK in self.defects:
                 await self.book.move(order, Status.CANCELLING)
                 raise
+            self.given_up_on_shipping = Defect.STICKY_FALLBACK in self.defects
             return await self.book.move(order, Status.SHIPMENT_DEFERRED)
         return await self.book.move(order, Status.SHIPPED if answer.status == 201 else Status.CANCELLING)
 
     async def _refund(self, order: Order) -> Order:
         if Defect.NO_REFUND not in self.defects:
-            await self.payment.ask("POST", "/refunds", key=order.id)
+            await self.payment.ask("POST", "/refunds", {"order": order.id}, key=order.id)
             await self.book.note_refund(order)
         return await self.book.move(order, Status.CANCELLED)

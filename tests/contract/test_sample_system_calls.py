@@ -11,6 +11,7 @@ import pytest
 
 from sample_system.background import Repeatedly
 from sample_system.dependency import Answer, Dependency, Patience, seconds_from_now
+from sample_system.flawed_calls import KeyForEachTry
 from sample_system.telemetry import traceparent
 from sample_system.unavailable import DependencyUnavailable
 
@@ -97,6 +98,19 @@ def test_what_fails_once_is_tried_again_in_the_same_trace(misbehaves: Behaviour)
     assert answer.status == 201
     assert len(callee.heard) >= 2
     assert all(b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" in heard for heard in callee.heard)
+
+
+@pytest.mark.parametrize(("kind", "keys"), [(Dependency, 1), (KeyForEachTry, 2)])
+def test_every_try_has_the_key_of_the_first_unless_that_defect_is_planted(kind: type[Dependency], keys: int) -> None:
+    async def call() -> set[bytes]:
+        async with (
+            Callee(answers(503), answers(201)) as callee,
+            kind("payment", f"http://127.0.0.1:{callee.port}", Patience(2.0, tries=2)) as dependency,
+        ):
+            await dependency.ask("POST", "/charges", {}, key="order-1")
+        return {line for heard in callee.heard for line in heard.lower().split(b"\r\n") if line.startswith(b"idempotency-key")}
+
+    assert len(asyncio.run(call())) == keys
 
 
 def test_what_is_refused_as_wrong_is_not_tried_again() -> None:

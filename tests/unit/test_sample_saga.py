@@ -205,6 +205,26 @@ def test_without_a_fallback_an_order_fails_with_shipping_and_is_refunded() -> No
     assert shop.payment.done == [("/charges", "order-1"), ("/refunds", "order-1")]
 
 
+@pytest.mark.parametrize(
+    ("defects", "reached"),
+    [(frozenset(), Status.SHIPPED), (frozenset({Defect.STICKY_FALLBACK}), Status.SHIPMENT_DEFERRED)],
+    ids=["sound", "sticky"],
+)
+def test_shipping_is_asked_for_the_next_order_again_unless_the_fallback_sticks(
+    defects: frozenset[Defect], reached: Status
+) -> None:
+    shop = Shop(defects=defects)
+    shop.shipping.away = True
+    assert shop.place().status is Status.SHIPMENT_DEFERRED
+    shop.shipping.away = False
+
+    following = Order("order-2", "tea", 1, None, Status.CREATED)
+    shop.book.orders[following.id] = following
+
+    assert asyncio.run(shop.saga.advance(following, until=ANSWERED)).status is reached
+    assert shop.resume().status is Status.SHIPPED
+
+
 def test_every_status_can_be_reached_and_leads_to_an_end() -> None:
     def reached(start: Status, moves: Callable[[Status], frozenset[Status]]) -> set[Status]:
         seen, ahead = {start}, [start]

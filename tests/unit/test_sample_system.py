@@ -17,7 +17,7 @@ from harness.model.scenario import ScenarioFile
 from harness.model.system_reading import read_system
 from sample_system.defects import Defect, UnknownDefect, planted
 from sample_system.inventory import SCHEMA as STOCK
-from sample_system.order import FALLBACK, read_wanted
+from sample_system.order import FALLBACK, payment_at, read_wanted
 from sample_system.order_book import MOVE
 from sample_system.saga import Status
 from sample_system.telemetry import FALLBACKS, JsonLines, continued, traceparent
@@ -43,6 +43,11 @@ def test_defects_are_planted_by_name() -> None:
 def test_a_defect_that_a_service_does_not_have_is_refused(service: str, name: str) -> None:
     with pytest.raises(UnknownDefect, match=f"expected defects of {service} .*, found {name}"):
         planted(service, {"DEFECTS": name})
+
+
+@pytest.mark.parametrize(("defects", "tries"), [((), 2), ((Defect.NO_RETRY,), 1), ((Defect.RETRY_STORM,), 20)])
+def test_payment_is_asked_twice_unless_a_defect_says_otherwise(defects: tuple[Defect, ...], tries: int) -> None:
+    assert payment_at("http://payment", frozenset(defects)).patience.tries == tries
 
 
 def test_every_defect_is_caught_by_one_scenario() -> None:
