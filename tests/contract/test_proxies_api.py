@@ -133,7 +133,7 @@ def test_what_cannot_be_taken_is_refused_and_changes_nothing(
     assert control("GET", "/proxies").json() == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"{} {}", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_json_is_refused(control: Control, body: bytes) -> None:
     answer = requests.post(control.base + "/proxies", data=body, timeout=PATIENCE)
 

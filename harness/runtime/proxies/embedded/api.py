@@ -19,7 +19,7 @@ from harness import __version__
 from harness.runtime.proxies.embedded.control import JSON, TEXT, Answer, Asked, error_answer, json_answer
 from harness.runtime.proxies.embedded.proxies import Place, Proxy, Registry
 from harness.runtime.proxies.embedded.refusals import Refusals
-from harness.runtime.proxies.embedded.toxics import Refused, lowered, named, text, toxic_from_data, updated
+from harness.runtime.proxies.embedded.toxics import Refused, Toxic, lowered, named, text, toxic_from_data, updated
 
 SPEAKS = "2.12.0"
 """The version of Toxiproxy whose API this is."""
@@ -144,19 +144,19 @@ class Api:
     async def _ensured(self, given: dict[str, Any]) -> Proxy:
         """The proxy as it is where it listens and forwards as asked, whatever its state; a new one otherwise."""
         there = self._registry.find(given["name"])
-        if there is not None:
-            listen = given.get("listen") or there.listen
-            if there.upstream_text == given["upstream"] and await self._registry.same_address(there, listen):
-                return there
-            self._registry.delete(there.name)
-        return await self._made(given)
+        if there is None:
+            return await self._made(given)
+        place = Place(given.get("listen") or there.listen, given["upstream"])
+        if there.upstream_text == place.upstream and await self._registry.same_address(there, place.listen):
+            return there
+        return await self._registry.replace(there, place, given["toxics"], enabled=given.get("enabled", True))
 
     async def _list_toxics(self, names: tuple[str, ...], _body: bytes) -> Answer:
         return json_answer(200, [toxic.as_data() for toxic in self._registry.get(names[0]).toxics])
 
     async def _add_toxic(self, names: tuple[str, ...], body: bytes) -> Answer:
         proxy = self._registry.get(names[0])
-        toxic = toxic_from_data(_decoded(body))
+        toxic = toxic_from_data(_decoded(body), taken=[toxic.name for toxic in proxy.toxics])
         proxy.add(toxic)
         return json_answer(200, toxic.as_data())
 
@@ -175,8 +175,9 @@ class Api:
 
 
 def _decoded(body: bytes) -> Any:
+    """The first value of the body; as in Toxiproxy nobody looks at what comes after it."""
     try:
-        return json.loads(body)
+        return json.JSONDecoder().raw_decode(body.decode().lstrip(" \t\r\n"))[0]
     except (ValueError, RecursionError) as error:
         reason = "EOF" if not body.strip() else str(error)
         raise Refused(400, f"bad request body: {reason}") from error
@@ -197,8 +198,8 @@ def _new_proxy(given: dict[str, Any]) -> dict[str, Any]:
     toxics = given.get("toxics", [])
     if not isinstance(toxics, list):
         raise Refused(400, "bad request body: expected an array for toxics")
-    read = [toxic_from_data(toxic) for toxic in toxics]
-    names = {toxic.name for toxic in read}
-    if len(names) < len(read):
-        raise Refused(409, "toxic already exists")
-    return {**given, "toxics": read}
+    read: dict[str, Toxic] = {}
+    for data in toxics:
+        toxic = toxic_from_data(data, taken=read)
+        read[toxic.name] = toxic
+    return {**given, "toxics": list(read.values())}

@@ -339,12 +339,26 @@ class Registry:
         """Make a proxy, which has its toxics when it takes its first connection; one that cannot listen is not kept."""
         if name in self._proxies:
             raise Refused(409, "proxy already exists")
+        self._proxies[name] = await self._make(name, place, toxics, enabled=enabled)
+        return self._proxies[name]
+
+    async def replace(self, proxy: Proxy, place: Place, toxics: Sequence[Toxic], *, enabled: bool) -> Proxy:
+        """Put a new proxy in the place of one of the same name, which stays as it is where the new one cannot listen."""
+        if await self.same_address(proxy, place.listen):
+            split_upstream(place.upstream)
+            proxy.forget()
+            self._proxies[proxy.name] = await self._make(proxy.name, place, toxics, enabled=enabled)
+        else:
+            self._proxies[proxy.name] = await self._make(proxy.name, place, toxics, enabled=enabled)
+            proxy.forget()
+        return self._proxies[proxy.name]
+
+    async def _make(self, name: str, place: Place, toxics: Sequence[Toxic], *, enabled: bool) -> Proxy:
         proxy = Proxy(name, place.listen, place.upstream, self._around)
         await resolve(place.listen, self._around)
         for toxic in toxics:
             proxy.add(toxic)
         await (proxy.enable() if enabled else proxy.disable())
-        self._proxies[name] = proxy
         return proxy
 
     async def same_address(self, proxy: Proxy, listen: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -348,8 +348,8 @@ def named(value: object, what: str) -> str:
 _KEYS = ("name", "stream", "type", "toxicity", "attributes", "seed")
 
 
-def toxic_from_data(data: object) -> Toxic:
-    """A toxic as it is asked for; the checks come in Toxiproxy's order."""
+def toxic_from_data(data: object, taken: Container[str] = ()) -> Toxic:
+    """A toxic as it is asked for, under a name that is not `taken`; the checks come in Toxiproxy's order."""
     given = lowered(data, _KEYS, "a toxic")
     said = text(given.get("stream") or "downstream", "stream")
     stream = said.lower()
@@ -358,8 +358,10 @@ def toxic_from_data(data: object) -> Toxic:
     kind = text(given.get("type", ""), "type")
     if kind not in EFFECTS:
         raise Refused(400, f"invalid toxic type: expected one of {', '.join(EFFECTS)}, found {_shortened(kind)}")
-    effect = _merged(EFFECTS[kind](), given.get("attributes", {}))
     name = named(given.get("name") or f"{kind}_{stream}", "name")
+    if name in taken:
+        raise Refused(409, "toxic already exists")
+    effect = _merged(EFFECTS[kind](), given.get("attributes", {}))
     return _sound(Toxic(name, stream, share("toxicity", given.get("toxicity", 1.0)), effect, _seed(given.get("seed"))))
 
 
