@@ -117,7 +117,7 @@ class TestHowItIsStarted:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ("", "no.json: expected a JSON array of proxies, found none"),
+            ("", "no.json: expected a JSON array of proxies, found no JSON"),
             ("{}", "no.json: expected a JSON array of proxies, found an object"),
             ('[{"name": "x"}]', "no.json:1:2: proxy 1 (x): missing required field: upstream"),
             ('[{"name": "x", "upstream": "b:1", "lisen": "c:1"}]', "a proxy has no lisen"),

@@ -190,9 +190,8 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _explain(host: str, port: int, error: OSError | UnicodeError) -> NoReturn:
     """Why nobody can listen there: most often because an engine does already."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    there = who_answers(host, port) if isinstance(error, OSError) and error.errno == errno.EADDRINUSE else ""
-    found = f"{there} answers there already" if there else reason
-    raise CannotStart(
-        COULD_NOT_RUN, f"control API: cannot listen on {host}:{port}: {found}; name another one with --port"
-    ) from error
+    found = str(getattr(error, "strerror", None) or error).partition(" (while ")[0].lower()
+    if getattr(error, "errno", 0) == errno.EADDRINUSE and (there := who_answers(host, port)):
+        found = f"{there} answers there already"
+    told = f"control API: cannot listen on {host}:{port}: {found}; name another place with --host or --port"
+    raise CannotStart(COULD_NOT_RUN, told) from error

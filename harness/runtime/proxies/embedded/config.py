@@ -40,7 +40,7 @@ def read_config(path: Path) -> tuple[Entry, ...]:
         whole = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"{path}:{error.lineno}:{error.colno}" if text.strip() else str(path)
-        raise CannotStart(INVALID, f"{place}: expected a JSON array of proxies, found none: {error.msg}") from error
+        raise CannotStart(INVALID, f"{place}: expected a JSON array of proxies, found no JSON: {error.msg}") from error
     except RecursionError as error:
         raise CannotStart(INVALID, f"{path}: expected a JSON array of proxies, found one nested too deeply") from error
     if not isinstance(whole, list):

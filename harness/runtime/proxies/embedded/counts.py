@@ -18,6 +18,7 @@ UNANSWERED = 0
 class Counts:
     """The counters of one proxy since it was made.
 
+    `kept` counts bytes that were read and did not pass: toxics hold them, or lost them.
     `refused` is None once an attempt may have been turned away unseen: a total that misses some is none.
     """
 
@@ -29,6 +30,8 @@ class Counts:
         self.unreached = 0
         self.bytes_up = 0
         self.bytes_down = 0
+        self.kept_up = 0
+        self.kept_down = 0
         self.is_http = False
         self.requests = 0
         self.answers: defaultdict[int, int] = defaultdict(int)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 WITHIN = 3.0
-"""Seconds for connecting, and for each piece of the answer."""
+"""Seconds for all of it."""
 
 MOST = 64 * 1024
 """Bytes of an answer that are read."""
@@ -29,12 +30,13 @@ def who_answers(host: str, port: int) -> str:
 def _asked(host: str, port: int, path: str) -> dict[str, Any]:
     """What is answered in JSON; nothing where the answer is an error or something else."""
     question = f"GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
-    answer = b""
+    answer, end = b"", time.monotonic() + WITHIN
     try:
         with socket.create_connection((host, port), WITHIN) as connection:
             connection.sendall(question.encode())
             while len(answer) < MOST and (piece := connection.recv(4096)):
                 answer += piece
+                connection.settimeout(max(0.001, end - time.monotonic()))
         head, _, body = answer.partition(b"\r\n\r\n")
         told = json.loads(body) if head.startswith(b"HTTP/1.1 200 ") else {}
     except (OSError, ValueError):

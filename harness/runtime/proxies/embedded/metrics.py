@@ -79,11 +79,11 @@ def page(proxies: Iterable[Proxy], speaks: str, *, of_process: bool) -> bytes:
 
 def _add_bytes(made: Page, proxy: Proxy) -> None:
     counts = proxy.counts
-    of_upstream = ("upstream", counts.bytes_up, counts.bytes_up)
-    of_downstream = ("downstream", counts.bytes_down, counts.bytes_down)
-    for direction, received, sent in (of_upstream, of_downstream):
+    of_upstream = ("upstream", counts.bytes_up, counts.kept_up)
+    of_downstream = ("downstream", counts.bytes_down, counts.kept_down)
+    for direction, sent, kept in (of_upstream, of_downstream):
         labels = {"direction": direction, "listener": proxy.listen, "proxy": proxy.name, "upstream": proxy.upstream_text}
-        made.add("toxiproxy_proxy_received_bytes_total", received, **labels)
+        made.add("toxiproxy_proxy_received_bytes_total", sent + kept, **labels)
         made.add("toxiproxy_proxy_sent_bytes_total", sent, **labels)
 
 

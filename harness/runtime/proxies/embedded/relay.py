@@ -212,6 +212,23 @@ class OutletDown(Outlet):
             dest.write(data)
 
 
+class Exit:
+    """Behind the last toxic of a direction: what comes here was neither lost nor is it held."""
+
+    __slots__ = ("_direction",)
+
+    def __init__(self, direction: Direction) -> None:
+        self._direction = direction
+
+    def feed(self, data: bytes) -> None:
+        if self._direction.dest.open:  # else the outlet loses it
+            self._direction.keep(-len(data))
+        self._direction.outlet.feed(data)
+
+    def finish(self) -> None:
+        self._direction.outlet.finish()
+
+
 class Direction:
     """One way of a connection: from a source through its stages to the outlet. This is the `Way` of its stages."""
 
@@ -219,6 +236,7 @@ class Direction:
         "_blocked",
         "_close_at_end",
         "_drawn",
+        "_exit",
         "_held",
         "_room",
         "_stages",
@@ -239,6 +257,7 @@ class Direction:
         self.alarm, self.random = connection.edge.alarm, connection.edge.random
         self.outlet = Outlet(self, dest) if stream == "upstream" else OutletDown(self, dest)
         self.ended = False
+        self._exit = Exit(self)
         self._stages: dict[str, Stage] = {}
         self._drawn: dict[str, float] = {}
         self._struck: set[str] = set()
@@ -255,16 +274,32 @@ class Direction:
         self.first: Passage = first
         self.source.pass_on = first.feed
 
+    def _lead_through(self, stage: Stage) -> None:
+        """What the source reads goes there, and is kept until it comes to the exit."""
+        self.first = stage
+        self.source.pass_on = self._feed_first
+
+    def _feed_first(self, data: bytes) -> None:
+        self.keep(len(data))
+        self.first.feed(data)
+
+    def keep(self, size: int) -> None:
+        """So many more bytes were read and have not passed (less, where negative)."""
+        if self.stream == "upstream":
+            self.outlet.counts.kept_up += size
+        else:
+            self.outlet.counts.kept_down += size
+
     def add(self, toxic: Toxic) -> None:
         """Let a toxic act from now on, behind those that do already, if this connection is among those it strikes."""
         if not self._is_struck_by(toxic):
             return
         assert isinstance(toxic.effect, StreamEffect)
-        stage = stage_for(toxic.effect, toxic.name, self, self.outlet)
+        stage = stage_for(toxic.effect, toxic.name, self, self._exit)
         if self._stages:
             next(reversed(self._stages.values())).next = stage
         else:
-            self.lead_to(stage)
+            self._lead_through(stage)
         self._stages[toxic.name] = stage
         self._make_room()
 
@@ -377,11 +412,15 @@ class Direction:
         self._join()
 
     def _join(self) -> None:
-        following: Passage = self.outlet
+        following: Passage = self._exit
         for stage in reversed(self._stages.values()):
             stage.next = following
             following = stage
-        self.lead_to(following)
+        first = next(iter(self._stages.values()), None)
+        if first is None:
+            self.lead_to(self.outlet)
+        else:
+            self._lead_through(first)
         self._make_room()
 
     def _make_room(self) -> None:
@@ -558,7 +597,7 @@ class Connection:
             for toxic in self.edge.toxics_of(direction.stream):
                 direction.add(toxic)
         for chunk in early.chunks if early else ():
-            self.up.first.feed(chunk)
+            self.client.pass_on(chunk)
         if self.up.ended:
             self.up.first.finish()
         self.up.unblock(_DIALLING)
