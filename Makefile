@@ -36,6 +36,7 @@ test-docker: env docker-answers
 
 nightly: env
 	$(IMAGES) $(BIN)/python -m pytest -m nightly
+	DRAWN_SEQUENCES=60 $(BIN)/python -m pytest tests/contract/test_faults_together.py
 	@$(MAKE) --no-print-directory docker-answers
 
 check: env
