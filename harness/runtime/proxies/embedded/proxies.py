@@ -221,6 +221,8 @@ class Proxy:
         if self._refusing is None:
             self._refusing = address
             self._around.refusals.watch(address, self.counts)
+            if self.counts.cannot_refused:
+                self._around.log.info("Refused attempts go uncounted", proxy=self.name, reason=self.counts.cannot_refused)
 
     def _turn_nobody_away(self) -> None:
         if self._refusing is not None:
