@@ -88,7 +88,7 @@ class Refusals:
         """Look no more."""
         if self._packets is not None:
             self._loop.remove_reader(self._packets)
-            self._packets.close()
+            self._loop.run_in_executor(None, self._packets.close)  # the kernel takes milliseconds for it
             self._packets = None
 
     def _look(self) -> None:
