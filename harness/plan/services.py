@@ -20,7 +20,7 @@ def struck(change: ServiceChange) -> dict[str, Any]:  # noqa: C901 - one line fo
 
     `restarted`: its main process is no longer the one that it was; after a crash there may be none. `looping`: it was
     killed, and will be again whenever it has run for its time. `replicas`: so many of its containers run. `connected`: it
-    is on at least one of its networks.
+    is on at least one of its networks. Whether it runs is not said of a limit of memory, which may be the end of it.
     """
     match change.deed:
         case "kill" | "stop":
@@ -32,7 +32,7 @@ def struck(change: ServiceChange) -> dict[str, Any]:  # noqa: C901 - one line fo
         case "cpu":
             return {"running": True, "cores": change.cores}
         case "memory":
-            return {"running": True, "bytes": change.bytes}
+            return {"bytes": change.bytes}
         case "crash_loop":
             return {"looping": True}
         case "scale":

@@ -158,8 +158,9 @@ class TestDockerServicesUnderFaults(ContainerFaultsContract):
 
     @pytest.fixture
     def bring(self, rig: DockerRig) -> Callable[..., Scene]:
-        def prepare(**policies: str) -> Scene:
-            brought = rig.bring({name: {"restart": policy or "no"} for name, policy in policies.items()})
+        def prepare(replicas: int = 1, **policies: str) -> Scene:
+            several = {"scale": replicas} if replicas > 1 else {}
+            brought = rig.bring({name: {"restart": policy or "no", **several} for name, policy in policies.items()})
             brought.services.start()
 
             def ask(service: str, path: str) -> str:

@@ -24,9 +24,10 @@ class FakeContainer:
 
     def __init__(self, pid: int = 0, **limits: Any) -> None:
         self.id, self.name, self.status, self.breaks = ID, "order-1", "running", None
+        self.labels = {"com.docker.compose.container-number": "1"}
         self.attrs: dict[str, Any] = {
             "Image": "order:1",
-            "State": {"Running": True, "Paused": False, "Pid": pid, "FinishedAt": "never"},
+            "State": {"Running": True, "Restarting": False, "Paused": False, "Pid": pid, "FinishedAt": "never"},
             "HostConfig": {"CpuQuota": 0, "Memory": 0, "MemorySwap": 0, "NetworkMode": "shop_default", **limits},
             "NetworkSettings": {"Networks": {"shop_default": {"NetworkID": "7"}}},
         }

@@ -14,7 +14,9 @@ from typing import Any, assert_never
 
 from harness.errors import ServiceFaultFailed
 from harness.plan.plan import ServiceChange
+from harness.runtime.containers.crash_loops import CrashLoops
 from harness.runtime.containers.project import Project
+from harness.runtime.containers.removal import NUMBER_LABEL
 
 CPU_PERIOD = 100_000
 """Microseconds over which a share of processors is meted out; Docker's own default."""
@@ -65,6 +67,11 @@ class Deeds:
         self._project, self._is_here, self._tell = project, is_here, tell
         self._before: dict[tuple[str, str], dict[str, Any]] = {}
         self._strained: dict[tuple[str, str], Strain] = {}
+        self._loops = CrashLoops(self._crash)
+
+    def close(self) -> None:
+        """Nothing more is done to anybody."""
+        self._loops.end_all()
 
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do it to every container of the service; the state read back, as `harness.plan.services.struck` words it."""
@@ -72,13 +79,20 @@ class Deeds:
             containers = self._containers(change)
             for container in containers:
                 self._check(change, container)
+            if change.deed == "scale":
+                _check_scale(change, containers)
             for container in containers:
                 self._before.setdefault((change.deed, container.id), container.attrs)
-            self._each(change, containers, self._strike)
+            if change.deed == "crash_loop":
+                self._loops.begin(change.service, containers, change.lives or 0.0)
+            else:
+                struck = containers[change.to :] if change.deed == "scale" else containers
+                self._each(change, struck, self._strike)
             return self._read_back(change, containers, struck=True)
 
     def relieve(self, change: ServiceChange) -> dict[str, Any]:
         """Take it back; the state read back, as `relieved` words it. What runs already is left alone."""
+        broken = self._loops.end(change.service) if change.deed == "crash_loop" else None
         with _told_as_failed(change):
             containers = self._containers(change)
             try:
@@ -89,13 +103,15 @@ class Deeds:
             for container in containers:
                 self._before.pop((change.deed, container.id), None)
                 self._strained.pop((change.deed, container.id), None)
+            if broken is not None:
+                raise ServiceFaultFailed(f"crash_loop of {change.service}: it was not killed again to the end: {broken}")
             return found
 
     def _containers(self, change: ServiceChange) -> Sequence[Any]:
         containers = self._project.containers(change.service)
         if not containers:
             raise ServiceFaultFailed(f"{change.deed} of {change.service}: expected a container of it, found none")
-        return containers
+        return sorted(containers, key=_number)
 
     def _each(self, change: ServiceChange, containers: Sequence[Any], deed: Callable[[ServiceChange, Any], None]) -> None:
         with ThreadPoolExecutor(len(containers)) as pool:
@@ -104,29 +120,31 @@ class Deeds:
     def _check(self, change: ServiceChange, container: Any) -> None:
         """What would do nothing is refused."""
         what = f"{change.deed} of {change.service}"
-        if container.status != "running":
+        varied = (change.deed, container.id) in self._before  # what a limit that is on made of it is no obstacle to another
+        if container.status != "running" and not varied:
             raise ServiceFaultFailed(f"{what}: expected it to run, found it {container.status}")
         if change.deed == "disconnect" and not _own_networks(container):
             mode = container.attrs["HostConfig"]["NetworkMode"]
             raise ServiceFaultFailed(f"{what}: expected it on a network of its own, found it on none (network_mode: {mode})")
+        has = self._before.get((change.deed, container.id), container.attrs)["HostConfig"]
         if change.deed == "cpu":
-            cores = _least(_cores(container.attrs["HostConfig"]), self._project.client.info()["NCPU"])
+            cores = _least(_cores(has), self._project.client.info()["NCPU"])
             if (change.cores or 0) >= cores:
                 raise ServiceFaultFailed(
                     f"{what}: expected a limit below the {cores:g} processors that it has, found {change.cores:g}"
                 )
         if change.deed == "memory":
-            has = _least(container.attrs["HostConfig"]["Memory"], self._project.client.info()["MemTotal"])
-            if (change.bytes or 0) >= has:
-                raise ServiceFaultFailed(f"{what}: expected a limit below the {has} bytes that it has, found {change.bytes}")
+            limit = _least(has["Memory"], self._project.client.info()["MemTotal"])
+            if (change.bytes or 0) >= limit:
+                raise ServiceFaultFailed(f"{what}: expected a limit below the {limit} bytes that it has, found {change.bytes}")
 
     # doing
 
-    def _strike(self, change: ServiceChange, container: Any) -> None:
+    def _strike(self, change: ServiceChange, container: Any) -> None:  # noqa: C901 - a line or two for each deed
         match change.deed:
             case "kill":
                 container.kill()
-            case "stop":
+            case "stop" | "scale":
                 container.stop(timeout=GRACE_SECONDS)
             case "restart":
                 container.restart(timeout=GRACE_SECONDS)
@@ -136,21 +154,24 @@ class Deeds:
                 self._crash(container)
             case "cpu" | "memory":
                 _limit(change, container)
-                with suppress(*_failures()):  # without it nothing is told, and the limit is on all the same
-                    self._strained[change.deed, container.id] = self._strain(container)
+                if (change.deed, container.id) not in self._strained:
+                    with suppress(*_failures()):  # without it nothing is told, and the limit is on all the same
+                        self._strained[change.deed, container.id] = self._strain(container)
             case "disconnect":
                 self._disconnect(container)
-            case "crash_loop" | "scale":
-                raise ServiceFaultFailed("it cannot be done yet")
+            case "crash_loop":
+                raise AssertionError(change)
             case _:
                 assert_never(change.deed)
 
-    def _relieve(self, change: ServiceChange, container: Any) -> None:
+    def _relieve(self, change: ServiceChange, container: Any) -> None:  # noqa: C901 - a line or two for each deed
         before = self._before.get((change.deed, container.id), container.attrs)
         match change.deed:
-            case "kill" | "stop" | "restart" | "crash":
-                if container.status != "running":
-                    container.start()
+            case "kill" | "stop" | "restart" | "crash" | "crash_loop":
+                _bring_back(container)
+            case "scale":
+                if (change.deed, container.id) in self._before:
+                    _bring_back(container)
             case "pause":
                 if container.status == "paused":
                     container.unpause()
@@ -159,10 +180,10 @@ class Deeds:
             case "memory":
                 limits = before["HostConfig"]
                 container.update(mem_limit=limits["Memory"], memswap_limit=limits["MemorySwap"])
+                if (change.deed, container.id) in self._before:  # it may have been the end of it
+                    _bring_back(container)
             case "disconnect":
                 self._reconnect(container, before["NetworkSettings"]["Networks"])
-            case "crash_loop" | "scale":
-                raise ServiceFaultFailed("it cannot be done yet")
             case _:
                 assert_never(change.deed)
 
@@ -238,10 +259,13 @@ class Deeds:
         until = time.monotonic() + SEEN_WITHIN
         while True:
             found = [self._state(change, container) for container in containers]
+            if change.deed == "scale":
+                found = [self._state_of_all(change, containers)]
             reduced = [{key: state[key] for key in wanted} for state in found]
             off = next((state for state in reduced if state != wanted), None)
             if off is None or time.monotonic() > until:
-                return off or reduced[0]
+                more = {"of": found[0]["of"]} if struck and "of" in found[0] else {}
+                return {**(off or reduced[0]), **more}
             time.sleep(LOOK_EVERY)
 
     def _state(self, change: ServiceChange, container: Any) -> dict[str, Any]:
@@ -249,15 +273,62 @@ class Deeds:
         before = self._before.get((change.deed, container.id), container.attrs)
         state, limits, limits_before = container.attrs["State"], container.attrs["HostConfig"], before["HostConfig"]
         return {
-            "running": bool(state["Running"]),
+            "running": _runs(container),
             "paused": bool(state["Paused"]),
             "restarted": state["FinishedAt"] != before["State"]["FinishedAt"],
-            "cores": limits["CpuQuota"] / CPU_PERIOD if limits["CpuQuota"] > 0 else None,
+            "looping": self._loops.are_at_work(change.service),
+            "cores": _cores_found(change, limits),
             "bytes": limits["Memory"] or None,
-            "limited": (limits["Memory"], max(0, limits["CpuQuota"]))
-            != (limits_before["Memory"], max(0, limits_before["CpuQuota"])),
+            "limited": _is_limited(change, limits, limits_before),
             "connected": bool(_networks(container)),
         }
+
+    def _state_of_all(self, change: ServiceChange, containers: Sequence[Any]) -> dict[str, Any]:
+        """How many of a service's containers run, of how many; they were looked at just now."""
+        there = sum(_runs(container) for container in containers)
+        of = sum((change.deed, container.id) in self._before for container in containers) or there
+        paused = any(container.attrs["State"]["Paused"] for container in containers)
+        return {"running": there > 0, "paused": paused, "replicas": there, "of": of, "scaled": there != of}
+
+
+def _check_scale(change: ServiceChange, containers: Sequence[Any]) -> None:
+    if (change.to or 0) >= len(containers):
+        raise ServiceFaultFailed(
+            f"scale of {change.service}: expected fewer than the {len(containers)} of it that run, found to: {change.to}"
+        )
+
+
+def _number(container: Any) -> int:
+    """The number that Compose gave to a container of a service."""
+    return int(container.labels.get(NUMBER_LABEL, 0))
+
+
+def _runs(container: Any) -> bool:
+    """An engine tells of one that waits to be started again that it runs."""
+    state = container.attrs["State"]
+    return bool(state["Running"]) and not state["Restarting"]
+
+
+def _bring_back(container: Any) -> None:
+    """Start it where it is down; one that waits to be started again, for up to a minute, is started now."""
+    if container.status == "restarting":
+        container.restart(timeout=0)
+    elif container.status not in ("running", "paused"):
+        container.start()
+
+
+def _cores_found(change: ServiceChange, limits: dict[str, Any]) -> float | None:
+    """The processors that it may use; those that were asked for, where they differ by less than an engine can say."""
+    if limits["CpuQuota"] <= 0:
+        return None
+    asked = change.cores or 0.0
+    return asked if round(asked * CPU_PERIOD) == limits["CpuQuota"] else float(limits["CpuQuota"] / CPU_PERIOD)
+
+
+def _is_limited(change: ServiceChange, now: dict[str, Any], before: dict[str, Any]) -> bool:
+    if change.deed == "memory":
+        return bool(now["Memory"] != before["Memory"])
+    return bool(max(0, now["CpuQuota"]) != max(0, before["CpuQuota"]))
 
 
 def _limit(change: ServiceChange, container: Any) -> None:

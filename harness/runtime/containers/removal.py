@@ -12,6 +12,7 @@ from harness.runtime.containers.engine import client_of
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
+NUMBER_LABEL = "com.docker.compose.container-number"
 
 PREFIX = "chaos-"
 """Every project of a run begins with this; another is never removed."""

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ LOOK_EVERY = 0.2
 
 STALLED_SECONDS = 180.0
 """How long nothing may become of any container while Compose waits for one: a job that ends, a health check that passes."""
+
+TELLS_LATE = 1.0
+"""What an engine tells so soon after a fault was taken back may still be of the fault."""
 
 SETTLED_SECONDS = 1.0
 """How long a service without a health check has to run until it counts as ready: what exits at boot exits soon."""
@@ -101,6 +105,7 @@ class DockerServices:
 
     def close(self) -> None:
         """Look and listen no more."""
+        self._deeds.close()
         self._events.end()
 
     def exited(self) -> Sequence[Event]:
@@ -132,7 +137,7 @@ class DockerServices:
 
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do to a service what a fault says, and return the state read back."""
-        self._state.struck.add(change.service)
+        self._state.struck[change.service] = inf
         return self._deeds.strike(change)
 
     def relieve(self, change: ServiceChange) -> dict[str, Any]:
@@ -140,7 +145,7 @@ class DockerServices:
         try:
             return self._deeds.relieve(change)
         finally:
-            self._state.struck.discard(change.service)
+            self._state.struck[change.service] = time.time() + TELLS_LATE
 
     def log_tail(self, service: str, lines: int = 20) -> tuple[str, ...]:
         """The last lines the service wrote."""
@@ -196,7 +201,7 @@ class DockerServices:
         elif state.standing.is_set():
             self._record(ServiceChanged(event.at, event.service, event.name, event.what, event.detail))
             done = event.detail == how_ended(0) and event.service not in self._system.called
-            if event.what == "die" and event.service not in state.struck and not done:
+            if event.what == "die" and event.at > state.struck.get(event.service, 0.0) and not done:
                 state.exits.append(event)
 
     def _tell_ready(self, event: ContainerEvent) -> None:
@@ -344,5 +349,5 @@ class _State:
     began: dict[str, float] = field(default_factory=dict)
     pids: dict[tuple[str, str], int] = field(default_factory=dict)
     exits: deque[ContainerEvent] = field(default_factory=deque)
-    struck: set[str] = field(default_factory=set)
+    struck: dict[str, float] = field(default_factory=dict)
     last_event: float | None = None
