@@ -32,19 +32,20 @@ class Request:
 
 def request_of(head: bytes, headers: list[tuple[bytes, bytes]]) -> Request:
     """What the head of a request says."""
-    method, _, rest = head.lstrip().split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
-    trace = next((_trace(value) for name, value in headers if len(name) == 11 and name.lower() == b"traceparent"), "")
-    return Request(method, _path(rest.partition(" ")[0]), tuple(headers), trace)
+    method, _, rest = head.lstrip().partition(b"\r\n")[0].decode("latin-1").partition(" ")
+    return Request(method, _path(rest.partition(" ")[0]), tuple(headers), trace_of(headers).decode("latin-1"))
+
+
+def trace_of(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The trace id that a request bears, empty where it bears none."""
+    found = (value for name, value in headers if len(name) == 11 and len(value) >= 55 and name.lower() == b"traceparent")
+    return next(found, b"")[3:35]
 
 
 def _path(target: str) -> str:
     if not target.startswith("/") and "://" in target:  # as a proxy is asked
         target = "/" + target.partition("://")[2].partition("/")[2]
     return target.partition("?")[0].partition("#")[0]
-
-
-def _trace(value: bytes) -> str:
-    return value[3:35].decode("latin-1") if len(value) >= 55 else ""
 
 
 class Choice:

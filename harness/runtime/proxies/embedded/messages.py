@@ -20,27 +20,62 @@ class NotHttp(Exception):
     """These bytes are no HTTP/1.1, or no more."""
 
 
+class EmptyLines:
+    """Finds where an empty line ends, also one that comes in two pieces."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def place(self, data: bytes, start: int) -> int:
+        """The place behind the first empty line that ends in these bytes, or their end."""
+        tail, self._tail = self._tail, b""
+        if tail:
+            found = (tail + data[start : start + 3]).find(_EMPTY_LINE)
+            if found >= 0:
+                return start + found + 4 - len(tail)
+        found = data.find(_EMPTY_LINE, start)
+        if found >= 0:
+            return found + 4
+        self._tail = (tail + data[max(start, len(data) - 3) :])[-3:]
+        return len(data)
+
+
 class Framer:
     """Reads the messages of one direction one after another; whoever feeds it calls `begin` after each."""
 
-    __slots__ = ("_head_size", "_kind", "_left", "_parser", "_tail", "began", "complete", "headers", "in_body")
+    __slots__ = (
+        "_head_size",
+        "_kind",
+        "_left",
+        "_lines",
+        "_parser",
+        "began",
+        "complete",
+        "headers",
+        "in_body",
+        "keeps_alive",
+        "upgrades",
+    )
 
     def __init__(self, kind: type[HttpRequestParser] | type[HttpResponseParser]) -> None:
         self._kind = kind
-        self.begin_anew()
+        self._parser: Any = kind(self)
+        self.begin()
 
     def begin(self) -> None:
         """The message is over, another one may follow."""
-        self.began = self.in_body = self.complete = False
+        self.began = self.in_body = self.complete = self.upgrades = self.keeps_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
-        self._tail = b""
+        self._lines = EmptyLines()
         self._left: int | None = None
         self._head_size = 0
 
-    def begin_anew(self) -> None:
-        """The message is over though the parser waits for a body: the answer to a HEAD has none."""
-        self._parser: Any = self._kind(self)
-        self.begin()
+    def forget_body(self) -> None:
+        """The message is over though its head announced a body: the answer to a HEAD has none."""
+        self._parser = self._kind(self)
+        self.complete = True
 
     def feed(self, data: bytes, start: int) -> int:
         """Read on from there up to where the message or its head may end; that place is what is told."""
@@ -48,7 +83,7 @@ class Framer:
         try:
             self._parser.feed_data(data if not start and end == len(data) else memoryview(data)[start:end])
         except HttpParserUpgrade:
-            self.complete = True
+            self.complete = self.upgrades = True  # what follows is something else
         except (HttpParserError, HttpParserCallbackError) as error:
             raise NotHttp from error
         if self._left is not None:
@@ -64,19 +99,19 @@ class Framer:
         return end
 
     @property
-    def upgrades(self) -> bool:
-        """Whether what follows this message will be something else."""
-        return bool(self._parser.should_upgrade())
-
-    @property
-    def keeps_alive(self) -> bool:
-        """Whether another message may follow on this connection."""
-        return bool(self._parser.should_keep_alive())
-
-    @property
     def status(self) -> int:
         """Of an answer."""
         return int(self._parser.get_status_code())
+
+    @property
+    def method(self) -> str:
+        """Of a request."""
+        return str(self._parser.get_method(), "latin-1")
+
+    @property
+    def version(self) -> str:
+        """1.0 or 1.1."""
+        return str(self._parser.get_http_version())
 
     @property
     def length(self) -> int | None:
@@ -86,8 +121,11 @@ class Framer:
     @property
     def is_chunked(self) -> bool:
         """Whether the body comes in chunks."""
-        found = [value for name, value in self.headers if name.lower() == b"transfer-encoding"]
-        return bool(found) and found[-1].strip().lower().endswith(b"chunked")
+        return self.header(b"transfer-encoding").lower().endswith(b"chunked")
+
+    def header(self, name: bytes) -> bytes:
+        """The last header of this name, which is given in lower case; empty where there is none."""
+        return next((value.strip() for said, value in reversed(self.headers) if said.lower() == name), b"")
 
     def on_message_begin(self) -> None:
         if self.began:
@@ -100,6 +138,7 @@ class Framer:
 
     def on_headers_complete(self) -> None:
         self.in_body = True
+        self.keeps_alive = self._parser.should_keep_alive()  # what is said after the body is not of this message
 
     def on_message_complete(self) -> None:
         self.complete = True
@@ -107,20 +146,11 @@ class Framer:
     def _enter_body(self) -> None:
         """The head has just ended."""
         self._head_size = -1
-        if not self.complete and not any(name.lower() == b"transfer-encoding" for name, _ in self.headers):
-            said = [value for name, value in self.headers if name.lower() == b"content-length"]
-            self._left = int(said[0]) if said else None
+        if not self.version.startswith("1."):
+            raise NotHttp
+        if not self.complete and not self.header(b"transfer-encoding"):
+            length = self.header(b"content-length")
+            self._left = int(length) if length else None
 
     def _place(self, data: bytes, start: int) -> int:
-        if self._left is not None:
-            return min(start + self._left, len(data))
-        tail, self._tail = self._tail, b""
-        if tail:
-            found = (tail + data[start : start + 3]).find(_EMPTY_LINE)
-            if found >= 0:
-                return start + found + 4 - len(tail)
-        found = data.find(_EMPTY_LINE, start)
-        if found >= 0:
-            return found + 4
-        self._tail = (tail + data[max(start, len(data) - 3) :])[-3:]
-        return len(data)
+        return self._lines.place(data, start) if self._left is None else min(start + self._left, len(data))

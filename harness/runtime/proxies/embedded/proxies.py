@@ -17,6 +17,7 @@ from harness.runtime.proxies.embedded.counts import Counts
 from harness.runtime.proxies.embedded.draws import draw
 from harness.runtime.proxies.embedded.listening import CAN_BE_DEAF, Listener
 from harness.runtime.proxies.embedded.log import SILENT, Log
+from harness.runtime.proxies.embedded.matching import HttpFaults
 from harness.runtime.proxies.embedded.refusals import Refusals
 from harness.runtime.proxies.embedded.relay import Connection, End
 from harness.runtime.proxies.embedded.sources import Sources
@@ -49,6 +50,7 @@ class Proxy:
         self.upstream = split_upstream(upstream)
         self.counts = Counts()
         self.connections: set[Connection] = set()
+        self.http = HttpFaults(self.random)
         self.unreachable = False
         self._around = around
         self._accepted = 0
@@ -71,10 +73,6 @@ class Proxy:
     def toxics_of(self, stream: str) -> list[Toxic]:
         """What acts on the bytes of one direction, in order."""
         return [toxic for toxic in self._toxics if toxic.stream == stream and isinstance(toxic.effect, StreamEffect)]
-
-    def http_toxics(self) -> list[Toxic]:
-        """What acts on requests, in order."""
-        return [toxic for toxic in self._toxics if isinstance(toxic.effect, HttpEffect)]
 
     async def enable(self) -> None:
         """Listen; a port that was given as 0 is known afterwards."""
@@ -131,6 +129,10 @@ class Proxy:
                 self._numbers[toxic.name] = Numbers(self._accepted, sorted(each.number for each in self.connections))
             for connection in tuple(self.connections):
                 connection.add(toxic)
+        elif isinstance(toxic.effect, HttpEffect):
+            self.http.add(toxic)
+            for connection in tuple(self.connections):
+                connection.follow()
 
     def change(self, toxic: Toxic) -> None:
         """Replace a toxic by one of the same name and kind, in its place."""
@@ -138,6 +140,8 @@ class Proxy:
         if isinstance(toxic.effect, StreamEffect):
             for connection in tuple(self.connections):
                 connection.change(toxic)
+        elif isinstance(toxic.effect, HttpEffect):
+            self.http.change(toxic)
 
     async def remove(self, name: str) -> None:
         """A toxic acts no more."""
@@ -147,6 +151,10 @@ class Proxy:
         if isinstance(toxic.effect, StreamEffect):
             for connection in tuple(self.connections):
                 connection.remove(toxic)
+        elif isinstance(toxic.effect, HttpEffect):
+            fault = self.http.remove(name)
+            for connection in tuple(self.connections):
+                connection.forgive(fault)
         elif isinstance(toxic.effect, Unreachable):
             await self._become_reachable()
 

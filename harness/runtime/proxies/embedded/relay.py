@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.counts import Counts
+from harness.runtime.proxies.embedded.http_faults import HttpFilter
+from harness.runtime.proxies.embedded.matching import Fault, HttpFaults
 from harness.runtime.proxies.embedded.stages import ROOM, Passage, Stage, stage_for
 from harness.runtime.proxies.embedded.tap import NOT_HTTP, Tap
 from harness.runtime.proxies.embedded.toxics import StreamEffect, Toxic
@@ -24,7 +26,7 @@ from harness.runtime.proxies.embedded.toxics import StreamEffect, Toxic
 DIAL_WITHIN = 30.0
 """Seconds for reaching the upstream; longer than callers usually wait, so that a silent one looks silent."""
 
-_DIALLING, _FULL, _HELD, _SILENT = 1, 2, 4, 8
+_DIALLING, _FULL, _HELD, _SILENT, _WAITING = 1, 2, 4, 8, 16
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -37,6 +39,7 @@ class Edge(Protocol):
     upstream: tuple[str, int]
     connections: set[Connection]
     unreachable: bool
+    http: HttpFaults
 
     @property
     def enabled(self) -> bool:
@@ -95,7 +98,7 @@ class End(asyncio.Protocol):
     def eof_received(self) -> bool:
         if not self.out.ended:
             self.out.ended = True
-            self.out.first.finish()
+            self.out.end()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- every end of it is the same
@@ -150,6 +153,14 @@ class ClientEnd(End):
             except NOT_HTTP:
                 tap.give_up()
         self.pass_on(data)
+
+    def pause_writing(self) -> None:
+        self.into.block(_FULL)
+        self.connection.caller_is_full(full=True)
+
+    def resume_writing(self) -> None:
+        self.into.unblock(_FULL)
+        self.connection.caller_is_full(full=False)
 
 
 class Outlet:
@@ -223,14 +234,18 @@ class Exit:
     def feed(self, data: bytes) -> None:
         if self._direction.dest.open:  # else the outlet loses it
             self._direction.keep(-len(data))
-        self._direction.outlet.feed(data)
+        self._direction.last.feed(data)
 
     def finish(self) -> None:
-        self._direction.outlet.finish()
+        self._direction.last.finish()
 
 
 class Direction:
-    """One way of a connection: from a source through its stages to the outlet. This is the `Way` of its stages."""
+    """One way of a connection: from a source through its stages to the outlet. This is the `Way` of its stages.
+
+    Where toxics of HTTP act, `reader` takes what the source reads and gives it to the direction itself, which is its
+    `Passage`; and `last` stands before the outlet.
+    """
 
     __slots__ = (
         "_blocked",
@@ -246,8 +261,11 @@ class Direction:
         "dest",
         "ended",
         "first",
+        "last",
+        "onward",
         "outlet",
         "random",
+        "reader",
         "source",
         "stream",
     )
@@ -256,6 +274,9 @@ class Direction:
         self.connection, self.stream, self.source, self.dest = connection, stream, source, dest
         self.alarm, self.random = connection.edge.alarm, connection.edge.random
         self.outlet = Outlet(self, dest) if stream == "upstream" else OutletDown(self, dest)
+        self.last: Passage = self.outlet
+        self.reader: Passage | None = None
+        self.onward: Callable[[bytes], None]
         self.ended = False
         self._exit = Exit(self)
         self._stages: dict[str, Stage] = {}
@@ -267,17 +288,45 @@ class Direction:
         self._close_at_end = False
         source.out = self
         dest.into = self
-        self.lead_to(self.outlet)
+        self.lead_to(self.last)
 
     def lead_to(self, first: Passage) -> None:
         """What the source reads goes there."""
         self.first: Passage = first
-        self.source.pass_on = first.feed
+        self._lead_onward(first.feed)
 
     def _lead_through(self, stage: Stage) -> None:
         """What the source reads goes there, and is kept until it comes to the exit."""
         self.first = stage
-        self.source.pass_on = self._feed_first
+        self._lead_onward(self._feed_first)
+
+    def _lead_onward(self, onward: Callable[[bytes], None]) -> None:
+        self.onward = onward
+        if self.reader is None:
+            self.source.pass_on = onward
+
+    def read_by(self, reader: Passage | None) -> None:
+        """Before anything else, what the source reads goes there; nowhere else where there is none."""
+        self.reader = reader
+        self.source.pass_on = self.onward if reader is None else reader.feed
+
+    def end_in(self, last: Passage) -> None:
+        """What has passed all stages goes there."""
+        self.last = last
+        if not self._stages:
+            self.lead_to(last)
+
+    def feed(self, data: bytes) -> None:
+        """What the reader passes on."""
+        self.onward(data)
+
+    def finish(self) -> None:
+        """The reader has no more to pass on."""
+        self.first.finish()
+
+    def end(self) -> None:
+        """The source has no more."""
+        (self.reader or self.first).finish()
 
     def _feed_first(self, data: bytes) -> None:
         self.keep(len(data))
@@ -343,6 +392,11 @@ class Direction:
 
     def close_at_end(self) -> None:
         self._close_at_end = True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the destination takes less than comes."""
+        return bool(self._blocked & _FULL)
 
     @property
     def closes_at_end(self) -> bool:
@@ -418,7 +472,7 @@ class Direction:
             following = stage
         first = next(iter(self._stages.values()), None)
         if first is None:
-            self.lead_to(self.outlet)
+            self.lead_to(self.last)
         else:
             self._lead_through(first)
         self._make_room()
@@ -431,18 +485,19 @@ class Direction:
 class Early:
     """Keeps what a client sends before its upstream is reached; after the first chunk the client is no longer read."""
 
-    __slots__ = ("_direction", "chunks")
+    __slots__ = ("_direction", "chunks", "finished")
 
     def __init__(self, direction: Direction) -> None:
         self._direction = direction
         self.chunks: list[bytes] = []
+        self.finished = False
 
     def feed(self, data: bytes) -> None:
         self.chunks.append(data)
         self._direction.block(_DIALLING)
 
     def finish(self) -> None:
-        """The direction remembers its end by itself."""
+        self.finished = True
 
 
 class Connection:
@@ -452,6 +507,7 @@ class Connection:
         "_concluded",
         "_dial",
         "_early",
+        "_filter",
         "_later",
         "_over",
         "_tap",
@@ -472,6 +528,7 @@ class Connection:
         self._early: Early | None = Early(self.up)
         self.up.lead_to(self._early)
         self._dial: asyncio.Task[None] | None = None
+        self._filter: HttpFilter | None = None
         self._over = self._concluded = False
         self._later: Callable[[], None] | None = None
 
@@ -551,6 +608,50 @@ class Connection:
         if self._is_through:
             self._direction(toxic).remove(toxic.name)
 
+    # Toxics of HTTP
+
+    def follow(self) -> None:
+        """There are toxics of HTTP on the proxy: requests and answers pass through them, unless this is no HTTP."""
+        if self._filter is None and self._tap.requests is not None:
+            self._filter = HttpFilter(self, self.edge.http, self._tap, self.up, self.down.outlet)
+            self._filter.caller_is_full(full=self.down.is_full)
+            self.client.tap = None
+            self.up.read_by(self._filter.requests)
+            self.down.end_in(self._filter.answers)
+
+    def leave(self) -> None:
+        """There is nothing more to be done to requests and answers: they are read along again."""
+        self._filter = None
+        self.client.tap = self._tap
+        self.up.read_by(None)
+        self.down.end_in(self.down.outlet)
+
+    def forgive(self, fault: Fault) -> None:
+        """A toxic of HTTP was removed."""
+        if self._filter is not None:
+            self._filter.remove(fault)
+
+    def caller_is_full(self, *, full: bool) -> None:
+        """Whether the caller takes its answers more slowly than they come."""
+        if self._filter is not None:
+            self._filter.caller_is_full(full=full)
+
+    @property
+    def alarm(self) -> Alarm:
+        return self.edge.alarm
+
+    def hold_caller(self) -> None:
+        self.up.block(_WAITING)
+
+    def release_caller(self) -> None:
+        self.up.unblock(_WAITING)
+
+    def reset(self) -> None:
+        self.strike_down(End.reset)
+
+    def cut_short(self) -> None:
+        self.strike_down(End.close)
+
     @property
     def _is_through(self) -> bool:
         return self._early is None and not self._over
@@ -563,6 +664,8 @@ class Connection:
         self._tap = self.client.tap = Tap(self.counts)
         self.counts.accepted += 1
         self.counts.open += 1
+        if self.edge.http:
+            self.follow()
 
     async def _reach_upstream(self) -> None:
         host, port = self.edge.upstream
@@ -597,9 +700,9 @@ class Connection:
             for toxic in self.edge.toxics_of(direction.stream):
                 direction.add(toxic)
         for chunk in early.chunks if early else ():
-            self.client.pass_on(chunk)
-        if self.up.ended:
-            self.up.first.finish()
+            self.up.feed(chunk)
+        if early is not None and early.finished:
+            self.up.finish()
         self.up.unblock(_DIALLING)
 
     def _close_after(self, direction: Direction) -> None:
@@ -608,7 +711,7 @@ class Connection:
             self._over = True
         elif not direction.ended:
             direction.ended = True
-            direction.first.finish()
+            direction.end()
         elif direction.outlet.finished:
             direction.dest.close()
 
@@ -639,4 +742,6 @@ class Connection:
         """Nothing passes any more, and what was not answered never will be."""
         self.up.drop()
         self.down.drop()
+        if self._filter is not None:
+            self._filter.drop()
         self._tap.end()

@@ -1,0 +1,207 @@
+"""The requests of one connection that are under way and the answers that are due to them, in their order."""
+
+from __future__ import annotations
+
+from collections import deque
+from http import HTTPStatus
+from typing import Protocol
+
+from harness.runtime.proxies.embedded.alarm import Alarm
+from harness.runtime.proxies.embedded.counts import Counts
+from harness.runtime.proxies.embedded.matching import Fault, HttpFaults
+from harness.runtime.proxies.embedded.messages import Framer
+from harness.runtime.proxies.embedded.stages import Passage
+from harness.runtime.proxies.embedded.tap import Tap
+from harness.runtime.proxies.embedded.toxics import HttpError
+
+MOST_OPEN = 1000
+"""Requests of one connection that may be under way; a caller that sends more is not read until some are answered."""
+
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Line(Protocol):
+    """What may be done to the connection as a whole."""
+
+    counts: Counts
+
+    @property
+    def alarm(self) -> Alarm:
+        """Rings when a request was held back long enough."""
+        ...
+
+    def hold_caller(self) -> None:
+        """Read no more from the caller."""
+        ...
+
+    def release_caller(self) -> None:
+        """Read from the caller again."""
+        ...
+
+    def cut(self) -> None:
+        """Close both ends now, because of a fault."""
+        ...
+
+    def reset(self) -> None:
+        """Reset both ends now, because of a fault."""
+        ...
+
+    def cut_short(self) -> None:
+        """Close both ends, because of a fault, once they have been sent what was written."""
+        ...
+
+    def leave(self) -> None:
+        """Nothing is to be done to requests any more: let all bytes pass by."""
+        ...
+
+
+class Turn:
+    """One request and the answer that is due to it.
+
+    Where there is an `error` its answer is made here: `answer`, once the request is complete. A turn that is
+    `opaque` stands for all that follows the last request that was understood.
+    """
+
+    __slots__ = ("answer", "corrupt", "error", "expects", "is_head", "is_last", "lost", "opaque", "version")
+
+    def __init__(self, request: Framer | None = None) -> None:
+        self.opaque = request is None or request.upgrades
+        self.is_head = request is not None and request.method == "HEAD"
+        self.expects = request is not None and request.header(b"expect").lower() == b"100-continue"
+        self.version = request.version if request is not None else ""
+        self.is_last = False
+        self.error: Fault | None = None
+        self.lost: Fault | None = None
+        self.corrupt: Fault | None = None
+        self.answer = b""
+
+
+class Side(Protocol):
+    """One of the two directions."""
+
+    def finish(self) -> None:
+        """No more will come."""
+        ...
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is half read and nothing waits."""
+        ...
+
+
+class RequestSide(Side, Protocol):
+    """That of the requests."""
+
+    def look_again(self) -> None:
+        """Something has changed: what waits may go on."""
+        ...
+
+
+class Turns:
+    """What the two directions of a connection know together."""
+
+    def __init__(self, line: Line, faults: HttpFaults, tap: Tap, down: Passage) -> None:
+        self.line, self.faults, self.tap, self.down = line, faults, tap, down
+        self.requests: RequestSide
+        self.answers: Side
+        self.open: deque[Turn] = deque()
+        self.is_followed = tap.is_between and tap.is_answered
+        self.is_opaque = self.is_hung = self.is_over = False
+        self.caller_ended = self.callee_ended = False
+        self.caller_is_full = False
+
+    @property
+    def first(self) -> Turn | None:
+        """The request whose answer is due."""
+        return self.open[0] if self.open else None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may begin."""
+        if not self.is_followed and not self.tap.is_answered:
+            return self.is_opaque
+        return self.is_opaque or not (self.caller_is_full or len(self.open) >= MOST_OPEN)
+
+    @property
+    def next_is_made_here(self) -> bool:
+        """Whether it is not the callee who answers next but one, or who can be understood then."""
+        return len(self.open) > 1 and (self.open[1].error is not None or self.open[1].opaque)
+
+    def follow(self) -> None:
+        """Act from now on if everything is complete and answered that began before this connection was followed."""
+        self.is_followed = self.is_followed or (self.tap.is_between and self.tap.is_answered)
+
+    def struck(self, fault: Fault) -> None:
+        """A toxic acted on a request."""
+        self.line.counts.strike(fault.name)
+
+    def answered(self) -> None:
+        """The answer that was due has passed; the next one may be made here, or be none that is understood."""
+        self.open.popleft()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Write the answers made here that are due, and let requests begin where there is room again."""
+        while (turn := self.first) is not None and turn.error is not None and not self.callee_ended:
+            if turn.expects:
+                turn.expects = False
+                self.down.feed(GO_ON)
+            if not turn.answer:
+                break
+            self.open.popleft()
+            self.tap.answer(status_of(turn.error))
+            self.down.feed(turn.answer)
+            if turn.is_last:
+                self._end()
+                return
+        if turn is not None and turn.opaque:
+            self.give_up()
+
+    def _end(self) -> None:
+        """The caller wanted no more answers than this."""
+        self.is_over = True
+        self.answers.finish()
+        self.requests.finish()
+
+    def rest(self) -> None:
+        """Where no toxic is left and nothing is under way, nothing is to be done here any more."""
+        if not self.faults and not self.open and self.requests.is_quiet and self.answers.is_quiet and not self.is_over:
+            self.line.leave()
+
+    def give_up(self) -> None:
+        """This is HTTP/1.1 no more, or never was; answers that were still to be made here are not."""
+        self.is_opaque = True
+        self.open.clear()
+        self.tap.give_up()
+        self.requests.look_again()
+        self.line.leave()
+
+
+def status_of(fault: Fault) -> int:
+    """What an http_error answers with."""
+    assert isinstance(fault.effect, HttpError)
+    return fault.effect.status
+
+
+def answer_of(fault: Fault, turn: Turn) -> bytes:
+    """The answer that an http_error makes."""
+    assert isinstance(fault.effect, HttpError)
+    body = fault.effect.body.encode()
+    lines = [
+        f"HTTP/1.1 {fault.effect.status} {_phrase(fault.effect.status)}",
+        "Content-Type: text/plain",
+        f"Content-Length: {len(body)}",
+        f"X-Chaos-Fault: {fault.name}",
+    ]
+    if turn.is_last:
+        lines.append("Connection: close")
+    elif turn.version == "1.0":
+        lines.append("Connection: keep-alive")
+    return "\r\n".join([*lines, "\r\n"]).encode() + (b"" if turn.is_head else body)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Injected"
