@@ -20,6 +20,7 @@ import pytest
 
 from harness.errors import CouldNotRun, InvalidLocustfile, LoadError
 from harness.history.requests import OUTCOMES
+from harness.plan.draws import journey_prefix
 from harness.plan.plan import Arrivals
 from harness.runtime.load import locust as adapter
 from harness.runtime.load.arrivals import arrival_offsets
@@ -464,7 +465,7 @@ def test_the_markers_of_fallbacks_are_found_in_header_and_body(rig: Rig) -> None
         assert marks[f"GET {client} /deferred"] == ("shipping-deferred",)
 
 
-def test_every_request_carries_a_trace_of_its_own_unless_the_user_set_one(rig: Rig) -> None:
+def test_every_request_carries_a_trace_of_its_own_that_tells_its_journey_unless_the_user_set_one(rig: Rig) -> None:
     text = (
         for_both("""
     from locust import {client}, task
@@ -473,6 +474,7 @@ def test_every_request_carries_a_trace_of_its_own_unless_the_user_set_one(rig: R
         def look(self):
             self.client.get("/{client}", headers={"X-Mine": "1"})
             self.client.get("/theirs", headers={"Traceparent": "00-THEIRS-THEIR-00"})
+            self.client.get("/named/{client}/1", name="/named/{client}/N")
     """)
         .replace("THEIRS", "a" * 32)
         .replace("THEIR", "b" * 16)
@@ -486,6 +488,10 @@ def test_every_request_carries_a_trace_of_its_own_unless_the_user_set_one(rig: R
         assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", header) for header in sent)
         assert {header.split("-")[1] for header in sent} == set(recorded)
         assert len(recorded) == len(sent) > 2
+        assert {trace[:8] for trace in recorded} == {journey_prefix(f"GET /{client}")}
+        assert len({trace[8:] for trace in recorded}) == len(recorded)
+        named = {headers["traceparent"][3:11] for _, path, headers in rig.server.asked if path == f"/named/{client}/1"}
+        assert named == {journey_prefix(f"GET /named/{client}/N")}, "by the name that Locust reports"
     theirs = {headers["traceparent"] for _, path, headers in rig.server.asked if path == "/theirs"}
     assert theirs == {f"00-{'a' * 32}-{'b' * 16}-00"}
     assert {request.trace for request in records.requests if request.journey == "GET /theirs"} == {"a" * 32}

@@ -19,6 +19,7 @@ import gevent
 import requests
 from gevent.lock import Semaphore
 
+from harness.plan.draws import journey_prefix
 from harness.runtime.load.ledger import Exchange, Ledger, now
 from harness.runtime.load.outcomes import outcome_of
 from harness.runtime.load.pace import Pace, Turn
@@ -63,12 +64,11 @@ class Watch:
         turn: Turn | None = getattr(session.user, TURN, None)
         if turn is not None and turn.running and turn.requested and self.pace.ending:
             raise self._end_user()  # what is chained to an arrival ends with the load; the arrival itself is still sent
-        trace = self._trace(client, session, given)
+        journey = partial(_journey, client, session, method, url, given)
+        trace = self._trace(client, session, given, journey)
         start = now()
         due = turn.take_due(start) if turn is not None else start
-        exchange = Exchange(
-            partial(_journey, client, session, method, url, given), due, start, trace, bool(given.get("stream"))
-        )
+        exchange = Exchange(journey, due, start, trace, bool(given.get("stream")))
         given["context"] = {**(given.get("context") or {}), CONTEXT_KEY: exchange}
         if turn is not None and turn.running:
             turn.exchanges.append(exchange)
@@ -80,14 +80,15 @@ class Watch:
         ended = isinstance(error, gevent.GreenletExit)
         self.ledger.given_up(exchange, "unfinished" if ended else outcome_of(error, None, 0), None if ended else error)
 
-    def _trace(self, client: Client, session: Any, given: dict[str, Any]) -> str:
+    def _trace(self, client: Client, session: Any, given: dict[str, Any], journey: Callable[[], str]) -> str:
         headers = given.get("headers") or {}
         own = _traceparent(headers) or _traceparent(client.own_headers(session))
         if own:
             return own.split("-")[1] if own.count("-") == 3 else ""
-        trace, span = self._ids.getrandbits(128) or 1, self._ids.getrandbits(64) or 1
-        given["headers"] = {**headers, "traceparent": f"00-{trace:032x}-{span:016x}-01"}
-        return f"{trace:032x}"
+        rest, span = self._ids.getrandbits(96) or 1, self._ids.getrandbits(64) or 1
+        trace = f"{_prefix(journey)}{rest:024x}"
+        given["headers"] = {**headers, "traceparent": f"00-{trace}-{span:016x}-01"}
+        return trace
 
 
 def watch_client(session_class: Any, client: Client, watch: Watch) -> None:
@@ -155,6 +156,14 @@ FAST = Client(lambda _session, url, _given: url, lambda session: session.client.
 
 def _journey(client: Client, session: Any, method: str, url: str, given: Mapping[str, Any]) -> str:
     return f"{method} {given.get('name') or session.request_name or client.name_of(session, url, given)}"
+
+
+def _prefix(journey: Callable[[], str]) -> str:
+    """By this an edge can tell the requests of one journey, however deep in the system they come by."""
+    try:
+        return journey_prefix(journey())
+    except (requests.RequestException, ValueError):  # an address that is none: the client is about to say so
+        return journey_prefix("")
 
 
 def _traceparent(headers: Mapping[Any, Any]) -> str | None:
