@@ -13,7 +13,7 @@ from harness.runtime.proxies.embedded.proxies import Proxy
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_FAMILIES = {
+FAMILIES = {
     "toxiproxy_proxy_received_bytes_total": ("counter", "Bytes read, before all toxics."),
     "toxiproxy_proxy_sent_bytes_total": ("counter", "Bytes passed on, after all toxics."),
     "chaos_proxy_build_info": ("gauge", "The versions of the engine and of the Toxiproxy API it speaks."),
@@ -45,7 +45,7 @@ class Page:
     """The text in the making."""
 
     def __init__(self) -> None:
-        self._samples: dict[str, list[str]] = {name: [] for name in _FAMILIES}
+        self._samples: dict[str, list[str]] = {name: [] for name in FAMILIES}
 
     def add(self, name: str, value: float | None, **labels: str) -> None:
         """One sample; none where the value is not known."""
@@ -58,7 +58,7 @@ class Page:
         parts = []
         for name, samples in self._samples.items():
             if samples:
-                kind, text = _FAMILIES[name]
+                kind, text = FAMILIES[name]
                 parts += [f"# HELP {name} {text}\n# TYPE {name} {kind}\n", *samples]
         return "".join(parts).encode("utf-8", "replace")
 
