@@ -38,7 +38,6 @@ def engine(process: Engine) -> Iterator[Engine]:
     process.clear()
 
 
-@pytest.mark.skip(reason="the rows on data are still to come")
 def test_every_difference_is_shown_by_a_test_and_has_a_reason() -> None:
     folder = Path(toxiproxy_conformance.__file__).parent
     tests = "".join(path.read_text() for path in folder.glob("test_toxiproxy_conformance*.py"))

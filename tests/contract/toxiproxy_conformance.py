@@ -126,7 +126,7 @@ class Engine:
 
     def __call__(self, method: str, path: str, data: Any = None, *, within: float = PATIENCE, **more: Any) -> requests.Response:
         if data is not None:
-            more["data"] = data if isinstance(data, bytes) else json.dumps(data)
+            more["data"] = data if isinstance(data, bytes | Iterator) else json.dumps(data)
         return self._session.request(method, f"http://{self.control}{path}", timeout=within, **more)
 
     def outcome(self, method: str, path: str, data: Any = None) -> Any:
