@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.chaos import PROJECT, Running, chaos, events_of, evidence, started_by, verdict_of
+from tests.end_to_end.chaos import PROJECT, Running, chaos, events_of, evidence, outcomes, started_by, verdict_of
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +37,9 @@ def test_the_demo_passes_and_takes_no_longer_than_it_says(tmp_path: Path) -> Non
         ("shipping_hangs", "no_timeout", "contained"),
         ("order_crashes", "saga_in_memory", "seen-through"),
         ("consumer_down", "at_most_once", "heard-of-once"),
+        pytest.param("payment_errors", "no_retry", "tried-again", marks=pytest.mark.nightly),
+        pytest.param("payment_errors", "retry_storm", "given-up-in-time", marks=pytest.mark.nightly),
+        pytest.param("shipping_flaky", "sticky_fallback", "deferred", marks=pytest.mark.nightly),
     ],
 )
 def test_a_planted_defect_is_caught_by_the_expectation_that_names_it(
@@ -48,6 +51,41 @@ def test_a_planted_defect_is_caught_by_the_expectation_that_names_it(
     assert trial["proven"], trial
     assert caught_by in trial["was"]
     assert answer.code == 0
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "payment_reply_lost",
+        pytest.param("payment_errors", marks=pytest.mark.nightly),
+        pytest.param("shipping_flaky", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_shop_withstands_answers_that_are_lost_calls_that_fail_and_a_neighbour_that_comes_and_goes(
+    tmp_path: Path, scenario: str
+) -> None:
+    answer = chaos("run", f"scenarios/{scenario}.yaml", "--report-dir", str(tmp_path))
+
+    verdict = verdict_of(tmp_path)
+    assert answer.code == 0, answer.out
+    assert set(evidence(verdict).values()) == {"passed"}
+    assert set(outcomes(verdict).values()) == {"passed"}
+
+
+@pytest.mark.nightly
+def test_charging_twice_is_seen_in_the_ledger_and_nowhere_else(tmp_path: Path) -> None:
+    answer = chaos(
+        "run",
+        "scenarios/payment_reply_lost.yaml",
+        *("--env", "order.DEFECTS=non_idempotent_charge"),
+        *("--report-dir", str(tmp_path)),
+    )
+
+    verdict = verdict_of(tmp_path)
+    (charged,) = (finding for finding in verdict["expectations"] if finding["outcome"] != "passed")
+    assert answer.code == 1, answer.out
+    assert (charged["id"], charged["outcome"]) == ("charged-once", "failed")
+    assert "no order is charged twice" in answer.out
 
 
 def test_a_database_that_is_killed_in_the_baseline_is_named_and_nothing_is_injected(tmp_path: Path) -> None:
