@@ -29,6 +29,7 @@ class Defect(Enum):
     NO_QUERY_TIMEOUT = ("no_query_timeout", "order", "its database is waited for without any limit")
     NO_OUTBOX = ("no_outbox", "order", "what became of an order is told directly, and nobody keeps what could not be told")
     AT_MOST_ONCE = ("at_most_once", "inventory", "what became of orders is acknowledged before it is dealt with")
+    NO_BULKHEAD = ("no_bulkhead", "gateway", "calls of all backends wait in one queue, for thirty turns in all")
     GATEWAY_AWAITS_ALL = (
         "gateway_awaits_all",
         "gateway",

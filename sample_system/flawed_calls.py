@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 from sample_system.dependency import Answer, Dependency
@@ -16,3 +17,16 @@ class KeyForEachTry(Dependency):
         """Send one request, under a key of its own."""
         own = headers | {"idempotency-key": str(uuid.uuid4())}
         return await super().send(method, path, content, headers=own, deadline=deadline)
+
+
+class InOneQueue(Dependency):
+    """Waits for one of a few turns that all dependencies share: who hangs holds up who does not."""
+
+    turns = asyncio.Semaphore(30)
+
+    async def send(
+        self, method: str, path: str, content: bytes | None = None, *, headers: dict[str, str], deadline: float | None = None
+    ) -> Answer:
+        """Send one request when it is its turn."""
+        async with self.turns:
+            return await super().send(method, path, content, headers=headers, deadline=deadline)

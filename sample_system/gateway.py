@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from sample_system.defects import Defect, planted
 from sample_system.dependency import Dependency, Patience
+from sample_system.flawed_calls import InOneQueue
 from sample_system.serving import application, serve, setting
 
 HANDED_BACK = ("content-type", "x-fallback", "retry-after")
@@ -54,12 +55,14 @@ class Gateway:
 
 def main() -> None:
     """Run the service."""
+    defects = planted("gateway", os.environ)
+    kind = InOneQueue if Defect.NO_BULKHEAD in defects else Dependency
     gateway = Gateway(
         # Longer than order takes at worst (see order.JOURNEY_SECONDS), shorter than a client waits.
-        Dependency("order", setting("ORDER_URL"), Patience(attempt=3.5, at_once=200)),
-        Dependency("inventory", setting("INVENTORY_URL"), Patience(attempt=2.5)),
-        Dependency("shipping", setting("SHIPPING_URL"), Patience(attempt=2.5)),
-        defects=planted("gateway", os.environ),
+        kind("order", setting("ORDER_URL"), Patience(attempt=3.5, at_once=200)),
+        kind("inventory", setting("INVENTORY_URL"), Patience(attempt=2.5)),
+        kind("shipping", setting("SHIPPING_URL"), Patience(attempt=2.5)),
+        defects=defects,
     )
     serve("gateway", application(gateway.routes(), parts=gateway.backends, ready=lambda: True))
 

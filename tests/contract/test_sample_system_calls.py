@@ -11,7 +11,7 @@ import pytest
 
 from sample_system.background import Repeatedly
 from sample_system.dependency import Answer, Dependency, Patience, seconds_from_now
-from sample_system.flawed_calls import KeyForEachTry
+from sample_system.flawed_calls import InOneQueue, KeyForEachTry
 from sample_system.telemetry import traceparent
 from sample_system.unavailable import DependencyUnavailable
 
@@ -196,6 +196,33 @@ def test_a_call_that_waits_for_its_turn_spends_its_own_time() -> None:
 
     assert [type(each) for each in answered] == [DependencyUnavailable] * 10
     assert time.monotonic() - began < 4.0, "one after the other, each with all of its time, takes 5 s"
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"), [(Dependency, Answer), (InOneQueue, TimeoutError)], ids=["of their own", "one queue"]
+)
+def test_a_dependency_that_hangs_holds_up_no_other_unless_they_share_one_queue(
+    kind: type[Dependency], outcome: type[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InOneQueue, "turns", asyncio.Semaphore(3))
+
+    async def call() -> Answer | BaseException:
+        async with Callee(says_nothing) as hanging, Callee(answers(200)) as sound:
+            at = "http://127.0.0.1:%d"
+            async with (
+                kind("inventory", at % hanging.port, Patience(None)) as inventory,
+                kind("order", at % sound.port, Patience(None)) as order,
+            ):
+                stuck = [asyncio.ensure_future(inventory.ask("GET", "/")) for _ in range(3)]
+                while len(hanging.heard) < 3:
+                    await asyncio.sleep(0.01)
+                (found,) = await asyncio.gather(asyncio.wait_for(order.ask("GET", "/"), 2.0), return_exceptions=True)
+                for each in stuck:
+                    each.cancel()
+                await asyncio.gather(*stuck, return_exceptions=True)
+                return found
+
+    assert isinstance(asyncio.run(call()), outcome)
 
 
 @pytest.mark.parametrize("trouble", [DependencyUnavailable("shipping", "refused"), RuntimeError("a bug")])

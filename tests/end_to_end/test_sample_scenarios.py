@@ -40,6 +40,7 @@ def test_the_demo_passes_and_takes_no_longer_than_it_says(tmp_path: Path) -> Non
         pytest.param("payment_errors", "no_retry", "tried-again", marks=pytest.mark.nightly),
         pytest.param("payment_errors", "retry_storm", "given-up-in-time", marks=pytest.mark.nightly),
         pytest.param("shipping_flaky", "sticky_fallback", "deferred", marks=pytest.mark.nightly),
+        pytest.param("inventory_isolated", "no_bulkhead", "contained", marks=pytest.mark.nightly),
     ],
 )
 def test_a_planted_defect_is_caught_by_the_expectation_that_names_it(
@@ -59,9 +60,10 @@ def test_a_planted_defect_is_caught_by_the_expectation_that_names_it(
         "payment_reply_lost",
         pytest.param("payment_errors", marks=pytest.mark.nightly),
         pytest.param("shipping_flaky", marks=pytest.mark.nightly),
+        pytest.param("inventory_isolated", marks=pytest.mark.nightly),
     ],
 )
-def test_the_shop_withstands_answers_that_are_lost_calls_that_fail_and_a_neighbour_that_comes_and_goes(
+def test_the_shop_withstands_lost_answers_failing_calls_and_neighbours_that_come_and_go_or_are_cut_off(
     tmp_path: Path, scenario: str
 ) -> None:
     answer = chaos("run", f"scenarios/{scenario}.yaml", "--report-dir", str(tmp_path))
