@@ -75,8 +75,8 @@ class Requests:
 
     def look_again(self) -> None:
         """Something has changed: what waits may go on."""
-        if self._held is not None and self._turns.is_opaque:
-            self._go_on()
+        if self._turns.is_opaque:
+            self._let_go()
         elif self._waits and self._held is None and self._turns.has_room:
             self._stop_waiting()
 
@@ -192,6 +192,15 @@ class Requests:
                 self._complete()
         self._flush()
         self._stop_waiting()
+
+    def _let_go(self) -> None:
+        """Nothing is understood any more: whatever is kept passes."""
+        if self._held is not None:
+            self._go_on()
+        elif self._waits:
+            self._stop_waiting()
+        else:
+            self._pass_head()
 
     def _act(self, turn: Turn, treatment: Treatment, head: bytes) -> None:
         """What toxics decided is done; one that was removed meanwhile does no more."""

@@ -169,7 +169,10 @@ class Turns:
             self.line.leave()
 
     def give_up(self) -> None:
-        """This is HTTP/1.1 no more, or never was; answers that were still to be made here are not."""
+        """This is HTTP/1.1 no more, or never was. Where answers were still to be made here they have no place any more."""
+        if any(turn.error is not None for turn in self.open):
+            self.line.cut()
+            return
         self.is_opaque = True
         self.open.clear()
         self.tap.give_up()
