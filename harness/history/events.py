@@ -205,7 +205,11 @@ DETOUR = "by a detour"
 class EdgeProbed:
     """The harness looked through a proxy. `moment` is before, during or after the fault.
 
-    `outcome`: answered, refused, reset, closed, silent (connected, and no answer in time) or failed.
+    `outcome`: answered, refused, unreachable (no handshake in time), reset, closed (without a whole answer), silent
+    (connected, and no answer in time) or failed. `times` are the seconds from each question to the end of its answer,
+    `sent` and `got` the bytes of all of them. Of HTTP `status` and `injected` (who says in its header that it made the
+    answer up) are those of the last answer, `bodies` the digests of all, empty for an empty body. `ended` is how long the
+    other side's end took after the probe's own, None where it did not come, or was not asked for.
     """
 
     at: float
@@ -215,6 +219,13 @@ class EdgeProbed:
     outcome: str
     seconds: float
     detail: str = ""
+    times: tuple[float, ...] = ()
+    sent: int = 0
+    got: int = 0
+    status: int = 0
+    injected: str = ""
+    bodies: tuple[str, ...] = ()
+    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,14 +71,26 @@ class History:
 
     @cached_property
     def faults(self) -> dict[str, Window]:
-        """From the moment the last proxy of a fault was set to the moment the first was asked to heal."""
-        begun: dict[str, float] = {}
-        healed: dict[str, float] = {}
+        """From the moment the last proxy of a fault was set first to the moment the first was asked to heal for good."""
+        return {fault: Window(windows[0].begin, windows[-1].end) for fault, windows in self.windows.items()}
+
+    @cached_property
+    def windows(self) -> dict[str, tuple[Window, ...]]:
+        """Every time that a fault was on, on all its proxies: one that comes and goes has several."""
+        begun: dict[str, dict[str, list[float]]] = {}
+        healed: dict[str, dict[str, list[float]]] = {}
         for began in self.of(FaultBegan):
-            begun[began.fault] = max(began.at, begun.get(began.fault, began.at))
+            begun.setdefault(began.fault, {}).setdefault(began.proxy or began.service, []).append(began.at)
         for ended in self.of(FaultEnded):
-            healed[ended.fault] = min(ended.asked_at, healed.get(ended.fault, ended.asked_at))
-        return {fault: Window(at, healed.get(fault, self.ended)) for fault, at in begun.items()}
+            healed.setdefault(ended.fault, {}).setdefault(ended.proxy or ended.service, []).append(ended.asked_at)
+        return {fault: tuple(self._turns(aims, healed.get(fault, {}))) for fault, aims in begun.items()}
+
+    def _turns(self, begun: dict[str, list[float]], healed: dict[str, list[float]]) -> Iterator[Window]:
+        """The first turn of every aim together, then the second, and so on; what has no end lasts to that of the history."""
+        for turn in range(max(map(len, begun.values()))):
+            begin = max(times[turn] for times in begun.values() if turn < len(times))
+            ends = [times[turn] for times in healed.values() if turn < len(times)]
+            yield Window(begin, min(ends, default=self.ended))
 
     def due_in(self, window: Window) -> tuple[Request, ...]:
         """The requests whose intended start lies in the window."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
 
 from harness.history.events import EdgeSeen
 from harness.history.history import History, Window
@@ -39,6 +40,11 @@ class EdgeCounts:
         for seen in history.of(EdgeSeen):
             self._samples.setdefault(seen.proxy, []).append(seen)
 
+    def during_all(self, proxy: str, windows: Iterable[Window]) -> Traffic | None:
+        """What a proxy counted in several stretches together, as far as it was looked at often enough to tell."""
+        found = [traffic for window in windows if (traffic := self.during(proxy, window)) is not None]
+        return _sum(found) if found else None
+
     def during(self, proxy: str, window: Window) -> Traffic | None:
         """What a proxy counted in a stretch; None where it was not looked at often enough to tell."""
         samples = self._samples.get(proxy, [])
@@ -61,6 +67,55 @@ class EdgeCounts:
             answered=_rise(_good(inside[0]), _good(inside[1])),
             cannot=inside[1].cannot,
         )
+
+    def struck(self, proxy: str, windows: Iterable[Window], toxics: Collection[str]) -> int | None:
+        """How often these toxics acted in several stretches together; None where the engine does not count such things.
+
+        They act only while they are there, but for their removal, which closes connections that nothing else was done
+        to: so everything counts from the last sample before a stretch to the last one in it.
+        """
+        rises = [self._struck_in(proxy, window, toxics) for window in windows]
+        known = [rise for rise in rises if rise is not None]
+        return sum(known) if known else None
+
+    def _struck_in(self, proxy: str, window: Window, toxics: Collection[str]) -> int | None:
+        samples = self._samples.get(proxy, [])
+        times = [seen.at for seen in samples]
+        end = bisect_right(times, window.end) - 1
+        if end < 0 or times[end] < window.begin:
+            return None if end < 0 or samples[end].struck is None else 0
+        return _rise(_struck(samples[max(0, bisect_right(times, window.begin) - 1)], toxics), _struck(samples[end], toxics))
+
+    def struck_after(self, proxy: str, at: float, toxics: Collection[str]) -> int:
+        """How often these toxics acted after a moment, as far as the engine counts such things."""
+        samples = [seen for seen in self._samples.get(proxy, []) if seen.at >= at]
+        return _rise(_struck(samples[0], toxics), _struck(samples[-1], toxics)) or 0 if samples else 0
+
+    def answered_with(self, proxy: str, windows: Iterable[Window], status: int) -> int:
+        """How many answers of this status passed in several stretches together."""
+        found = 0
+        for window in windows:
+            inside = [seen for seen in self._samples.get(proxy, []) if seen.at <= window.end]
+            before = [seen for seen in inside if seen.at <= window.begin] or inside[:1]
+            if inside:
+                numbers = [(seen.answers or {}).get(str(status), 0) for seen in (before[-1], inside[-1])]
+                found += max(0, numbers[1] - numbers[0])
+        return found
+
+
+def _struck(seen: EdgeSeen, toxics: Collection[str]) -> int | None:
+    return None if seen.struck is None else sum(seen.struck.get(name, 0) for name in toxics)
+
+
+def _sum(found: list[Traffic]) -> Traffic:
+    """One that misses a number in any stretch misses it in all of them together."""
+
+    def add(name: str) -> int | None:
+        numbers = [getattr(traffic, name) for traffic in found]
+        return None if None in numbers else sum(numbers)
+
+    totals = {each.name: add(each.name) for each in fields(Traffic) if each.name != "cannot"}
+    return Traffic(**totals, cannot="; ".join(dict.fromkeys(traffic.cannot for traffic in found if traffic.cannot)))
 
 
 def _good(seen: EdgeSeen) -> int | None:

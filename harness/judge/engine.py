@@ -47,7 +47,7 @@ def _touches(restart: EngineRestarted, window: Window) -> bool:
 
 def _told(case: Case, restart: EngineRestarted) -> str:
     at, lasted = words.moment(case.since_load(restart.at)), words.seconds(restart.seconds)
-    on = [fault for fault, window in case.history.faults.items() if _touches(restart, window)]
+    on = [fault for fault, turns in case.history.windows.items() if any(_touches(restart, turn) for turn in turns)]
     during = f", while {words.several(on)} was to be on" if on else ""
     if not restart.back:
         return f"the proxy engine was gone for good at {at}{during}: {restart.reason}"

@@ -46,7 +46,7 @@ def gather(case: Case) -> tuple[Finding, ...]:
 
 
 def _of_edges(case: Case, strikes: Sequence[Strike]) -> tuple[Finding, ...]:
-    return was_set(strikes), bit(strikes), met(case, strikes), healed(strikes)
+    return was_set(strikes), bit(case, strikes), met(case, strikes), healed(case, strikes)
 
 
 def _evidence(kind: str, title: str, seen: str, missing: tuple[str, str] | None, details: tuple[str, ...] = ()) -> Finding:

@@ -8,10 +8,12 @@ from math import ceil
 
 from harness.history.events import CounterRead, EdgeProbed, UndoDone, UndoFailed
 from harness.history.history import History, Window
+from harness.history.requests import Request
 from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.edges import EdgeCounts, Traffic
-from harness.judge.sights import cannot_be_probed, expected_of, is_clean, was_seen
+from harness.judge.sights import was_seen
+from harness.judge.states import is_clean, is_of_http, is_partial, sight_of
 from harness.judge.strikes import Strike
 from harness.judge.verdict import Finding, Outcome
 from harness.model.edges import CLIENT
@@ -71,7 +73,9 @@ def _set(strike: Strike) -> Proof:
     if began is None:
         return Proof(strike.proxy, "", f"{strike.fault} was never set", "see why the run ended before it")
     if strike.is_set:
-        return Proof(strike.proxy, f"{strike.fault} set in {words.seconds(began.at - began.asked_at)}, read back")
+        slowest = max(change.at - change.asked_at for change in strike.changes)
+        times = f" {len(strike.changes)} times" if len(strike.changes) > 1 else ""
+        return Proof(strike.proxy, f"{strike.fault} set{times} in {words.seconds(slowest)}, read back")
     if is_clean(began.asked):
         return Proof(
             strike.proxy,
@@ -79,6 +83,10 @@ def _set(strike: Strike) -> Proof:
             f"{strike.fault} was withheld: nothing was set",
             "run the scenario itself, not its twin without fault",
         )
+    if not strike.is_whole:
+        planned = strike.planned + strike.varied
+        seldom = f"{strike.fault} was set {len(strike.changes)} of {planned} times"
+        return Proof(strike.proxy, "", seldom, "see why the run ended before its end")
     return Proof(
         strike.proxy, "", f"{strike.fault} was asked for, and read back the proxy was in another state", "see the engine's log"
     )
@@ -87,36 +95,82 @@ def _set(strike: Strike) -> Proof:
 # bit
 
 
-def bit(strikes: Sequence[Strike]) -> Finding:
-    """A probe through the proxy saw what the fault must show, where before it got an answer."""
-    proofs = [_bit(strike) for strike in strikes]
-    probes = [strike.probe("during") for strike in strikes]
-    slowest = max((probe.seconds for probe in probes if probe is not None), default=0.0)
-    kinds = words.several(sorted({probe.outcome for probe in probes if probe is not None}))
+def bit(case: Case, strikes: Sequence[Strike]) -> Finding:
+    """A probe through the proxy saw what the fault must show, where before it got an answer; or the engine counted it."""
+    counts = EdgeCounts(case.history)
+    proofs = [_bit(counts, strike) for strike in strikes]
+    probes = [probe for strike in strikes for probe in strike.looks("during")]
+    slowest = max((probe.seconds for probe in probes), default=0.0)
+    kinds = words.several(sorted({probe.outcome for probe in probes}))
     return evidence_finding("bit", "it bit", proofs, f"a probe was {kinds} ({words.seconds(slowest)})")
 
 
-def _bit(strike: Strike) -> Proof:
-    sight, before, during = strike.sight, strike.probe("before"), strike.probe("during")
-    if not strike.is_set or sight is None:
+def _bit(counts: EdgeCounts, strike: Strike) -> Proof:
+    before, looks = strike.probe("before"), strike.looks("during")
+    if not strike.is_set:
         return Proof(strike.proxy, "", f"{strike.fault} was not set, so it could not bite", "")
-    if reason := cannot_be_probed(sight, strike.protocol):
-        return Proof(strike.proxy, "", reason, "name the protocol by the callee's port or URL, or use another kind of fault")
-    if before is None or during is None:
+    if before is None or not looks:
         return Proof(
             strike.proxy, "", f"nobody looked through the proxy {'before' if before is None else 'during'} the fault", ""
         )
-    told = (
-        f"{before.outcome} before ({words.seconds(before.seconds)}), {during.outcome} during ({words.seconds(during.seconds)})"
-    )
-    if was_seen(sight, before, during):
-        return Proof(strike.proxy, told)
+    sights = [sight_of(strike.state_at(look.at), strike.fault, strike.protocol) for look in looks]
+    for sight, during in zip(sights, looks, strict=True):
+        if was_seen(sight, before, during):
+            return Proof(strike.proxy, _told(before, during))
+    why = sights[-1].unseen(before)
+    if not why and any(map(is_partial, strike.toxics)):
+        why = f"none of {words.count(len(looks), 'look')} was among those that it strikes"
+    if why:
+        return _counted(counts, strike, why)
     return Proof(
         strike.proxy,
         "",
-        f"expected a probe to be {expected_of(sight)}, it was {told}",
+        f"expected a probe to be {sights[-1].expected}, it was {_told(before, looks[-1])}",
         "see the logs of the callee and the engine",
     )
+
+
+def _told(before: EdgeProbed, during: EdgeProbed) -> str:
+    return f"{_look(before)} before ({words.seconds(before.seconds)}), {_look(during)} during ({words.seconds(during.seconds)})"
+
+
+def _look(probe: EdgeProbed) -> str:
+    return f"{probe.outcome} {probe.status}" if probe.status >= LEAST_ERROR and probe.outcome == "answered" else probe.outcome
+
+
+LEAST_ERROR = 400
+"""The smallest status that is told."""
+
+
+def _counted(counts: EdgeCounts, strike: Strike, why: str) -> Proof:
+    """Where a probe cannot tell, the engine's own count may: of those on which the fault's toxics acted."""
+    struck = _struck_by(counts, strike)
+    if struck is None:
+        advice = (
+            "run it with --engine embedded, which counts whom a fault strikes; or aim it at another edge, or make it stronger"
+        )
+        return Proof(strike.proxy, "", f"whether {strike.fault} bit cannot be told: {why}", advice)
+    if not struck:
+        nobody = f"nothing shows that {strike.fault} bit: {why}, and the engine counted nobody whom it struck"
+        return Proof(strike.proxy, "", nobody, "aim it at what the load does, or make it stronger")
+    for status in _statuses(strike):
+        if not counts.answered_with(strike.proxy, strike.windows, status):
+            told = f"the engine counted {struck} {_whom(strike)}, and no answer {status}"
+            return Proof(strike.proxy, "", told, "see the engine's log")
+    return Proof(strike.proxy, f"{struck} {_whom(strike)}, as the engine counted")
+
+
+def _struck_by(counts: EdgeCounts, strike: Strike) -> int | None:
+    return counts.struck(strike.proxy, strike.windows, [toxic["name"] for toxic in strike.toxics])
+
+
+def _whom(strike: Strike) -> str:
+    return "requests struck" if any(map(is_of_http, strike.toxics)) else "connections struck"
+
+
+def _statuses(strike: Strike) -> list[int]:
+    """The statuses that the proxy itself answers with."""
+    return [int(toxic["attributes"].get("status", 503)) for toxic in strike.toxics if toxic["type"] == "http_error"]
 
 
 # met
@@ -170,14 +224,33 @@ def _used(proof: Proof) -> Proof:
 def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, Rung]:
     if not strike.is_set:
         return Proof(strike.proxy, "", f"{strike.fault} was not set, so nothing could meet it"), NOWHERE
-    if strike.window is None:
+    if len(strike.windows) < len(strike.turns):
         return Proof(strike.proxy, "", f"the end of {strike.fault} was not recorded"), NOWHERE
-    traffic = counts.during(strike.proxy, strike.window)
+    traffic = counts.during_all(strike.proxy, strike.windows)
     if traffic is None:
         return Proof(strike.proxy, "", "the engine counted nothing there", "see the proxy engine's log"), NOWHERE
-    look = Looking(case, strike, strike.window, traffic)
+    struck = _struck_by(counts, strike) if strike.toxics else None
+    if struck:
+        rung = Rung(struck, _whom(strike))
+        return Proof(strike.proxy, rung.line), rung
+    if struck is not None and not any(toxic["type"] in UNCOUNTED for toxic in strike.toxics):
+        return _unstruck(strike, traffic), NOWHERE
+    look = Looking(case, strike, strike.windows, traffic)
     rung = next((found for rung in RUNGS if (found := rung(look)).number), NOWHERE)
     return (Proof(strike.proxy, rung.line) if rung.number else _unmet(look)), rung
+
+
+UNCOUNTED = ("unreachable",)
+"""Toxics that act on attempts, which an engine counts as refused, rather than on connections."""
+
+
+def _unstruck(strike: Strike, traffic: Traffic) -> Proof:
+    """Where the engine counts whom a fault strikes, nothing else shows that anybody met it."""
+    passed = (
+        words.count(traffic.requests, "request") if traffic.requests is not None else f"{traffic.accepted or 0} connections"
+    )
+    told = f"nothing met {strike.fault} on edge {strike.proxy}: {passed} there, and it struck none"
+    return Proof(strike.proxy, "", told, "aim the fault at what the load does there, make it stronger, or raise load.rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +259,7 @@ class Looking:
 
     case: Case
     strike: Strike
-    window: Window
+    windows: tuple[Window, ...]
     traffic: Traffic
 
     @property
@@ -198,13 +271,31 @@ class Looking:
     def own_packets(self) -> int:
         """How many packets may be none of the caller's: those of probes, and of neighbours asking for addresses."""
         probes = [seen for seen in self.case.history.of(EdgeProbed) if seen.proxy == self.strike.proxy]
-        made = [probe for probe in probes if self.window.begin <= probe.at < self.window.end]
-        sent = sum(REFUSED_PACKETS if probe.outcome == "refused" else PROBE_PACKETS for probe in made)
-        return max(REFUSED_PACKETS, sent) + ceil(NEIGHBOUR_PACKETS * self.window.seconds)
+        made = [probe for probe in probes if any(window.begin <= probe.at < window.end for window in self.windows)]
+        seconds = sum(window.seconds for window in self.windows)
+        return max(REFUSED_PACKETS, sum(map(_packets_of, made))) + ceil(NEIGHBOUR_PACKETS * seconds)
+
+    @property
+    def due(self) -> list[Request]:
+        """The requests of the load that were due while it lasted."""
+        return [request for window in self.windows for request in self.case.history.due_in(window)]
+
+
+def _packets_of(probe: EdgeProbed) -> int:
+    """What a probe sent towards the proxy, at most."""
+    if probe.outcome == "refused":
+        return REFUSED_PACKETS
+    return PROBE_PACKETS + PACKETS_A_QUESTION * max(0, len(probe.times) - 1) + probe.got // LEAST_PACKET
 
 
 PROBE_PACKETS = 10
 """What one probe puts on an edge's network towards the proxy, at most: handshake, question, acknowledgements, end."""
+
+PACKETS_A_QUESTION = 4
+"""What each further question puts there: itself, and acknowledgements of its answer."""
+
+LEAST_PACKET = 64
+"""Bytes: an answer may come in packets as small as this, each acknowledged."""
 
 REFUSED_PACKETS = 2
 """What a probe that was refused puts there: its one attempt, and an answer to whoever asked for its address."""
@@ -236,7 +327,7 @@ def _sent(look: Looking) -> Rung:
     """On the way in the caller is the load itself: what it sent, it knows."""
     proxies = look.case.history.plan.get("proxies", ())
     enters = any(proxy["name"] == look.strike.proxy and proxy["caller"] == CLIENT and not proxy["spare"] for proxy in proxies)
-    sent = [request for request in look.case.history.due_in(look.window) if request.outcome != "dropped"]
+    sent = [request for request in look.due if request.outcome != "dropped"]
     return Rung(len(sent), "requests of the load") if enters else NOWHERE
 
 
@@ -263,7 +354,7 @@ def _caller(look: Looking) -> Rung:
     if not look.unseen or look.traffic.packets is not None or cut == 0:
         return NOWHERE
     told = f"{words.count(cut, 'connection')} cut; {look.unseen}" if cut is not None else look.unseen
-    number = _marks(look.case, look.strike, look.window) or _moved(look.case, look.strike, look.window)
+    number = _marks(look) or sum(_moved(look.case, look.strike, window) for window in look.windows)
     return Rung(number, "fallbacks of the caller", told)
 
 
@@ -284,9 +375,9 @@ def _fallbacks_for(case: Case, proxy: str) -> set[str]:
     return {name for name, declared in case.experiment.system.fallbacks.items() if declared.for_ == proxy}
 
 
-def _marks(case: Case, strike: Strike, window: Window) -> int:
-    names = _fallbacks_for(case, strike.proxy)
-    return sum(bool(names & set(request.marks)) for request in case.history.due_in(window))
+def _marks(look: Looking) -> int:
+    names = _fallbacks_for(look.case, look.strike.proxy)
+    return sum(bool(names & set(request.marks)) for request in look.due)
 
 
 def _moved(case: Case, strike: Strike, window: Window) -> int:
@@ -302,17 +393,24 @@ def _moved(case: Case, strike: Strike, window: Window) -> int:
 # healed
 
 
-def healed(strikes: Sequence[Strike]) -> Finding:
+def healed(case: Case, strikes: Sequence[Strike]) -> Finding:
     """Read back, every proxy was as it should be without the fault, and a probe got an answer again."""
-    proofs = [_healed(strike, strikes) for strike in strikes]
-    slowest = max((strike.ended.at - strike.ended.asked_at for strike in strikes if strike.ended is not None), default=0.0)
+    counts = EdgeCounts(case.history)
+    proofs = [_healed(counts, strike, strikes) for strike in strikes]
+    slowest = max(map(_slowest_healing, strikes), default=0.0)
     return evidence_finding("healed", "it was healed", proofs, f"in {words.seconds(slowest)}")
 
 
-def _healed(strike: Strike, strikes: Sequence[Strike]) -> Proof:
+def _slowest_healing(strike: Strike) -> float:
+    ends = [turn.ended for turn in strike.turns if turn.ended is not None]
+    return max((ended.at - ended.asked_at for ended in ends), default=0.0)
+
+
+def _healed(counts: EdgeCounts, strike: Strike, strikes: Sequence[Strike]) -> Proof:
+    ended, after = strike.ended, strike.probe("after")
     if strike.began is None:
         return Proof(strike.proxy, "", f"{strike.fault} never began, so there was nothing to heal")
-    if strike.ended is None:
+    if ended is None or len(strike.windows) < len(strike.turns):
         return Proof(
             strike.proxy, "", f"the healing of {strike.fault} was not recorded", "see undo.jsonl in the run for what was done"
         )
@@ -320,11 +418,13 @@ def _healed(strike: Strike, strikes: Sequence[Strike]) -> Proof:
         return Proof(
             strike.proxy, "", f"after healing {strike.fault} the proxy was read back in another state", "see the engine's log"
         )
-    after = strike.probe("after")
-    told = f"in {words.seconds(strike.ended.at - strike.ended.asked_at)}"
+    if struck := counts.struck_after(strike.proxy, ended.at + SETTLED, [toxic["name"] for toxic in strike.toxics]):
+        told = f"{strike.fault} was healed, and yet {struck} {_whom(strike)} afterwards"
+        return Proof(strike.proxy, "", told, "see the engine's log")
+    told = f"in {words.seconds(_slowest_healing(strike))}"
     if after is not None and after.outcome == "answered":
         return Proof(strike.proxy, f"{told}, a probe was answered")
-    if any(_is_on(other, after.at if after else strike.ended.at) for other in strikes if other.proxy == strike.proxy):
+    if any(_is_on(other, after.at if after else ended.at) for other in strikes if other.proxy == strike.proxy):
         return Proof(strike.proxy, f"{told}, another fault was still on")
     seen = "nobody looked through the proxy after it" if after is None else f"a probe was {after.outcome} after it"
     return Proof(
@@ -332,9 +432,12 @@ def _healed(strike: Strike, strikes: Sequence[Strike]) -> Proof:
     )
 
 
+SETTLED = 0.5
+"""Seconds after a healing in which what it closes may still be counted."""
+
+
 def _is_on(strike: Strike, at: float) -> bool:
-    window = strike.window
-    return window is not None and window.begin <= at < window.end
+    return any(window.begin <= at < window.end for window in strike.windows)
 
 
 def left_behind(history: History) -> tuple[str, ...]:

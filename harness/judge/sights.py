@@ -1,13 +1,14 @@
-"""What somebody who looks through a proxy must see while it is in a given state, and whether a probe saw it.
+"""What somebody who looks through a proxy may have to see, and whether a probe saw it.
 
-The state that was set decides, not the kind of fault that asked for it: several faults may overlap on one proxy.
+Each is judged in contrast to what the probe got before the fault, when it looked in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias, assert_never
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any, Protocol, TypeAlias
 
 from harness.history.events import DETOUR, EdgeProbed
 from harness.judge import words
@@ -15,92 +16,247 @@ from harness.judge import words
 SURELY_LATER = 0.8
 """The share of an added delay that a probe must have felt."""
 
+LATER_ON_AVERAGE = 0.5
+"""The share of a delay with jitter that a probe must have felt, all its questions together."""
+
+LEAST_DELAY = 0.002
+"""Seconds: an answer that is later by less may be so by chance."""
+
+ENDS = ("reset", "closed")
+
+Toxic: TypeAlias = Mapping[str, Any]
+
+
+class Sight(Protocol):
+    """One thing to be seen."""
+
+    @property
+    def expected(self) -> str:
+        """What a probe must be, in words."""
+        ...
+
+    def unseen(self, before: EdgeProbed) -> str:
+        """Why a probe that got this answer before the fault cannot tell; empty where it can."""
+        ...
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:
+        """Whether a probe that was answered before the fault, and can tell, saw it."""
+        ...
+
+
+class _Plain:
+    """A sight that every probe can tell."""
+
+    def unseen(self, before: EdgeProbed) -> str:  # noqa: ARG002 - others ask it
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(_Plain):
     """Nobody listens."""
 
+    expected = "refused"
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:  # noqa: ARG002
+        return during.outcome == "refused" or (during.detail == DETOUR and during.outcome in ENDS)
+
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """A connection is accepted, then reset or closed."""
+class Unreachable(_Plain):
+    """Nobody accepts, and nobody refuses."""
+
+    expected = "unreachable"
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:  # noqa: ARG002
+        return during.outcome == "unreachable" or (during.detail == DETOUR and during.outcome == "silent")
 
 
 @dataclass(frozen=True, slots=True)
-class Silent:
+class Broken(_Plain):
+    """A connection is accepted, then reset or closed, `after` so many seconds."""
+
+    after: float = 0.0
+
+    @property
+    def expected(self) -> str:
+        return "reset or closed" + (f" after {words.seconds(self.after)}" if self.after else "")
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:  # noqa: ARG002
+        """One that is not waited for to its end is silent until then."""
+        if during.outcome == "silent":
+            return during.seconds < self.after
+        return during.outcome in ENDS and during.seconds >= SURELY_LATER * self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Silent(_Plain):
     """A connection is accepted, and nothing ever comes back."""
+
+    expected = "silent"
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:  # noqa: ARG002
+        return during.outcome == "silent"
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The answer comes, at least `seconds` later than usual."""
+    """The answer comes later: by `seconds` on average, `surely` by so much, and by what `slowing` toxics add to each.
+
+    These, bandwidth and slicer, go by the number of bytes.
+    """
+
+    seconds: float
+    surely: float
+    slowing: tuple[Toxic, ...] = field(default=(), hash=False)
+
+    @property
+    def expected(self) -> str:
+        by = f"{words.seconds(self.seconds)} " if self.seconds else ""
+        return f"answered {by}later" + (
+            f" ({words.several([toxic['type'] for toxic in self.slowing])})" if self.slowing else ""
+        )
+
+    def unseen(self, before: EdgeProbed) -> str:
+        if self.seconds + self._by_bytes(before) >= LEAST_DELAY:
+            return ""
+        return "its answers are too small, so that they come hardly later"
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:
+        added = self._by_bytes(during)
+        surely, average = self.surely + added, self.seconds + added
+        if during.outcome == "silent":
+            return during.seconds <= surely
+        if during.outcome != "answered" or average < LEAST_DELAY:
+            return False
+        was, now = before.times or (before.seconds,), during.times or (during.seconds,)
+        if surely >= SURELY_LATER * average:
+            return min(now) >= min(was) + SURELY_LATER * surely
+        return sum(now) / len(now) >= sum(was) / len(was) + LATER_ON_AVERAGE * average
+
+    def _by_bytes(self, probe: EdgeProbed) -> float:
+        """By how much the toxics that go by the number of bytes delay an answer such as this probe's."""
+        asked = max(1, len(probe.times))
+        sizes = {"upstream": probe.sent // asked, "downstream": probe.got // asked}
+        return float(sum(_slowed(toxic, sizes[toxic["stream"]]) for toxic in self.slowing))
+
+
+def _slowed(toxic: Toxic, size: int) -> float:
+    said = toxic["attributes"]
+    if toxic["type"] == "bandwidth":
+        return size / 1000 / int(said["rate"])
+    slices = ceil(size / (int(said["average_size"]) + int(said.get("size_variation", 0))))
+    return max(0, slices - 1) * float(said.get("delay", 0)) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A connection ends once so many bytes of it have passed: of the questions, or of the answers."""
+
+    upstream: int | None
+    downstream: int | None
+
+    @property
+    def expected(self) -> str:
+        least = min(limit for limit in (self.upstream, self.downstream) if limit is not None)
+        return f"cut off after {words.count(least, 'byte')}"
+
+    def unseen(self, before: EdgeProbed) -> str:
+        if before.outcome != "answered" or self._is_passed(before):
+            return ""
+        return "one connection did not carry as much as is let through, not even before the fault"
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:
+        if during.outcome not in ENDS or not self._is_passed(before):
+            return False
+        questions = self.upstream is not None and during.sent >= self.upstream
+        return questions or (self.downstream is not None and during.got <= self.downstream < before.got)
+
+    def _is_passed(self, probe: EdgeProbed) -> bool:
+        limits = ((probe.sent, self.upstream), (probe.got, self.downstream))
+        return any(limit is not None and passed > limit for passed, limit in limits)
+
+
+@dataclass(frozen=True, slots=True)
+class EndsLater:
+    """The other side's end comes later."""
 
     seconds: float
 
+    @property
+    def expected(self) -> str:
+        return f"ended {words.seconds(self.seconds)} later"
 
-Sight: TypeAlias = Refused | Broken | Silent | Later
-
-
-def is_clean(state: Mapping[str, Any]) -> bool:
-    """Whether a proxy in this state passes everything on as it comes."""
-    return bool(state.get("enabled", True)) and not state.get("toxics")
-
-
-def sight_of(state: Mapping[str, Any]) -> Sight | None:
-    """What a proxy in this state shows; None for a clean one, or a toxic that is not known here."""
-    if not state.get("enabled", True):
-        return Refused()
-    toxics = [(toxic.get("type"), toxic.get("attributes") or {}) for toxic in state.get("toxics") or ()]
-    timeouts = [attributes.get("timeout", 0) for kind, attributes in toxics if kind == "timeout"]
-    if any(kind == "reset_peer" for kind, _ in toxics) or any(timeouts):
-        return Broken()
-    if timeouts:
-        return Silent()
-    delays = [max(0, said.get("latency", 0) - said.get("jitter", 0)) for kind, said in toxics if kind == "latency"]
-    return Later(sum(delays) / 1000) if delays else None
-
-
-def cannot_be_probed(sight: Sight, protocol: str) -> str:
-    """Why a probe could not tell, on an edge where this is spoken; empty where it could."""
-    if protocol != "tcp":
-        return ""
-    match sight:
-        case Silent() | Later():
-            return "what is spoken there is not known, so a probe sees neither silence nor delay"
-        case Refused() | Broken():
+    def unseen(self, before: EdgeProbed) -> str:
+        if before.outcome != "answered" or before.ended is not None:
             return ""
-        case _:
-            assert_never(sight)
+        return "the other side did not end its connection when the probe ended its own, not even before the fault"
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:
+        if during.ended is None or before.ended is None:
+            return False
+        return during.outcome == "answered" and during.ended >= before.ended + SURELY_LATER * self.seconds
 
 
-def expected_of(sight: Sight) -> str:
-    """What must be seen, in words."""
-    match sight:
-        case Refused():
-            return "refused"
-        case Broken():
-            return "reset or closed"
-        case Silent():
-            return "silent"
-        case Later(seconds):
-            return f"answered {words.seconds(seconds)} later"
-        case _:
-            assert_never(sight)
+@dataclass(frozen=True, slots=True)
+class Injected(_Plain):
+    """The answer is the proxy's own: this status, and in a header the name of the toxic."""
+
+    status: int
+    toxic: str
+
+    @property
+    def expected(self) -> str:
+        return f"answered {self.status} by the proxy"
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:  # noqa: ARG002
+        return during.outcome == "answered" and (during.status, during.injected) == (self.status, self.toxic)
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """The answer's body is another one than usual."""
+
+    expected = "answered with a damaged body"
+
+    def unseen(self, before: EdgeProbed) -> str:
+        if before.outcome != "answered":
+            return ""
+        if not all(before.bodies) or not before.bodies:
+            return "the answer that a probe gets has no body"
+        return "the answer that a probe gets is another one each time" if len(set(before.bodies)) > 1 else ""
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:
+        seen = set(during.bodies)
+        return during.outcome == "answered" and bool(seen) and "" not in seen and not seen & set(before.bodies)
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The answer ends in the middle."""
+
+    expected = "cut off within an answer"
+
+    def unseen(self, before: EdgeProbed) -> str:
+        return "the answer that a probe gets has no body" if before.outcome == "answered" and not any(before.bodies) else ""
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:
+        return during.outcome in ENDS and during.status == before.status and during.got < before.got
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """A probe need not see anything."""
+
+    why: str
+    expected = "anything"
+
+    def unseen(self, before: EdgeProbed) -> str:  # noqa: ARG002
+        return self.why
+
+    def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:  # noqa: ARG002
+        return False
 
 
 def was_seen(sight: Sight, before: EdgeProbed, during: EdgeProbed) -> bool:
-    """Whether the probe saw what the state must show, in contrast to the answer it got before."""
-    if before.outcome != "answered":
-        return False
-    match sight:
-        case Refused():
-            by_detour = during.detail == DETOUR and during.outcome in ("reset", "closed")
-            return during.outcome == "refused" or by_detour
-        case Broken():
-            return during.outcome in ("reset", "closed")
-        case Silent():
-            return during.outcome == "silent"
-        case Later(seconds):
-            return during.outcome == "answered" and during.seconds >= before.seconds + SURELY_LATER * seconds
-        case _:
-            assert_never(sight)
+    """Whether the probe saw what must be seen, in contrast to the answer it got before."""
+    return before.outcome == "answered" and not sight.unseen(before) and sight.is_seen(before, during)

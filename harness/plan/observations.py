@@ -7,12 +7,14 @@ from itertools import pairwise
 
 from harness.model.expectations import Invariant
 from harness.model.experiment import Experiment
+from harness.plan.looking import asking_for, chosen_stretch
 from harness.plan.plan import (
     Begin,
     Heal,
     Observation,
     PlannedPhase,
     PlannedProxy,
+    ServiceChange,
     Step,
     WatchBite,
     WatchCounter,
@@ -74,37 +76,46 @@ def _within(invariant: Invariant) -> float:
 
 def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[WatchBite]:
     """A probe for every proxy that a fault strikes, and for every edge into a service that one strikes itself."""
-    protocols = {proxy.name: proxy.protocol for proxy in proxies}
-    looks = {fault: _looks([step for step in steps if step.fault == fault]) for fault in dict.fromkeys(s.fault for s in steps)}
-    first = {step.fault: step for step in reversed(steps) if isinstance(step, Begin)}
-    begins = [step for step in steps if isinstance(step, Begin) and step is first[step.fault]]
-    on_edges = [
-        WatchBite(
-            fault=step.fault,
-            proxy=change.proxy,
-            protocol=protocols[change.proxy],
-            at=looks[step.fault][0],
-            again=looks[step.fault][1],
-        )
-        for step in begins
-        for change in step.changes
+    by_name = {proxy.name: proxy for proxy in proxies}
+    begins = [step for step in steps if isinstance(step, Begin)]
+    on_edges = dict.fromkeys((step.fault, change.proxy) for step in begins for change in step.changes)
+    on_services = dict.fromkeys((step.fault, change) for step in begins for change in step.services)
+    return [
+        *(_on_edge(steps, fault, by_name[proxy]) for fault, proxy in on_edges),
+        *(
+            _on_service(steps, fault, change, proxy)
+            for fault, change in on_services
+            for proxy in proxies
+            if proxy.callee == change.service and not proxy.spare
+        ),
     ]
-    on_services = [
-        WatchBite(
-            fault=step.fault,
-            proxy=proxy.name,
-            protocol=proxy.protocol,
-            service=change.service,
-            sees=tuple(sight for sight in sights_of(change) if sight != "silent" or proxy.protocol != "tcp"),
-            at=looks[step.fault][0],
-            again=looks[step.fault][1],
-        )
-        for step in begins
-        for change in step.services
-        for proxy in proxies
-        if proxy.callee == change.service and not proxy.spare
-    ]
-    return [*on_edges, *on_services]
+
+
+def _on_edge(steps: Sequence[Step], fault: str, proxy: PlannedProxy) -> WatchBite:
+    chosen = chosen_stretch(steps, fault, proxy.name)
+    last = next(step for step in reversed(steps) if step.fault == fault)
+    after = min(AFTER_BEGIN, chosen.seconds / 2)
+    return WatchBite(
+        fault=fault,
+        proxy=proxy.name,
+        protocol=proxy.protocol,
+        at=chosen.begin + after,
+        again=last.at + AFTER_HEAL,
+        asking=asking_for(chosen.state, proxy.protocol, chosen.seconds - after),
+    )
+
+
+def _on_service(steps: Sequence[Step], fault: str, change: ServiceChange, proxy: PlannedProxy) -> WatchBite:
+    at, again = _looks([step for step in steps if step.fault == fault])
+    return WatchBite(
+        fault=fault,
+        proxy=proxy.name,
+        protocol=proxy.protocol,
+        service=change.service,
+        sees=tuple(sight for sight in sights_of(change) if sight != "silent" or proxy.protocol != "tcp"),
+        at=at,
+        again=again,
+    )
 
 
 def _looks(steps: Sequence[Step]) -> tuple[float, float]:

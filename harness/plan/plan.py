@@ -150,8 +150,26 @@ class WatchInvariant(Part):
     hold: float
 
 
-Outcome: TypeAlias = Literal["answered", "refused", "reset", "closed", "silent", "failed"]
-"""What a probe can see."""
+Outcome: TypeAlias = Literal["answered", "refused", "unreachable", "reset", "closed", "silent", "failed"]
+"""What a probe can see. `unreachable`: no handshake; `silent`: a handshake, and no answer after it."""
+
+
+class Asking(Part):
+    """How a probe looks, so that it can see what it is sent for; before the fault it looks in the same way.
+
+    `patience` is how long it waits in all, in seconds. It asks so many `times`, one after the other; with `volume` on one
+    connection until so many bytes have passed each way. `closes`: then it ends its side, and waits for the other's end.
+    `stays`: so long it looks whether a connection stays open on which it knows nothing to ask. While the fault lasts it
+    looks `connections` times, as far as they fit into `within` seconds: a share of them is struck.
+    """
+
+    patience: float = 1.5
+    times: int = 1
+    volume: int = 0
+    closes: bool = False
+    stays: float = 0.2
+    connections: int = 1
+    within: float = 0.0
 
 
 class WatchBite(Part):
@@ -169,6 +187,7 @@ class WatchBite(Part):
     sees: Items[Outcome] = ()
     at: float = 0.0
     again: float = 0.0
+    asking: Asking = Asking()
 
 
 Observation: TypeAlias = Annotated[WatchCounter | WatchInvariant | WatchBite, Field(discriminator="what")]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -33,6 +33,7 @@ from harness.history.events import (
 from harness.plan.observations import AFTER_BEGIN, AFTER_HEAL
 from harness.plan.plan import (
     CLEAN,
+    Asking,
     Begin,
     Heal,
     Plan,
@@ -46,7 +47,7 @@ from harness.plan.plan import (
 )
 from harness.plan.services import relieved, struck
 from harness.runtime.ports import Address, Load, Proxies, Services
-from harness.runtime.probes.bite import Look, look
+from harness.runtime.probes.bite import look
 from harness.runtime.probes.sql import ask
 from harness.runtime.recorder import Recorder, now
 from harness.runtime.sampler import Sampler
@@ -55,8 +56,8 @@ from harness.runtime.stopping import Stop
 LEAD = 0.2
 """Seconds between telling the load when to begin and that moment."""
 
-PATIENCE = 1.5
-"""How long a probe waits beyond the delay a fault is meant to add."""
+SHORTEST_PATIENCE = 0.5
+"""Seconds that a probe waits in any case, also where the baseline is nearly over."""
 
 ASK_EVERY = 0.5
 LOOK_EVERY = 0.25
@@ -219,7 +220,7 @@ class Driver:
                 self._put(step, change.proxy, change.state)
             for blow in step.services:
                 self._strike(step, blow)
-        self._changed[step.fault] = now()
+        self._changed |= dict.fromkeys((step.fault, *(change.proxy for change in step.changes)), now())
 
     def _put(self, step: Begin | Vary, proxy: str, state: ProxyState) -> None:
         asked_at = now()
@@ -279,41 +280,50 @@ class Driver:
 
     def _probe(self, seen: WatchBite, moment: str, after: float) -> None:
         """Look now; or a little later, where the change that is looked for took its time and was made just now."""
-        look_at = self._look_until_answered if seen.service and moment == "after" else self._look
-        due = max(now(), self._changed.get(seen.fault, 0.0) + after) if after else now()
+        again_and_again = self._look_until_answered if seen.service and moment == "after" else self._look_around
+        look_at = again_and_again if moment != "before" else self._look
+        changed = max(self._changed.get(name, 0.0) for name in (seen.fault, seen.proxy))
+        due = max(now(), changed + after) if after else now()
         self._probes.append(self._pool.submit(look_at, seen, moment, due))
 
     def _look(self, seen: WatchBite, moment: str, at: float) -> None:
-        if self._over.wait(max(0.0, at - now())):
-            return
-        self._look_and_record(seen, moment)
+        """Once, in the baseline: whatever is waited for, it is over before anything is injected."""
+        left = self._baseline_ends - now() - AFTER_HEAL
+        patience = min(seen.asking.patience, max(SHORTEST_PATIENCE, left))
+        asking = seen.asking.model_copy(update={"patience": patience, "stays": min(seen.asking.stays, patience)})
+        if not self._over.wait(max(0.0, at - now())):
+            self._look_and_record(seen, moment, asking)
 
-    def _look_and_record(self, seen: WatchBite, moment: str, detail: str = "") -> str:
+    def _look_around(self, seen: WatchBite, moment: str, at: float) -> None:
+        """While the fault lasts as often as is asked for, until it bit, or its time is over; afterwards once."""
+        asking = seen.asking if moment == "during" else Asking()
+        for number in range(asking.connections):
+            if self._over.wait(max(0.0, at - now())) or (number and now() >= at + asking.within):
+                return
+            if self._look_and_record(seen, moment, asking) != "answered":
+                return
+
+    def _look_and_record(self, seen: WatchBite, moment: str, asking: Asking, detail: str = "") -> str:
         """Each look is recorded: what it puts on its edge is none of the caller's."""
-        began, found = now(), self._look_through(seen)
-        told = detail or found.detail
-        self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, found.outcome, found.seconds, told))
+        began = now()
+        found = look(self._world.listening[seen.proxy], seen.protocol, asking, source=self._world.probe_source)
+        told = detail or found.detail or (DETOUR if self._world.detour else "")
+        self._recorder.record(EdgeProbed(began, seen.fault, seen.proxy, moment, **{**asdict(found), "detail": told}))
         return found.outcome
 
     def _look_until_answered(self, seen: WatchBite, moment: str, at: float) -> None:
         """A service that was struck needs time to come up. The last look decides."""
         until = self._began + max(phase.until for phase in self._plan.phases if phase.name != "drain")
         self._over.wait(max(0.0, at - now()))
-        number, outcome = 1, self._look_and_record(seen, moment)
+        number, outcome = 1, self._look_and_record(seen, moment, Asking())
         while outcome != "answered" and now() < until and not self._over.wait(LOOK_EVERY):
             number += 1
             detail = f"look {number}, {now() - at:.1f} s after the first was due"
-            outcome = self._look_and_record(seen, moment, detail)
-
-    def _look_through(self, seen: WatchBite) -> Look:
-        patience = PATIENCE + self._longest_delay
-        found = look(self._world.listening[seen.proxy], seen.protocol, patience=patience, source=self._world.probe_source)
-        return replace(found, detail=found.detail or DETOUR) if self._world.detour else found
+            outcome = self._look_and_record(seen, moment, Asking(), detail)
 
     @property
-    def _longest_delay(self) -> float:
-        states = [change.state for step in self._plan.steps for change in step.changes]
-        return max((_delay(state) for state in states), default=0.0)
+    def _baseline_ends(self) -> float:
+        return self._began + next(phase.until for phase in self._plan.phases if phase.name == "baseline")
 
     def _watch_invariant(self, seen: WatchInvariant) -> None:
         """Ask until it has held for long enough, or the time is over; the phases go on meanwhile."""
@@ -331,14 +341,6 @@ class Driver:
             if held_since is not None and now() - held_since >= seen.hold:
                 return
             self._over.wait(max(0.0, began + ASK_EVERY - now()))
-
-
-def _delay(state: ProxyState) -> float:
-    """Seconds by which a proxy in this state delays an answer at most, as far as that is known beforehand."""
-    said = [
-        toxic.attributes.get(name, 0) for toxic in state.toxics for name in ("latency", "jitter") if toxic.type == "latency"
-    ]
-    return sum(float(value) for value in said if isinstance(value, int)) / 1000
 
 
 def _data(state: ProxyState) -> dict[str, object]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
+from harness.plan.plan import Asking
 from harness.runtime.ports import Address
 from harness.runtime.probes.bite import QUESTIONS, look
 from harness.runtime.probes.metrics import find_counter, read_counter
@@ -53,6 +54,9 @@ def answer(reply: bytes) -> Behaviour:
     return behave
 
 
+REPLIES = {"http": b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", "postgresql": b"N", "redis": b"-NOAUTH\r\n"}
+
+
 def lose_the_answer(connection: socket.socket) -> None:
     """As a server whose answers are lost: its closing, which a question may ask for, comes through."""
     if b"connection: close" not in connection.recv(4096).lower():
@@ -76,8 +80,8 @@ def close(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize("protocol", sorted(QUESTIONS))
 def test_a_server_that_answers_is_seen_to_answer(protocol: str) -> None:
-    with server(answer(b"N")) as address:
-        seen = look(address, protocol, patience=2)
+    with server(answer(REPLIES[protocol])) as address:
+        seen = look(address, protocol, Asking(patience=2))
 
     assert seen.outcome == "answered"
     assert 0 <= seen.seconds < 2
@@ -87,7 +91,7 @@ def test_a_closed_port_is_seen_to_refuse() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = Address(*free.getsockname())
 
-    assert look(address, "http", patience=2).outcome == "refused"
+    assert look(address, "http", Asking(patience=2)).outcome == "refused"
 
 
 @pytest.mark.parametrize(
@@ -95,14 +99,16 @@ def test_a_closed_port_is_seen_to_refuse() -> None:
 )
 def test_each_way_of_not_answering_is_told_apart(behave: Behaviour, outcome: str) -> None:
     with server(behave) as address:
-        assert look(address, "redis", patience=0.3).outcome in ({"closed", "reset"} if outcome == "closed" else {outcome})
+        assert look(address, "redis", Asking(patience=0.3)).outcome in (
+            {"closed", "reset"} if outcome == "closed" else {outcome}
+        )
 
 
 def test_of_an_unknown_protocol_only_opening_and_closing_are_seen() -> None:
     with server(say_nothing) as address:
-        assert look(address, "tcp", patience=2).outcome == "answered"
+        assert look(address, "tcp", Asking(patience=2)).outcome == "answered"
     with server(lambda connection: None) as address:
-        assert look(address, "tcp", patience=2).outcome == "closed"
+        assert look(address, "tcp", Asking(patience=2)).outcome == "closed"
 
 
 def test_a_probe_comes_from_the_address_it_was_given() -> None:
@@ -113,7 +119,7 @@ def test_a_probe_comes_from_the_address_it_was_given() -> None:
         connection.sendall(b"x")
 
     with server(note) as address:
-        look(address, "tcp", patience=2, source="127.0.0.1")
+        look(address, "tcp", Asking(patience=2), source="127.0.0.1")
 
     assert sources == ["127.0.0.1"]
 
@@ -176,4 +182,4 @@ def test_a_database_that_is_not_there_gives_no_answer_and_says_why() -> None:
 @pytest.mark.parametrize("protocol", sorted(QUESTIONS))
 def test_lost_answers_are_silence_whatever_is_spoken(protocol: str) -> None:
     with server(lose_the_answer) as address:
-        assert look(address, protocol, patience=0.3).outcome == "silent"
+        assert look(address, protocol, Asking(patience=0.3)).outcome == "silent"

@@ -27,7 +27,7 @@ from harness.history.events import (
 from harness.history.requests import Request
 from harness.history.store import RunFolder, read_events
 from harness.model.resolving import resolve
-from harness.plan.plan import CLEAN, Arrivals, Plan, ServiceChange, WatchBite, WatchInvariant
+from harness.plan.plan import CLEAN, Arrivals, Asking, Plan, ServiceChange, WatchBite, WatchInvariant
 from harness.plan.planning import plan_of
 from harness.plan.services import relieved, struck
 from harness.runtime.driver import Driver, Halt, World
@@ -467,7 +467,7 @@ class SlowToReturn:
     def __init__(self, comes: int) -> None:
         self.looks, self.comes = 0, comes
 
-    def __call__(self, address: Address, protocol: str, *, patience: float, source: str | None) -> Look:
+    def __call__(self, address: Address, protocol: str, asking: Asking, *, source: str | None) -> Look:
         self.looks += 1
         return Look("answered" if self.looks >= self.comes else "closed", 0.001)
 

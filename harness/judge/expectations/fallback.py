@@ -6,17 +6,17 @@ answer may have passed all the same. A fallback passes on the word of two that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from harness.history.events import CounterRead, FaultBegan
+from harness.history.events import CounterRead, FaultBegan, FaultVaried
 from harness.history.history import Window
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case, Group
 from harness.judge.edges import EdgeCounts
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing
-from harness.judge.sights import Later, sight_of
+from harness.judge.states import answers_pass, is_clean
 from harness.judge.statistics import Interval, enough_for, wilson
 from harness.judge.verdict import Finding, Outcome
 from harness.model.expectations import Fallback
@@ -29,6 +29,9 @@ STRAY = 0.01
 
 TOLERANCE, TOLERATED = 0.1, 5
 """By how much two counts of the same thing may differ: clients give up, samples come once a second."""
+
+
+Windows: TypeAlias = tuple[Window, ...]
 
 
 class Word(Enum):
@@ -47,22 +50,31 @@ def judge_fallback(name: str, expected: Fallback, case: Case) -> Finding:
     limit = " and ".join(limits)
     declared = case.experiment.system.fallbacks.get(expected.name)
     item = case.fault(expected.fault)
-    window = case.history.faults.get(item.id) if item is not None and item.id is not None else None
-    group = case.under_fault(declared.journeys, window) if declared is not None and window is not None else ()
+    windows = case.history.windows.get(item.id, ()) if item is not None and item.id is not None else ()
+    group = _under_fault(case, declared.journeys, windows) if declared is not None else ()
     source = f"{words.count(len(group), 'request')} of {words.several(declared.journeys)}" if declared is not None else ""
     heading = Heading(name, "fallback", f"fallback {expected.name}", limit, source)
     if declared is None:
         return nothing(heading, f"the system declares no fallback {expected.name}")
     if not case.experiment.faults:
         return nothing(heading, "nothing was injected under which it could have fired", "take it out, or add a fault")
-    if item is None or window is None:
+    if item is None or not windows:
         return nothing(heading, "no fault was recorded under which it could have fired", "name the fault with fault:")
     marked = sum(_fired(request.marks, expected.name) and request.ok for request in group)
     rows = [_share(expected, declared, (case, group, marked))]
     rows += [_control(expected.name, declared, phase, case) for phase in ("baseline", "recovery")]
     if len(group) >= FEWEST_REQUESTS:
-        rows.append(_witnesses(expected.name, declared, (case, item, window), (len(group), marked)))
+        rows.append(_witnesses(expected.name, declared, (case, item, windows), (len(group), marked)))
     return finding(case, heading, rows)
+
+
+def _under_fault(case: Case, journeys: Iterable[str], windows: Iterable[Window]) -> Group:
+    """The requests that met the fault from their start to their end; while it is away for a moment, none does.
+
+    What a breaker still keeps from the callee then is no failure of the fallback, and no proof of it.
+    """
+    wanted = tuple(journeys)
+    return tuple(request for window in windows for request in case.under_fault(wanted, window))
 
 
 def _fired(marks: tuple[str, ...], name: str) -> bool:
@@ -126,11 +138,11 @@ def _ask(phase: str) -> str:
     )
 
 
-def _witnesses(name: str, declared: FallbackDeclared, place: tuple[Case, FaultItem, Window], seen: tuple[int, int]) -> Row:
+def _witnesses(name: str, declared: FallbackDeclared, place: tuple[Case, FaultItem, Windows], seen: tuple[int, int]) -> Row:
     """A marker alone may lie: the counter or the wire must say the same, and neither may say otherwise."""
-    case, item, window = place
+    case, item, windows = place
     counter, of_counter = _counter(name, declared, case)
-    wire, of_wire = _wire(declared, item, (case, window), seen)
+    wire, of_wire = _wire(declared, item, (case, windows), seen)
     told = f"counter {counter.value}: {of_counter}; wire {wire.value}: {of_wire}"
     if counter is Word.CONTRADICTS:
         return Row(
@@ -170,18 +182,24 @@ UNANSWERING = ("kill", "stop", "pause", "disconnect")
 """Faults on a service itself during which nobody is answered by it."""
 
 
-def _wire(declared: FallbackDeclared, item: FaultItem, place: tuple[Case, Window], seen: tuple[int, int]) -> tuple[Word, str]:
+LATE = ("latency", "http_delay", "bandwidth", "cpu")
+"""Faults under which answers come late."""
+
+
+def _wire(declared: FallbackDeclared, item: FaultItem, place: tuple[Case, Windows], seen: tuple[int, int]) -> tuple[Word, str]:
     """Whether real answers passed on the edge while the marker said that none came."""
-    case, window = place
+    case, windows = place
     callee = next((edge.callee for edge in case.experiment.system.edges if edge.name == declared.for_), "")
-    on_it = [began for began in case.history.of(FaultBegan) if (began.fault, began.proxy) == (item.id, declared.for_)]
-    behind = any((began.fault, began.service) == (item.id, callee) for began in case.history.of(FaultBegan))
-    sight = sight_of(on_it[-1].asked) if on_it else None
-    if sight is None and not behind:
+    changes: list[FaultBegan | FaultVaried] = [*case.history.of(FaultBegan), *case.history.of(FaultVaried)]
+    of_it = [change for change in changes if change.fault == item.id]
+    states = [change.asked for change in of_it if change.proxy == declared.for_]
+    behind = any(change.service == callee for change in of_it)
+    if not behind and all(map(is_clean, states)):
         return Word.SILENT, f"the fault was not on {declared.for_}"
-    if isinstance(sight, Later) or (behind and item.kind not in UNANSWERING):
-        return Word.SILENT, f"late answers pass on {declared.for_} all the same"
-    traffic = EdgeCounts(case.history).during(declared.for_, window)
+    if any(map(answers_pass, states)) or (behind and item.kind not in UNANSWERING):
+        how = "late answers" if item.kind in LATE else "answers"
+        return Word.SILENT, f"{how} pass on {declared.for_} all the same"
+    traffic = EdgeCounts(case.history).during_all(declared.for_, windows)
     if traffic is None or traffic.answered is None:
         return Word.SILENT, f"answers on {declared.for_} could not be counted"
     of, marked = seen
