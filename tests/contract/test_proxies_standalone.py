@@ -33,7 +33,7 @@ from tests.contract.proxies_rig import (
     silent,
 )
 from tests.contract.standalone import MODULE, Standalone, run, standalone
-from tests.contract.test_proxies_engine import HttpCallee, get
+from tests.contract.test_proxies_engine import ANSWERS, HttpCallee, get
 from tests.contract.toxiproxy_conformance import SERVER, needs_real
 
 
@@ -391,6 +391,33 @@ class TestMetrics:
             assert ends(caller)
         assert (bytes_of("upstream"), bytes_of("downstream")) == ((14, 14), (14, 10))
 
+    def test_what_a_toxic_of_http_swallows_was_received_and_what_it_makes_was_sent(
+        self, engine: Standalone, http: HttpCallee
+    ) -> None:
+        place = engine.made("a", http.address)
+        labels = (str(place), "a", str(http.address))
+        request, answer = len(get()), len(ANSWERS["/"])
+
+        def bytes_of(direction: str) -> tuple[float, float]:
+            metrics = engine.metrics()
+            received, sent = (f"toxiproxy_proxy_{which}_bytes_total" for which in ("received", "sent"))
+            return metrics[received, direction, *labels], metrics[sent, direction, *labels]
+
+        with connect(place) as caller:
+            engine("POST", "/proxies/a/toxics", {"name": "slow", "type": "latency", "attributes": {"latency": 1}})
+            engine("POST", "/proxies/a/toxics", {"name": "own", "type": "http_error", "attributes": {"methods": ["POST"]}})
+            caller.sendall(get())
+            assert read_all(caller, answer) == ANSWERS["/"]
+            assert (bytes_of("upstream"), bytes_of("downstream")) == ((request, request), (answer, answer))
+            caller.sendall(b"POST / HTTP/1.1\r\nHost: shipping\r\nContent-Length: 4\r\n\r\nbody")
+            made = len(caller.recv(4096))
+            assert bytes_of("upstream") == (request + 58, request)
+            assert bytes_of("downstream") == (answer, answer + made)
+            engine("POST", "/proxies/a/toxics", {"name": "lost", "type": "http_lost_reply"})
+            caller.sendall(get())
+            assert eventually(lambda: bytes_of("downstream") == (2 * answer, answer + made))
+            assert bytes_of("upstream") == (2 * request + 58, 2 * request)
+
     def test_what_a_toxic_struck_is_told_after_its_removal_and_what_is_set_only_while_it_is(
         self, engine: Standalone, echo: Echo
     ) -> None:
@@ -583,8 +610,10 @@ class TestLog:
         lines = Lines(writer)
         log = Log("info", as_json, lines)
         with os.fdopen(reader, encoding="utf-8") as told:
-            while not lines.is_full:
-                log.info("filling", filler="x" * 400)
+            for _ in range(3):  # until the pipe is full too
+                while not lines.is_full:
+                    log.info("filling", filler="x" * 400)
+                time.sleep(0.1)
             for _ in range(7):
                 log.info("dropped")
             texts = [json.loads(told.readline()) for _ in range(MOST_WAITING)]

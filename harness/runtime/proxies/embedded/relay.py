@@ -223,28 +223,44 @@ class OutletDown(Outlet):
             dest.write(data)
 
 
-class Exit:
-    """Behind the last toxic of a direction: what comes here was neither lost nor is it held."""
+class Entry:
+    """Before toxics of a direction: what goes in counts as kept, lost or held, until it comes out."""
 
-    __slots__ = ("_direction",)
+    __slots__ = ("_direction", "next")
 
-    def __init__(self, direction: Direction) -> None:
-        self._direction = direction
+    def __init__(self, direction: Direction, following: Passage) -> None:
+        self._direction, self.next = direction, following
 
     def feed(self, data: bytes) -> None:
-        if self._direction.dest.open:  # else the outlet loses it
-            self._direction.keep(-len(data))
-        self._direction.last.feed(data)
+        self._direction.keep(len(data))
+        self.next.feed(data)
 
     def finish(self) -> None:
-        self._direction.last.finish()
+        self.next.finish()
+
+
+class Exit:
+    """Behind toxics of a direction."""
+
+    __slots__ = ("_direction", "next")
+
+    def __init__(self, direction: Direction, following: Passage) -> None:
+        self._direction, self.next = direction, following
+
+    def feed(self, data: bytes) -> None:
+        if self._direction.dest.open:  # else it is lost all the same
+            self._direction.keep(-len(data))
+        self.next.feed(data)
+
+    def finish(self) -> None:
+        self.next.finish()
 
 
 class Direction:
     """One way of a connection: from a source through its stages to the outlet. This is the `Way` of its stages.
 
     Where toxics of HTTP act, `reader` takes what the source reads and gives it to the direction itself, which is its
-    `Passage`; and `last` stands before the outlet.
+    `Passage`; and its exit leads to another one before the outlet.
     """
 
     __slots__ = (
@@ -261,7 +277,6 @@ class Direction:
         "dest",
         "ended",
         "first",
-        "last",
         "onward",
         "outlet",
         "random",
@@ -274,11 +289,10 @@ class Direction:
         self.connection, self.stream, self.source, self.dest = connection, stream, source, dest
         self.alarm, self.random = connection.edge.alarm, connection.edge.random
         self.outlet = Outlet(self, dest) if stream == "upstream" else OutletDown(self, dest)
-        self.last: Passage = self.outlet
         self.reader: Passage | None = None
         self.onward: Callable[[bytes], None]
         self.ended = False
-        self._exit = Exit(self)
+        self._exit = Exit(self, self.outlet)
         self._stages: dict[str, Stage] = {}
         self._drawn: dict[str, float] = {}
         self._struck: set[str] = set()
@@ -288,22 +302,14 @@ class Direction:
         self._close_at_end = False
         source.out = self
         dest.into = self
-        self.lead_to(self.last)
+        self.lead_to(self.outlet)
 
     def lead_to(self, first: Passage) -> None:
         """What the source reads goes there."""
         self.first: Passage = first
-        self._lead_onward(first.feed)
-
-    def _lead_through(self, stage: Stage) -> None:
-        """What the source reads goes there, and is kept until it comes to the exit."""
-        self.first = stage
-        self._lead_onward(self._feed_first)
-
-    def _lead_onward(self, onward: Callable[[bytes], None]) -> None:
-        self.onward = onward
+        self.onward = first.feed
         if self.reader is None:
-            self.source.pass_on = onward
+            self.source.pass_on = self.onward
 
     def read_by(self, reader: Passage | None) -> None:
         """Before anything else, what the source reads goes there; nowhere else where there is none."""
@@ -312,7 +318,7 @@ class Direction:
 
     def end_in(self, last: Passage) -> None:
         """What has passed all stages goes there."""
-        self.last = last
+        self._exit.next = last
         if not self._stages:
             self.lead_to(last)
 
@@ -327,10 +333,6 @@ class Direction:
     def end(self) -> None:
         """The source has no more."""
         (self.reader or self.first).finish()
-
-    def _feed_first(self, data: bytes) -> None:
-        self.keep(len(data))
-        self.first.feed(data)
 
     def keep(self, size: int) -> None:
         """So many more bytes were read and have not passed (less, where negative)."""
@@ -348,7 +350,7 @@ class Direction:
         if self._stages:
             next(reversed(self._stages.values())).next = stage
         else:
-            self._lead_through(stage)
+            self.lead_to(Entry(self, stage))
         self._stages[toxic.name] = stage
         self._make_room()
 
@@ -472,9 +474,9 @@ class Direction:
             following = stage
         first = next(iter(self._stages.values()), None)
         if first is None:
-            self.lead_to(self.last)
+            self.lead_to(self._exit.next)
         else:
-            self._lead_through(first)
+            self.lead_to(Entry(self, first))
         self._make_room()
 
     def _make_room(self) -> None:
@@ -613,11 +615,12 @@ class Connection:
     def follow(self) -> None:
         """There are toxics of HTTP on the proxy: requests and answers pass through them, unless this is no HTTP."""
         if self._filter is None and self._tap.requests is not None:
-            self._filter = HttpFilter(self, self.edge.http, self._tap, self.up, self.down.outlet)
+            onward, back = Exit(self.up, self.up), Exit(self.down, self.down.outlet)
+            self._filter = HttpFilter(self, self.edge.http, self._tap, onward, back)
             self._filter.caller_is_full(full=self.down.is_full)
             self.client.tap = None
-            self.up.read_by(self._filter.requests)
-            self.down.end_in(self._filter.answers)
+            self.up.read_by(Entry(self.up, self._filter.requests))
+            self.down.end_in(Entry(self.down, self._filter.answers))
 
     def leave(self) -> None:
         """There is nothing more to be done to requests and answers: they are read along again."""
