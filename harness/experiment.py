@@ -34,6 +34,7 @@ from harness.report.html import html_report
 from harness.report.junit import Undecided, joined, junit_xml
 from harness.report.markdown import markdown_summary
 from harness.runtime.choosing import Choice, Engine
+from harness.runtime.containers.blackholes import can_enter
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import compose_version
 from harness.runtime.ports import Watch
@@ -123,7 +124,9 @@ def for_choice(resolved: Resolved, choice: Choice) -> Resolved:
     if choice.docker is None:
         return check_runs_locally(resolved, cannot_limit())
     resolved = check_runs_in_containers(resolved)
-    return check_runs_with_toxiproxy(resolved) if choice.engine == "toxiproxy" else resolved
+    if choice.engine != "toxiproxy":
+        return resolved
+    return check_runs_with_toxiproxy(resolved, may_lose_packets=can_enter(choice.docker))
 
 
 def engine_for(choice: Choice, experiment: Experiment) -> tuple[Engine, str]:
@@ -132,7 +135,7 @@ def engine_for(choice: Choice, experiment: Experiment) -> tuple[Engine, str]:
         return choice.engine, choice.why
     if choice.docker is None:
         return "embedded", choice.why
-    beyond = needs_embedded(experiment)
+    beyond = needs_embedded(experiment, may_lose_packets=can_enter(choice.docker))
     return ("embedded", f"{choice.why}; embedded proxies, since {beyond}") if beyond else ("toxiproxy", choice.why)
 
 

@@ -14,6 +14,7 @@ from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Partial
 from harness.model.kinds.group import Isolate, Partition
+from harness.model.kinds.service import Scale
 from harness.model.resolving import Resolved
 
 MANY_EDGES = 100
@@ -58,12 +59,20 @@ def by_network(item: FaultItem) -> bool:
     return isinstance(item.fault, Partition | Isolate) and item.fault.by == "network"
 
 
-def needs_embedded(experiment: Experiment) -> str:
-    """Why Toxiproxy cannot do all of it; empty where it can."""
-    return next((f"{item.id}: {why}" for item in experiment.faults if (why := _beyond_toxiproxy(item))), "")
+def cuts_network(item: FaultItem) -> bool:
+    """Whether the fault leaves a handshake without an answer, which a Toxiproxy cannot do by itself."""
+    return by_network(item) or getattr(item.fault, "mode", "") == "unreachable"
 
 
-def _beyond_toxiproxy(item: FaultItem) -> str:
+def needs_embedded(experiment: Experiment, *, may_lose_packets: bool = True) -> str:
+    """Why Toxiproxy cannot do all of it; empty where it can. `may_lose_packets`: who runs it may do so on its networks."""
+    found = ((item, _beyond_toxiproxy(item, may_lose_packets)) for item in experiment.faults)
+    return next((f"{item.id}: {why}" for item, why in found if why), "")
+
+
+def _beyond_toxiproxy(item: FaultItem, may_lose_packets: bool) -> str:
+    if cuts_network(item) and not may_lose_packets:
+        return "losing packets before a Toxiproxy takes root, and a Docker engine on this machine"
     if sees_requests(item):
         return f"{item.kind} strikes single requests, which Toxiproxy does not see"
     if isinstance(item.fault, Partial) and item.fault.share is not None:
@@ -71,10 +80,10 @@ def _beyond_toxiproxy(item: FaultItem) -> str:
     return ""
 
 
-def check_runs_with_toxiproxy(resolved: Resolved) -> Resolved:
+def check_runs_with_toxiproxy(resolved: Resolved, *, may_lose_packets: bool = True) -> Resolved:
     """The same; raises InvalidFile for faults that Toxiproxy cannot do."""
     document = resolved.documents[0]
-    found = [(index, item, _beyond_toxiproxy(item)) for index, item in enumerate(resolved.experiment.faults)]
+    found = [(index, item, _beyond_toxiproxy(item, may_lose_packets)) for index, item in enumerate(resolved.experiment.faults)]
     problems = [
         document.problem(
             ("faults", index, item.kind), f"expected a fault that Toxiproxy can do, found that {why}: use --engine embedded"
@@ -98,6 +107,9 @@ def check_runs_in_containers(resolved: Resolved) -> Resolved:
         told = ", ".join(read.compose.external_networks)
         message = f"expected networks of the run's own, found external ones ({told}), on which services of yours would meet it"
         problems.append(read.document.problem(("interpose",), f"{message}: use interpose: all, or take them out"))
+    for index, item in enumerate(experiment.faults):
+        if why := _scales_nothing(item, read.compose):
+            problems.append(resolved.documents[0].problem(("faults", index, item.kind, "to"), why))
     if problems:
         raise InvalidFile(tuple(problems))
     apart = {edge.name for edge in found.edges}
@@ -111,6 +123,16 @@ def check_runs_in_containers(resolved: Resolved) -> Resolved:
         resolved,
         experiment=experiment.model_copy(update={"system": parted}),
         system=replace(read, warnings=(*read.warnings, *found.warnings, *_cautions(read.compose, carried))),
+    )
+
+
+def _scales_nothing(item: FaultItem, compose: Compose) -> str:
+    fault = item.fault
+    there = compose.services[fault.service].replicas if isinstance(fault, Scale) else 0
+    if not isinstance(fault, Scale) or fault.to < there:
+        return ""
+    return (
+        f"expected fewer than the {there} of {fault.service} that the Compose file asks for (deploy.replicas), found {fault.to}"
     )
 
 

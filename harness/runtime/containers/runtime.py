@@ -16,6 +16,7 @@ from harness.model.compose import Compose
 from harness.model.edges import CLIENT
 from harness.model.experiment import System
 from harness.plan.plan import Begin, Plan, WatchBite, WatchCounter, WatchInvariant
+from harness.runtime.containers.blackholes import Blackholes, check, cuts_networks, filter_for
 from harness.runtime.containers.complaints import Taken
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import told_of
@@ -29,7 +30,7 @@ from harness.runtime.containers.subnets import Subnets, free_blocks
 from harness.runtime.containers.surroundings import check_reached, free_ports, taken_networks
 from harness.runtime.ports import Address, Standing
 from harness.runtime.processes import JournaledLaunch
-from harness.runtime.proxies.supervised import SupervisedEngine
+from harness.runtime.proxies.supervised import Engine, SupervisedEngine
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from harness.runtime.recorder import Recorder, now
 from harness.runtime.services.waiting import tail_of
@@ -221,14 +222,29 @@ class DockerRuntime:
             services.restart_proxies()
             return control
 
+        def engine_at(address: Address) -> Engine:
+            engine = ToxiproxyEngine(address, str(log))
+            return self._with_networks(engine, services) if cuts_networks(self._plan, engine_can=self._is_embedded) else engine
+
         return SupervisedEngine(
             control,
-            engine_at=lambda address: ToxiproxyEngine(address, str(log)),
+            engine_at=engine_at,
             restart=restart,
             record=self._recorder.record,
             counted=(lambda: edges.seen(now(), services.pid_of_proxies())) if self._setting.engine == "toxiproxy" else None,
             log_tail=lambda: tail_of(log, 10),
         )
+
+    def _with_networks(self, engine: ToxiproxyEngine, services: DockerServices) -> Engine:
+        """With what is done before the proxies: in the network namespace of their container as it is now."""
+        container = services.project.containers(PROXIES)[0]
+        packets = filter_for(self._docker, services.project.client, container, has_python=self._is_embedded)
+        check(packets)
+        return Blackholes(engine, packets, engine_can=self._is_embedded)
+
+    @property
+    def _is_embedded(self) -> bool:
+        return self._setting.engine == "embedded"
 
     def _environments(self) -> dict[str, dict[str, str]]:
         overrides = self._setting.overrides

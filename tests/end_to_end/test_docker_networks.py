@@ -1,0 +1,117 @@
+"""Edges that are cut by the network itself, on both engines, seen from inside the caller's container."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.chaos import PROJECT, environment
+from tests.end_to_end.docker_rig import DockerRun, docker, images, kinds_of, scenario_of, seconds_until, tiny_system
+
+pytestmark = [pytest.mark.slow, pytest.mark.docker]
+
+PHASES = "phases: {warmup: 1s, baseline: 10s, fault: 8s, recovery: 12s}"
+EXPECT = "[{error_rate: {journey: alone, max: 50%}}]"
+FAULTS = {
+    "isolate": "isolate: {service: back, by: network}",
+    "partition": "partition: {between: [[front], [back]], by: network}",
+    "unreachable": "outage: {edge: front -> back, mode: unreachable}",
+}
+
+LOOK = """
+import http.client, json, socket, sys, time
+
+def connect():
+    began = time.time()
+    try:
+        socket.create_connection(("back", 8000), 0.7).close()
+        said = "connected"
+    except OSError as error:
+        said = str(error)
+    return began, said
+
+def ask(connection):
+    connection.request("GET", "/")
+    return connection.getresponse().read().decode()
+
+kept = http.client.HTTPConnection("back", 8000, timeout=30)
+before, local = ask(kept), kept.sock.getsockname()
+looks, during, after, more = [connect()], None, None, 4
+until = time.time() + 40
+while time.time() < until and more:
+    more -= after is not None
+    looks.append(connect())
+    if looks[-1][1] == looks[-2][1] == "timed out" and during is None:
+        kept.request("GET", "/")
+        kept.sock.settimeout(0.5)
+        try:
+            during = kept.sock.recv(1).decode()
+        except OSError as error:
+            during = str(error)
+        kept.sock.settimeout(30)
+    if looks[-1][1] == "connected" and during is not None and after is None:
+        after = kept.getresponse().read().decode()
+    time.sleep(0.1)
+print(json.dumps([before, during, after, local == kept.sock.getsockname(), looks]))
+"""
+
+
+class EngineRun(DockerRun):
+    """A run with an engine that was asked for."""
+
+    def __init__(self, path: Path, reports: Path, engine: str) -> None:
+        self.reports = reports
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "harness", "run", str(path), "--engine", engine, "--report-dir", str(reports)],
+            cwd=PROJECT,
+            env={**environment(), **images()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    runs: list[EngineRun] = []
+
+    def begin(fault: str, engine: str) -> EngineRun:
+        path = scenario_of(tiny_system(tmp_path), faults=f"[{fault}]", expect=EXPECT, more=PHASES)
+        runs.append(EngineRun(path, tmp_path / "reports", engine))
+        run = runs[-1]
+        seconds_until(lambda: run.process.poll() is not None or (run.folder and kinds_of(run.folder, "LoadBegan")), 120)
+        assert run.process.poll() is None, run.process.communicate()[0]
+        return run
+
+    yield begin
+    for run in runs:
+        run.make_sure_it_is_over()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Toxiproxy's networks are entered by root alone")
+@pytest.mark.parametrize("engine", ["toxiproxy", "embedded"])
+@pytest.mark.parametrize("kind", FAULTS)
+def test_no_handshake_is_answered_and_an_open_connection_lives_on(start: Any, kind: str, engine: str) -> None:
+    run = start(FAULTS[kind], engine)
+
+    before, during, after, is_same, looks = json.loads(docker("exec", run.container("front"), "python3", "-c", LOOK))
+    output, _ = run.process.communicate(timeout=120)
+
+    (began,), (ended,) = kinds_of(run.folder, "FaultBegan"), kinds_of(run.folder, "FaultEnded")
+    seen = {
+        "before": {said for at, said in looks if at + 0.7 < began["asked_at"]},
+        "during": {said for at, said in looks if began["at"] < at and at + 0.7 < ended["asked_at"]},
+        "after": {said for at, said in looks if at > ended["at"]},
+    }
+    assert seen == {"before": {"connected"}, "during": {"timed out"}, "after": {"connected"}}, output
+    assert (before, during, after, is_same) == ("ok", "timed out", "ok", True)
+    assert began["asked"] == began["found"]
+    assert ended["at"] - ended["asked_at"] < 5
+    assert began["at"] - began["asked_at"] < 5
