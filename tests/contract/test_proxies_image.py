@@ -15,7 +15,7 @@ from harness.errors import ProxyError
 from harness.history.events import EdgeSeen
 from harness.plan.plan import CLEAN
 from harness.runtime.ports import Address, ProxyMade
-from harness.runtime.probes.bite import look
+from harness.runtime.probes.bite import Asking, look
 from harness.runtime.proxies import image
 from harness.runtime.proxies.image import build_args, image_tag, write_build_context
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
@@ -52,11 +52,12 @@ class TestWhatItIsBuiltFrom:
         write_build_context(tmp_path, {})
 
         found = subprocess.run(
-            [sys.executable, "-P", "-m", "harness.runtime.proxies.embedded", "--help"],
+            [sys.executable, "-P", "-m", "harness.runtime.proxies.embedded", "--config", "none.json"],
             env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, check=False, capture_output=True, text=True,
         )  # fmt: skip
 
-        assert (found.returncode, found.stderr) == (0, "")
+        assert (found.returncode, found.stderr.count("\n")) == (2, 1)
+        assert "none.json cannot be read" in found.stderr
 
     def test_its_parts_have_the_versions_that_the_project_is_tested_with(self) -> None:
         wanted = {line for line in (image.PACKAGE / image.ENGINE / "requirements.txt").read_text().splitlines() if "==" in line}
@@ -144,7 +145,7 @@ class TestHowItIsStarted:
             proxy = ProxyMade(EDGE, free_address(), free_address())
             started.engine.create([proxy])
             for source in ("127.9.9.9", "127.8.1.1", "127.8.200.3", "127.7.7.7", "127.7.7.8"):
-                look(proxy.listen, "tcp", patience=PATIENCE, source=source)
+                look(proxy.listen, "tcp", Asking(patience=PATIENCE), source=source)
 
             assert [edge.accepted for edge in started.engine.seen()] == [1]
 
@@ -182,7 +183,7 @@ class TestBetweenTwoNetworks:
     def test_a_caller_is_forwarded_and_counted_and_the_harness_is_not(self, edge: Edge, engine: ToxiproxyEngine) -> None:
         options = ("--network", edge.networks[0], "--network-alias", "callee", "--entrypoint", "python")
         with container(embedded_image(), "-m", "http.server", "8000", options=options):
-            assert eventually(lambda: look(Address(edge.address, 8000), "http", patience=2).outcome == "answered")
+            assert eventually(lambda: look(Address(edge.address, 8000), "http", Asking(patience=2)).outcome == "answered")
             assert ask(edge) == "200 200 200"
 
         (seen,) = engine.seen()
@@ -192,7 +193,7 @@ class TestBetweenTwoNetworks:
         self, edge: Edge, engine: ToxiproxyEngine
     ) -> None:
         engine.put(EDGE, DISABLED)
-        assert look(Address(edge.address, 8000), "http", patience=2).outcome == "refused"
+        assert look(Address(edge.address, 8000), "http", Asking(patience=2)).outcome == "refused"
         assert ask(edge) == "refused refused refused"
         engine.put(EDGE, CLEAN)
 
@@ -201,7 +202,7 @@ class TestBetweenTwoNetworks:
 
     def test_the_control_api_is_not_reached_from_the_edge(self, edge: Edge, engine: ToxiproxyEngine) -> None:
         assert ask(edge, 8474) == "refused refused refused"
-        assert look(Address(edge.address, 8474), "tcp", patience=2).outcome == "refused"
+        assert look(Address(edge.address, 8474), "tcp", Asking(patience=2)).outcome == "refused"
         with pytest.raises(ProxyError):
             ToxiproxyEngine(Address(edge.address, 8474)).version()
 

@@ -20,6 +20,7 @@ import requests
 
 from harness.runtime.proxies.embedded import healthy
 from harness.runtime.proxies.embedded.log import MOST_WAITING, Lines, Log, as_json, as_text
+from harness.runtime.proxies.embedded.server import _tell_defect
 from tests.contract.proxies_rig import (
     PATIENCE,
     Echo,
@@ -627,6 +628,32 @@ class TestLog:
         assert [text["message"] for text in texts[-2:]] == ["Lines of the log were dropped", "room again"]
         assert texts[-2]["dropped"] >= 7
         assert "dropped" not in [text["message"] for text in texts]
+
+    def test_a_defect_keeps_its_traceback(self) -> None:
+        reader, writer = os.pipe()
+        log = Log("warn", as_json, Lines(writer))
+        try:
+            [].pop()
+        except IndexError as defect:
+            _tell_defect(log, {"message": "in a callback", "exception": defect})
+        _tell_defect(log, {"message": "without a reason"})
+        log.close()
+        os.close(writer)
+        with os.fdopen(reader, encoding="utf-8") as told:
+            first, second = (json.loads(line) for line in told)
+
+        assert (first["level"], first["message"]) == ("error", "in a callback")
+        assert "pop from empty list" in first["error"]
+        assert "test_a_defect_keeps_its_traceback" in "".join(first["traceback"])
+        assert second["message"] == "without a reason"
+
+    def test_the_api_is_found_over_version_6_too(self) -> None:
+        if not socket.has_dualstack_ipv6():
+            pytest.skip("no IPv6 on this machine")
+        with standalone("--host", "::1") as engine:
+            assert engine.told("Control API listens")[0]["addr"] == f"[::1]:{engine.control.port}"
+            assert engine("GET", "/health").status_code == 200
+            assert run("--check", f"[::1]:{engine.control.port}").returncode == 0
 
     def test_long_values_are_shortened(self) -> None:
         reader, writer = os.pipe()

@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -70,7 +71,7 @@ async def serve(options: Options) -> None:
     await _populate(api, options.config)
     control = await loop.create_server(lambda: ControlConnection(loop, api.answer), sock=options.control)
     gc.freeze()
-    log.info("Control API listens", addr="{}:{}".format(*options.control.getsockname()), proxies=len(registry.all()))
+    log.info("Control API listens", addr=_address_of(options.control), proxies=len(registry.all()))
     why = await _told_to_end(loop, options.parent_fd)
     log.info("Ending", reason=why)
     control.close()
@@ -99,6 +100,11 @@ class Watched:
         return Answer(200, page(self._registry.all(), SPEAKS, of_process=self._of_process), CONTENT_TYPE)
 
 
+def _address_of(control: socket.socket) -> str:
+    host, port = control.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 async def _populate(api: ApiLog, config: Sequence[Entry]) -> None:
     for entry in config:
         answer = await api.answer(Asked("POST", "/populate", json.dumps([entry.data]).encode()))
@@ -109,8 +115,9 @@ async def _populate(api: ApiLog, config: Sequence[Entry]) -> None:
 
 def _tell_defect(log: Log, context: dict[str, Any]) -> None:
     """What nobody awaited or caught, as the loop hands it over."""
-    told = {"error": repr(context["exception"])} if "exception" in context else {}
-    log.error(str(context.get("message", "unexpected")), **told)
+    reason = context.get("exception")
+    told = {"traceback": traceback.format_exception(reason)} if isinstance(reason, BaseException) else {}
+    log.error(str(context.get("message", "unexpected")), error=repr(reason), **told)
 
 
 async def _told_to_end(loop: asyncio.AbstractEventLoop, parent_fd: int | None) -> str:
