@@ -7,6 +7,10 @@ import os
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-faults", metavar="FILE", help="write what came out of every kind of fault to this file")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("docker")]
     why = why_no_docker() if marked else None

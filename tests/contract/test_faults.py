@@ -1,0 +1,194 @@
+"""Every kind of fault on edges, on either engine: it does what it says, it is proved, and not applied it is not proved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from harness.errors import ProxyError
+from harness.judge.verdict import Outcome
+from harness.model.runnable import needs_embedded
+from harness.plan.plan import CLEAN
+from harness.runtime.ports import ProxyMade
+from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
+from tests.contract.faults_contract import EMBEDDED, ROWS, TOXIPROXY, Carried, Row, carry_out, experiment_of, short_plan
+from tests.contract.proxies_rig import embedded_command, free_address, served, toxiproxy_command
+from tests.contract.test_proxies import TOXIPROXY as PROGRAM
+from tests.contract.test_proxies import needs_toxiproxy
+
+QUICK = tuple(row for row in ROWS if row.quick)
+EVIDENCE = ["set", "bit", "met", "healed"]
+
+Note = Callable[[str, str, str], None]
+
+
+@cache
+def refused(row: Row) -> str:
+    """Why planning refuses a row where Toxiproxy is the engine; empty where it does not."""
+    with TemporaryDirectory() as folder:
+        return needs_embedded(experiment_of(Path(folder), [row])).partition(": ")[2]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same rows, as they are and sabotaged."""
+
+    rows: tuple[Row, ...]
+    real: Carried
+    sabotaged: Carried
+
+    def fault(self, row: Row) -> str:
+        return f"f{self.rows.index(row) + 1}"
+
+
+def pair_of(engine: str, rows: Sequence[Row], folder: Path, at_once: int) -> Pair:
+    """Carry the rows out twice, each time on an engine of its own."""
+    command = embedded_command if engine == EMBEDDED else toxiproxy_command(PROGRAM or "")
+
+    def one(name: str, sabotaged: bool) -> Carried:
+        own = folder / name
+        own.mkdir()
+        with served(command, own) as server:
+            return carry_out(own / "run", rows, server.engine, own / "engine.log", sabotaged=sabotaged)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        real, sabotaged = pool.submit(one, "real", False), pool.submit(one, "sabotaged", True)
+        return Pair(tuple(rows), real.result(), sabotaged.result())
+
+
+@pytest.fixture(scope="module")
+def note(request: pytest.FixtureRequest) -> Iterator[Note]:
+    """Keeps what came out of each row, for the table in the documentation, where its file is named."""
+    found: dict[str, dict[str, str]] = {}
+
+    def keep(row: str, engine: str, what: str) -> None:
+        found.setdefault(row, {})[engine] = what
+
+    yield keep
+    file = request.config.getoption("--record-faults")
+    if file:
+        path = Path(file)
+        tables = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        engines = tables.setdefault("engines", {})
+        for row, outcomes in found.items():
+            engines[row] = {**engines.get(row, {}), **outcomes}
+        path.write_text(json.dumps(tables, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+
+
+def holds(pair: Pair, row: Row) -> None:
+    """The callers saw what the fault says, the proxy is clean, and all of it is proved; but for `unproved` on its engine."""
+    fault = pair.fault(row)
+    told = pair.real.told(fault)
+
+    assert row.saw(told), told.during
+    assert all(call.outcome == "answered" and call.whole for call in told.usual), told.usual
+    assert set(pair.real.states.values()) == {CLEAN}
+    found = pair.real.evidence(fault)
+    missing = {kind: finding.why for kind, finding in found.items() if finding.outcome is not Outcome.PASSED}
+    assert missing == {}, {kind: finding.details for kind, finding in found.items()}
+
+
+def is_not_proved(pair: Pair, row: Row) -> None:
+    """Accepted and not applied, it did nothing, and that it bit is not proved."""
+    fault = pair.fault(row)
+    told = pair.sabotaged.told(fault)
+
+    assert told.during
+    assert all(call.outcome == "answered" and call.whole for call in told.during)
+    found = pair.sabotaged.evidence(fault)
+    assert found["set"].outcome is Outcome.PASSED
+    assert found["bit"].outcome is Outcome.INCONCLUSIVE, found["bit"].details
+    assert found["bit"].why
+    assert found["bit"].advice
+
+
+@pytest.fixture(scope="module")
+def quick_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return pair_of(EMBEDDED, QUICK, tmp_path_factory.mktemp("quick"), at_once=2)
+
+
+@pytest.fixture(scope="module")
+def embedded_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return pair_of(EMBEDDED, ROWS, tmp_path_factory.mktemp("all"), at_once=1)
+
+
+@pytest.fixture(scope="module")
+def toxiproxy_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    rows = [row for row in ROWS if not row.cannot and not refused(row)]
+    return pair_of(TOXIPROXY, rows, tmp_path_factory.mktemp("toxiproxy"), at_once=1)
+
+
+@pytest.fixture(scope="module")
+def toxiproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToxiproxyEngine]:
+    with served(toxiproxy_command(PROGRAM or ""), tmp_path_factory.mktemp("refusing")) as server:
+        yield server.engine
+
+
+class TestSomeOnTheEmbeddedEngine:
+    """A part of them, in the time of one run."""
+
+    @pytest.mark.parametrize("row", QUICK, ids=lambda row: row.name)
+    def test_a_fault_does_what_it_says_and_is_proved(self, quick_pair: Pair, row: Row) -> None:
+        holds(quick_pair, row)
+
+    @pytest.mark.parametrize("row", QUICK, ids=lambda row: row.name)
+    def test_a_fault_that_is_not_applied_is_not_proved(self, quick_pair: Pair, row: Row) -> None:
+        is_not_proved(quick_pair, row)
+
+
+@pytest.mark.slow
+class TestAllOnTheEmbeddedEngine:
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+    def test_a_fault_does_what_it_says_and_is_proved(self, embedded_pair: Pair, row: Row, note: Note) -> None:
+        holds(embedded_pair, row)
+        note(row.name, EMBEDDED, "passed")
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+    def test_a_fault_that_is_not_applied_is_not_proved(self, embedded_pair: Pair, row: Row) -> None:
+        is_not_proved(embedded_pair, row)
+
+
+@pytest.mark.slow
+@needs_toxiproxy
+class TestAllOnARealToxiproxy:
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+    def test_a_fault_does_what_it_says_and_is_proved_or_is_refused(
+        self, toxiproxy_pair: Pair, row: Row, toxiproxy: ToxiproxyEngine, note: Note
+    ) -> None:
+        if row not in toxiproxy_pair.rows:
+            refuses(toxiproxy, row)
+            note(row.name, TOXIPROXY, f"cannot: {refused(row) or row.cannot}")
+        elif row.unproved:
+            assert row.saw(toxiproxy_pair.real.told(toxiproxy_pair.fault(row)))
+            found = toxiproxy_pair.real.evidence(toxiproxy_pair.fault(row))["bit"]
+            assert (found.outcome, bool(found.advice)) == (Outcome.INCONCLUSIVE, True)
+            note(row.name, TOXIPROXY, f"cannot: {row.unproved}")
+        else:
+            holds(toxiproxy_pair, row)
+            note(row.name, TOXIPROXY, "passed")
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+    def test_a_fault_that_is_not_applied_is_not_proved(self, toxiproxy_pair: Pair, row: Row) -> None:
+        if row not in toxiproxy_pair.rows:
+            pytest.skip(f"Toxiproxy cannot: {refused(row) or row.cannot}")
+        is_not_proved(toxiproxy_pair, row)
+
+
+def refuses(engine: ToxiproxyEngine, row: Row) -> None:
+    """What planning refuses the server itself would refuse, or do otherwise than it says."""
+    with TemporaryDirectory() as folder:
+        step = short_plan(Path(folder), [row]).steps[0]
+    state = step.changes[0].state
+    if refused(row) and any(toxic.seed is not None and toxic.toxicity < 1 for toxic in state.toxics):
+        return  # it would be taken, and drawn without the seed
+    name = f"refusing {row.name.replace('/', ' ')}"
+    engine.create([ProxyMade(name, free_address(), free_address())])
+    with pytest.raises(ProxyError, match="invalid toxic type"):
+        engine.put(name, state)
