@@ -169,10 +169,11 @@ class LiveView:
                 self._phase = phase
             case PhaseEnded(phase="baseline"):
                 self._settle_baseline()
-            case FaultBegan(fault=fault, proxy=proxy, kind=kind) if not _is_withheld(event):
-                self._active[fault, proxy] = f"{proxy.replace('->', '→')} {fault_in_words(self._faults.get(fault), kind)}"
-            case FaultEnded(fault=fault, proxy=proxy):
-                self._active.pop((fault, proxy), None)
+            case FaultBegan(fault=fault, kind=kind) if not _is_withheld(event):
+                where = event.proxy or event.service
+                self._active[fault, where] = f"{where.replace('->', '→')} {fault_in_words(self._faults.get(fault), kind)}"
+            case FaultEnded(fault=fault):
+                self._active.pop((fault, event.proxy or event.service), None)
             case _:
                 pass
 

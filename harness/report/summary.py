@@ -190,21 +190,26 @@ class Summary:
 
     @cached_property
     def strikes(self) -> tuple[Strike, ...]:
-        """Every fault on every proxy, in the order in which they began."""
+        """Every fault on every proxy, in the order in which they began; one that comes and goes, each time."""
         items = {item.id: item for item in self.experiment.faults}
-        healed = {(ended.fault, ended.proxy or ended.service): ended.asked_at for ended in self.history.of(FaultEnded)}
-        return tuple(
-            Strike(
-                began.fault,
-                began.proxy or began.service,
-                began.kind,
-                fault_in_words(items.get(began.fault), began.kind),
-                self.since(began.at),
-                self.since(healed.get((began.fault, began.proxy or began.service), self.history.ended)),
-                (began.fault, began.proxy or began.service) in healed,
+        healed: dict[tuple[str, str, str], list[float]] = {}
+        for ended in self.history.of(FaultEnded):
+            healed.setdefault((ended.fault, ended.proxy, ended.service), []).append(ended.asked_at)
+        found = []
+        for began in self.history.of(FaultBegan):
+            ends = [at for at in healed.get((began.fault, began.proxy, began.service), ()) if at >= began.at]
+            found.append(
+                Strike(
+                    began.fault,
+                    began.proxy or began.service,
+                    began.kind,
+                    fault_in_words(items.get(began.fault), began.kind),
+                    self.since(began.at),
+                    self.since(min(ends, default=self.history.ended)),
+                    bool(ends),
+                )
             )
-            for began in self.history.of(FaultBegan)
-        )
+        return tuple(found)
 
     @cached_property
     def struck_time(self) -> tuple[tuple[float, float], ...]:

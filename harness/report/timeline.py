@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.model.load import GUARD_SECONDS
 from harness.report.series import Dot, LogScale, Stretch, log_scale, sample
-from harness.report.summary import ANSWERS, PHASE_NAMES, Answer, Mark, Summary
+from harness.report.summary import ANSWERS, PHASE_NAMES, Answer, Mark, Strike, Summary
 from harness.report.wording import clean, duration
 
 MOST_BARS = 10
@@ -140,7 +140,7 @@ def draw_picture(summary: Summary, dots: Sequence[Dot], parts: Sequence[Stretch]
     counts = Lane(counts_top, counts_top + sheet.counts_height, "outcomes per second", ())
     counts = Lane(counts.top, counts.bottom, counts.title, _count_ticks(most, counts, sheet))
     bars = _bars(summary, axis, counts.bottom + 46)
-    spots, bottom = _spots(summary.marks, axis, counts.bottom + 46 + ROW * len(bars) + (6 if bars else 0))
+    spots, bottom = _spots(summary.marks, axis, max([counts.bottom + 46, *(bar.y + ROW + 6 for bar in bars)]))
     shown = sample(dots, sheet.dots)
     lines = {name: _line(parts, name, axis, scale) for name in ("p50", "p95")}
     return Picture(
@@ -266,19 +266,23 @@ def _stacks(parts: Sequence[Stretch], axis: TimeAxis, lane: Lane, most: float) -
 
 
 def _bars(summary: Summary, axis: TimeAxis, top: float) -> tuple[Bar, ...]:
-    """A bar for each fault on each proxy, its name inside where there is room, else beside it."""
-    strikes = summary.strikes
+    """A row for each fault on each proxy, with a bar for each time it is on; its name is in the last one, or behind it."""
+    rows: dict[tuple[str, str], list[Strike]] = {}
+    for strike in summary.strikes:
+        rows.setdefault((strike.fault, strike.proxy), []).append(strike)
     found = []
-    for number, strike in enumerate(strikes[:MOST_BARS]):
-        more = len(strikes) - MOST_BARS
-        text = f"{strike.proxy.replace('->', '→')} {strike.words}"
+    for number, strikes in enumerate(list(rows.values())[:MOST_BARS]):
+        more = len(rows) - MOST_BARS
+        text = f"{strikes[0].proxy.replace('->', '→')} {strikes[0].words}"
         if more > 0 and number == MOST_BARS - 1:
             text = f"and {more + 1} more"
-        x, end = axis.x(strike.begin), axis.x(strike.end)
-        room = int((end - x - 10) / axis.sheet.letter)
-        inside = room >= min(len(text), 16)
-        space = room if inside else int((axis.sheet.width - end - 8) / axis.sheet.letter)
-        found.append(Bar(x, top + ROW * number, max(2.0, end - x), clean(text, max(4, space)), inside, not strike.healed))
+        for strike in strikes:
+            x, end = axis.x(strike.begin), axis.x(strike.end)
+            room = int((end - x - 10) / axis.sheet.letter)
+            inside = len(strikes) == 1 and room >= min(len(text), 16)
+            space = room if inside else int((axis.sheet.width - end - 8) / axis.sheet.letter)
+            told = clean(text, max(4, space)) if strike is strikes[-1] else ""
+            found.append(Bar(x, top + ROW * number, max(2.0, end - x), told, inside, not strike.healed))
     return tuple(found)
 
 
