@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import Any, get_args
+from typing import get_args
 
-from harness.history.events import EdgeProbed, FaultBegan, FaultEnded, FaultRefused, ServiceChanged
+from harness.history.events import EdgeProbed, FaultRefused, ServiceChanged
 from harness.judge.case import Case
-from harness.judge.strikes import Strike, is_as
+from harness.judge.strikes import Strike, Turn, is_as, strike_of
 from harness.model.faults import Deed
 
 DEEDS: tuple[str, ...] = get_args(Deed)
@@ -37,42 +37,59 @@ class Glimpse:
     @property
     def after(self) -> EdgeProbed | None:
         """The last look after healing: it was repeated until it was answered, or the recovery was over."""
-        looks = [probe for probe in self.strike.probes if probe.moment == "after"]
+        looks = self.strike.looks("after")
         return looks[-1] if looks else None
 
 
 @dataclass(frozen=True)
+class Bout:
+    """One time that the fault was on. `changes` are what its runtime told of the service meanwhile, in order of time."""
+
+    turn: Turn
+    changes: tuple[ServiceChanged, ...]
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What was told, each kind once."""
+        return tuple(dict.fromkeys(change.what for change in self.changes))
+
+    @property
+    def is_healed(self) -> bool:
+        """Whether the service, read back after the healing, was well."""
+        ended = self.turn.ended
+        return ended is not None and is_as(ended.asked, ended.found)
+
+
+@dataclass(frozen=True)
 class Blow:
-    """One fault on one service itself. `changes` are what its runtime told of the service while the fault lasted."""
+    """One fault on one service itself; `recorded` is what was planned and recorded of it, `bouts` are its turns."""
 
     fault: str
     service: str
     deed: str
     withheld: bool
-    began: FaultBegan | None
-    ended: FaultEnded | None
-    refused: FaultRefused | None
-    changes: tuple[ServiceChanged, ...]
+    recorded: Strike
+    bouts: tuple[Bout, ...]
     glimpses: tuple[Glimpse, ...]
 
     @property
-    def is_set(self) -> bool:
-        """Whether the service, read back, was in the state that was asked for."""
-        return self.began is not None and is_as(self.began.asked, self.began.found)
+    def refused(self) -> FaultRefused | None:
+        """That it, or its healing, could not be done."""
+        return self.recorded.refused
 
     @property
-    def is_healed(self) -> bool:
-        """Whether the service, read back after the healing, was well."""
-        return self.ended is not None and is_as(self.ended.asked, self.ended.found)
+    def is_set(self) -> bool:
+        """Whether the service, read back each time, was in the state that was asked for."""
+        return self.recorded.is_set
 
 
 def blows_of(case: Case) -> tuple[Blow, ...]:
     """One for each fault and service that the plan's steps name, in their order; one that was withheld is told as such."""
-    return tuple(_blow(case, *one) for one in _planned(case))
+    return tuple(_blow(case, *one) for one in dict.fromkeys(_planned(case)))
 
 
 def _planned(case: Case) -> Iterator[tuple[str, str, str, bool]]:
-    """Fault, service, deed, and whether it was withheld."""
+    """Fault, service, deed, and whether it was withheld; as often as it was to begin."""
     for step in case.history.plan.get("steps", ()):
         services = step.get("services") or ()
         if step["verb"] != "begin":
@@ -86,35 +103,20 @@ def _planned(case: Case) -> Iterator[tuple[str, str, str, bool]]:
 
 
 def _blow(case: Case, fault: str, service: str, deed: str, withheld: bool) -> Blow:
-    def its(events: Iterable[Any]) -> Any:
-        return next((event for event in events if (event.fault, event.service) == (fault, service)), None)
-
-    began, ended, refused = (its(case.history.of(kind)) for kind in (FaultBegan, FaultEnded, FaultRefused))
-    begin = began.asked_at - TELLS_EARLY if began is not None else inf
-
-    def is_of_it(event: ServiceChanged) -> bool:
-        until = inf if ended is None else ended.at if event.what in SUMMED_UP else ended.asked_at
-        return event.service == service and begin <= event.at < until
-
-    changes = [event for event in case.history.of(ServiceChanged) if is_of_it(event)]
-    return Blow(
-        fault,
-        service,
-        deed,
-        withheld,
-        began,
-        ended,
-        refused,
-        tuple(changes),
-        tuple(_glimpses(case, (fault, service), (began, ended, refused))),
-    )
+    recorded = strike_of(case, fault, "", "tcp", service)
+    told = [event for event in case.history.of(ServiceChanged) if event.service == service]
+    bouts = tuple(Bout(turn, tuple(event for event in told if _is_of(event, turn))) for turn in recorded.turns)
+    return Blow(fault, service, deed, withheld, recorded, bouts, tuple(_glimpses(case, fault, service)))
 
 
-def _glimpses(case: Case, target: tuple[str, str], recorded: tuple[Any, Any, Any]) -> Iterator[Glimpse]:
+def _is_of(event: ServiceChanged, turn: Turn) -> bool:
+    """Whether it was told while the fault was on."""
+    until = inf if turn.ended is None else turn.ended.at if event.what in SUMMED_UP else turn.ended.asked_at
+    return turn.began.asked_at - TELLS_EARLY <= event.at < until
+
+
+def _glimpses(case: Case, fault: str, service: str) -> Iterator[Glimpse]:
     for seen in case.history.plan.get("observations", ()):
-        if seen["what"] == "bite" and (seen["fault"], seen.get("service")) == target:
-            probes = [
-                event for event in case.history.of(EdgeProbed) if (event.fault, event.proxy) == (target[0], seen["proxy"])
-            ]
-            strike = Strike(target[0], seen["proxy"], seen["protocol"], *recorded, tuple(probes))
+        if seen["what"] == "bite" and (seen["fault"], seen.get("service")) == (fault, service):
+            strike = strike_of(case, fault, seen["proxy"], seen["protocol"], service)
             yield Glimpse(strike, tuple(seen.get("sees") or ()))

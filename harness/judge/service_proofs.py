@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.judge import words
-from harness.judge.blows import Blow, Glimpse
+from harness.judge.blows import Blow, Bout, Glimpse
 from harness.judge.case import Case
 from harness.judge.proofs import Proof, evidence_finding, met
+from harness.judge.strikes import is_as
 from harness.judge.verdict import Finding, Outcome
 
 TOLD = {
@@ -22,6 +23,8 @@ TOLD = {
     "crash": ("die",),
     "pause": ("pause",),
     "disconnect": ("disconnect",),
+    "crash_loop": ("die", "start"),
+    "scale": ("die",),
 }
 """What its runtime must have told of a service while a fault lasted."""
 
@@ -59,7 +62,6 @@ def _finding(kind: str, title: str, shown: Sequence[Proof], seen: str = "") -> F
 
 
 def _set(blow: Blow) -> Proof:
-    began = blow.began
     if blow.withheld:
         return Proof(
             blow.service,
@@ -67,18 +69,33 @@ def _set(blow: Blow) -> Proof:
             f"{blow.fault} was withheld: nothing was set",
             "run the scenario itself, not its twin without fault",
         )
-    if began is None and blow.refused is not None:
-        return Proof(blow.service, "", f"{blow.fault} could not be set: {blow.refused.reason}", SEE_LOG)
-    if began is None:
-        return Proof(blow.service, "", f"{blow.fault} was never set", "see why the run ended before it")
-    if not blow.is_set:
-        asked, found = (_state(state) for state in (began.asked, began.found))
+    recorded = blow.recorded
+    off = next((change for change in recorded.changes if not is_as(change.asked, change.found)), None)
+    if off is not None:
+        asked, found = (_state(state) for state in (off.asked, off.found))
         return Proof(
             blow.service, "", f"after {blow.fault} it was read back as {found or 'nothing'}, expected {asked}", SEE_LOG
         )
+    if blow.refused is not None and not recorded.is_whole:
+        return Proof(blow.service, "", f"{blow.fault} could not be set: {blow.refused.reason}", SEE_LOG)
+    if not recorded.turns:
+        return Proof(blow.service, "", f"{blow.fault} was never set", "see why the run ended before it")
+    if not recorded.is_whole:
+        varied = sum(len(turn.varied) for turn in recorded.turns)
+        often = f"{blow.fault} was set {_times(len(recorded.turns))} of {recorded.planned}"
+        often += f", and varied {_times(varied)} of {recorded.varied}" if recorded.varied else ""
+        return Proof(blow.service, "", often, "see why the run ended before it")
+    slowest = max(change.at - change.asked_at for change in recorded.changes)
+    often = f" {_times(len(recorded.turns))}" if recorded.planned > 1 else ""
+    often += f", varied {_times(recorded.varied)}" if recorded.varied else ""
     return Proof(
-        blow.service, f"{blow.fault} set in {words.seconds(began.at - began.asked_at)}, read back as {_state(began.asked)}"
+        blow.service,
+        f"{blow.fault} set{often} in {words.seconds(slowest)}, read back as {_state(recorded.changes[-1].asked)}",
     )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _state(state: dict[str, object]) -> str:
@@ -91,29 +108,66 @@ def _state(state: dict[str, object]) -> str:
 def _bit(blow: Blow) -> Proof:
     if not blow.is_set:
         return Proof(blow.service, "", f"{blow.fault} was not set, so it could not bite")
-    told = [change.what for change in blow.changes]
+    if missing := next((missing for bout in blow.bouts if (missing := _unfelt(blow, bout))), None):
+        return missing
+    each = f"each of {len(blow.bouts)} times" if len(blow.bouts) > 1 else ""
     if blow.deed in REACHED:
-        return _reached(blow)
-    silent = [what for what in TOLD[blow.deed] if what not in told]
-    if silent:
-        missing = f"its runtime told nothing of {words.several(silent)} while {blow.fault} was on{_told(told)}"
-        return Proof(blow.service, "", missing, "see the events of the run")
+        return Proof(blow.service, f"its limit was read back, and it reached it{each and f' {each}'}: {_reached(blow)}")
     looks = [_look(glimpse) for glimpse in blow.glimpses]
-    missing = next((why for _, why in looks if why), "")
-    if missing:
-        return Proof(blow.service, "", missing, "see the logs of the service and the proxy engine")
+    if unseen := next((why for _, why in looks if why), ""):
+        return Proof(blow.service, "", unseen, "see the logs of the service and the proxy engine")
     seen = [seen for seen, _ in looks] or ["no edge leads to it, so nobody could look"]
-    return Proof(blow.service, f"told of {words.several(list(dict.fromkeys(told)))}; {'; '.join(seen)}")
+    told = dict.fromkeys(what for bout in blow.bouts for what in bout.told)
+    return Proof(blow.service, f"{each and f'{each} '}told of {words.several(list(told))}; {'; '.join(seen)}")
 
 
-def _reached(blow: Blow) -> Proof:
-    """Whether a service came up against its limit."""
-    reached = [change for change in blow.changes if change.what in REACHED[blow.deed]]
-    if not reached:
+def _unfelt(blow: Blow, bout: Bout) -> Proof | None:
+    """What its runtime should have told of the service while the fault was on, and did not."""
+    if blow.deed in REACHED:
+        if any(what in bout.told for what in REACHED[blow.deed]):
+            return None
         missing = f"the limit of {blow.fault} was read back, and nothing shows that the service ever reached it"
         return Proof(blow.service, "", missing, "set a lower limit, or raise load.rate")
-    told = list(dict.fromkeys(f"{change.what} ({change.detail})" if change.detail else change.what for change in reached))
-    return Proof(blow.service, f"its limit was read back, and it reached it: {words.several(told)}")
+    silent = [what for what in TOLD[blow.deed] if what not in bout.told]
+    if silent:
+        missing = f"its runtime told nothing of {words.several(silent)} while {blow.fault} was on{_told(bout.told)}"
+        return Proof(blow.service, "", missing, "see the events of the run")
+    if blow.deed == "crash_loop" and not _died_again(bout):
+        missing = f"nothing shows that it came up and died again while {blow.fault} was on{_told(bout.told)}"
+        return Proof(blow.service, "", missing, "give the fault more time, or the service a shorter life (lives)")
+    if blow.deed == "scale" and (few := _stopped_too_few(bout)):
+        return Proof(blow.service, "", f"{few} while {blow.fault} was on", "see the events of the run")
+    return None
+
+
+def _died_again(bout: Bout) -> bool:
+    """Whether something that was started after a death died in its turn."""
+    started: set[str] = set()
+    died = False
+    for change in bout.changes:
+        if change.what == "die" and change.instance in started:
+            return True
+        if change.what == "start" and died:
+            started.add(change.instance)
+        died = died or change.what == "die"
+    return False
+
+
+def _stopped_too_few(bout: Bout) -> str:
+    """Which of its containers should have stopped, and did not; empty where all have."""
+    stopped = {change.instance for change in bout.changes if change.what == "die"}
+    found = bout.turn.began.found
+    expected = max(1, int(found.get("of", 0)) - int(found.get("replicas", 0)))
+    if len(stopped) == expected:
+        return ""
+    return f"expected {words.count(expected, 'container')} of it to stop, its runtime told of {len(stopped)}"
+
+
+def _reached(blow: Blow) -> str:
+    """What was told of a service that came up against its limit."""
+    found = [change for bout in blow.bouts for change in bout.changes if change.what in REACHED[blow.deed]]
+    told = dict.fromkeys(f"{change.what} ({change.detail})" if change.detail else change.what for change in found)
+    return words.several(list(told))
 
 
 def _told(what: Sequence[str]) -> str:
@@ -158,19 +212,24 @@ def _unmet(blow: Blow) -> tuple[str, str]:
 
 
 def _healed(blow: Blow) -> Proof:
-    if blow.began is None:
+    if not blow.bouts:
         return Proof(blow.service, "", f"{blow.fault} never began, so there was nothing to heal")
-    if blow.ended is None:
+    off = next((bout for bout in blow.bouts if not bout.is_healed), None)
+    if off is not None and off.turn.ended is not None:
+        asked, found = (_state(state) for state in (off.turn.ended.asked, off.turn.ended.found))
+        return Proof(blow.service, "", f"after healing {blow.fault} it was read back as {found}, expected {asked}", SEE_LOG)
+    last = blow.recorded.ended
+    if off is not None or last is None:
         why = f": {blow.refused.reason}" if blow.refused is not None else ""
         return Proof(blow.service, "", f"the healing of {blow.fault} was not recorded{why}", "see undo.jsonl in the run")
-    if not blow.is_healed:
-        asked, found = (_state(state) for state in (blow.ended.asked, blow.ended.found))
-        return Proof(blow.service, "", f"after healing {blow.fault} it was read back as {found}, expected {asked}", SEE_LOG)
-    looks = [_look_again(glimpse, blow.ended.at) for glimpse in blow.glimpses]
+    looks = [_look_again(glimpse, last.at) for glimpse in blow.glimpses]
     if missing := next((why for _, why in looks if why), ""):
         return Proof(blow.service, "", f"{blow.fault} was healed, and yet {missing}", SEE_LOG)
     seen = [seen for seen, _ in looks] or ["no edge leads to it, so nobody looked whether it answers"]
-    return Proof(blow.service, f"in {words.seconds(blow.ended.at - blow.ended.asked_at)}; {'; '.join(seen)}")
+    ends = [bout.turn.ended for bout in blow.bouts if bout.turn.ended is not None]
+    slowest = max(ended.at - ended.asked_at for ended in ends)
+    often = f", {_times(len(ends))}" if len(ends) > 1 else ""
+    return Proof(blow.service, f"in {words.seconds(slowest)}{often}; {'; '.join(seen)}")
 
 
 def _look_again(glimpse: Glimpse, healed: float) -> tuple[str, str]:

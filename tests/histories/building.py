@@ -439,6 +439,8 @@ TOLD = {
     "cpu": ("update",),
     "memory": ("update",),
     "disconnect": ("disconnect",),
+    "crash_loop": ("die", "start", "die", "start"),
+    "scale": ("die", "stop"),
 }
 """What a runtime tells of a service while a deed is done to it."""
 
@@ -557,7 +559,7 @@ def _behind(edge: str) -> tuple[str, ...]:
 
 def _keeps_away(item: FaultItem) -> bool:
     """Whether nobody is answered while it lasts."""
-    return item.latency is None and item.kind not in ("restart", "crash", "cpu", "memory")
+    return item.latency is None and item.kind not in ("restart", "crash", "crash_loop", "scale", "cpu", "memory")
 
 
 def _pass(counted: _Count, item: FaultItem | None) -> None:

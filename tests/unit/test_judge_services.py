@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 
-from harness.history.events import EdgeProbed, FaultEnded, FaultRefused, ServiceChanged, ServiceExited
+from harness.history.events import (
+    EdgeProbed,
+    FaultBegan,
+    FaultEnded,
+    FaultRefused,
+    FaultVaried,
+    ServiceChanged,
+    ServiceExited,
+)
 from harness.history.history import History
+from harness.judge.blows import DEEDS, blows_of
 from harness.judge.case import Case
 from harness.judge.evidence import gather
 from harness.judge.judge import judge
+from harness.judge.service_proofs import evidence_of_services
 from harness.judge.verdict import Finding
 from tests.histories.building import BEGAN, EXPECTED, FALLBACK, SHIPPING_AWAY, Story, expectation, fault, tell
 
@@ -33,20 +44,25 @@ def outcomes(story: Story) -> dict[str, str]:
     return {kind: finding.outcome.word for kind, finding in evidence(story).items()}
 
 
-@pytest.mark.parametrize(
-    "story",
-    [
-        PAUSED,
-        KILLED,
-        struck_by("stop"),
-        struck_by("restart"),
-        struck_by("crash"),
-        struck_by("disconnect"),
-        struck_by("cpu", cores=0.2),
-        struck_by("memory", limit="64MB"),
-    ],
-    ids=["pause", "kill", "stop", "restart", "crash", "disconnect", "cpu", "memory"],
-)
+EVERY = {
+    "pause": PAUSED,
+    "kill": KILLED,
+    "stop": struck_by("stop"),
+    "restart": struck_by("restart"),
+    "crash": struck_by("crash"),
+    "crash_loop": struck_by("crash_loop", lives="2s"),
+    "scale": struck_by("scale", to=1),
+    "disconnect": struck_by("disconnect"),
+    "cpu": struck_by("cpu", cores=0.2),
+    "memory": struck_by("memory", limit="64MB"),
+}
+
+
+def test_every_deed_is_tried_here() -> None:
+    assert EVERY.keys() == set(DEEDS)
+
+
+@pytest.mark.parametrize("story", EVERY.values(), ids=EVERY)
 def test_a_fault_on_a_service_that_was_read_back_told_of_and_seen_is_proven(story: Story) -> None:
     found = evidence(story)
 
@@ -54,6 +70,126 @@ def test_a_fault_on_a_service_that_was_read_back_told_of_and_seen_is_proven(stor
     assert found["set"].seen == "read back on shipping"
     assert "shipping" in found["healed"].seen
     assert judge(tell(story)).word == "passed"
+
+
+@pytest.mark.parametrize("story", EVERY.values(), ids=EVERY)
+def test_a_fault_that_was_accepted_and_not_done_is_never_proven(story: Story) -> None:
+    """Read back as asked, which costs nothing; and yet nobody told of anything, and every probe was answered."""
+    edges = ("order -> shipping", "gateway -> shipping")
+    untouched = replace(
+        story, untold=("shipping",), probes=tuple((edge, "during", "answered", 0.002) for edge in edges), twin="not applied"
+    )
+
+    history = tell(replace(untouched, rate=10.0))
+
+    assert found_in(history)["set"].outcome.word == "passed"
+    assert found_in(history)["bit"].outcome.word == "inconclusive"
+    assert judge(history).word != "passed"
+
+
+def changed(what: str, at: float, instance: str = "shipping-1") -> ServiceChanged:
+    return ServiceChanged(BEGAN + at, "shipping", instance, what)
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [
+        ((("die", "1"), ("start", "2"), ("die", "2")), "passed"),
+        ((("die", "a"), ("start", "a"), ("die", "a"), ("start", "a")), "passed"),
+        ((("die", "a"), ("die", "b"), ("start", "a"), ("start", "b")), "inconclusive"),
+        ((("die", "a"), ("start", "a")), "inconclusive"),
+        ((("die", "a"), ("die", "a")), "inconclusive"),
+        ((("start", "a"), ("die", "a")), "inconclusive"),
+    ],
+)
+def test_a_crash_loop_is_proven_by_a_death_of_one_that_had_come_up_after_a_death(
+    told: tuple[tuple[str, str], ...], word: str
+) -> None:
+    events = tuple(changed(what, 25.1 + number, who) for number, (what, who) in enumerate(told))
+
+    history = tell(replace(EVERY["crash_loop"], untold=("shipping",), extra=events, rate=10.0))
+
+    assert found_in(history)["bit"].outcome.word == word
+
+
+@pytest.mark.parametrize(("stopped", "word"), [(1, "inconclusive"), (2, "passed"), (3, "inconclusive")])
+def test_a_service_is_scaled_down_when_all_that_should_have_stopped_have(stopped: int, word: str) -> None:
+    history = tell(replace(EVERY["scale"], untold=("shipping",), rate=10.0))
+    events = [
+        replace(event, found={**event.found, "of": 3}) if isinstance(event, FaultBegan) else event for event in history.events
+    ]
+    died = [changed("die", 25.5, f"shipping-{number}") for number in range(3, 3 - stopped, -1)]
+    bit = found_in(History(history.plan, [*events, *died], history.requests, history.notes))["bit"]
+
+    assert bit.outcome.word == word
+    assert word == "passed" or f"expected 2 containers of it to stop, its runtime told of {stopped}" in bit.why
+
+
+LATER = 10.0
+"""How long after the first begin a fault that repeats begins again."""
+
+
+def found_in(history: History) -> dict[str, Finding]:
+    """The evidence of faults on services alone."""
+    case = Case(history)
+    return {finding.kind: finding for finding in evidence_of_services(case, blows_of(case))}
+
+
+@cache
+def short(story: Story) -> History:
+    return tell(replace(story, rate=10.0, faults=tuple(item.model_copy(update={"for_": 5.0}) for item in story.faults)))
+
+
+def repeated(story: Story, without: tuple[type, ...] = (), *, untold: bool = False) -> History:
+    """The same, on for 5 s, and again for 5 s; nothing `without` is recorded of the second time."""
+    first = short(story)
+    its = [event for event in first.events if isinstance(event, FaultBegan | FaultEnded)]
+    told = [event for event in first.events if isinstance(event, ServiceChanged)]
+    again = [replace(event, at=event.at + LATER, asked_at=event.asked_at + LATER) for event in its]
+    more = [replace(event, at=event.at + LATER) for event in (() if untold else told)]
+    steps = [*first.plan["steps"], *({**step, "at": step["at"] + LATER} for step in first.plan["steps"])]
+    events = [*first.events, *(event for event in (*again, *more) if not isinstance(event, without))]
+    return History({**first.plan, "steps": steps}, events, first.requests, first.notes)
+
+
+@pytest.mark.parametrize("story", EVERY.values(), ids=EVERY)
+def test_a_fault_that_comes_again_is_proven_when_each_time_is(story: Story) -> None:
+    def kinds(history: History) -> dict[str, str]:
+        return {kind: finding.outcome.word for kind, finding in found_in(history).items()}
+
+    assert set(kinds(repeated(story)).values()) == {"passed"}
+    assert kinds(repeated(story, untold=True))["bit"] == "inconclusive"
+    assert kinds(repeated(story, (FaultBegan, FaultEnded)))["set"] == "inconclusive"
+    assert kinds(repeated(story, (FaultEnded,)))["healed"] == "inconclusive"
+
+
+def test_how_often_it_was_set_is_told() -> None:
+    found = found_in(repeated(KILLED))
+
+    assert found["set"].details == ("shipping: kill-1 set 2 times in 12 ms, read back as running false",)
+    assert found["bit"].seen.startswith("each of 2 times told of kill, die; ")
+    assert found["healed"].details[0].startswith("in 12 ms, 2 times; ")
+    once = found_in(repeated(KILLED, (FaultBegan, FaultEnded)))
+    assert once["set"].why == "shipping: kill-1 was set once of 2"
+
+
+@pytest.mark.parametrize(("read_back", "word"), [({}, "passed"), ({"cores": None}, "inconclusive"), (None, "inconclusive")])
+def test_a_limit_that_is_varied_is_set_when_each_change_was_read_back(read_back: dict[str, Any] | None, word: str) -> None:
+    history = short(EVERY["cpu"])
+    began = next(event for event in history.events if isinstance(event, FaultBegan))
+    asked = {**began.asked, "cores": 0.1}
+    step = next(step for step in history.plan["steps"] if step["verb"] == "begin")
+    changes = [{**change, "cores": 0.1} for change in step["services"]]
+    steps = [*history.plan["steps"], {**step, "verb": "vary", "at": step["at"] + 2, "services": changes}]
+    varied = [
+        FaultVaried(began.at + 2, began.asked_at + 2, began.fault, began.kind, "", asked, {**asked, **more}, "shipping")
+        for more in ([] if read_back is None else [read_back])
+    ]
+    plan = {**history.plan, "steps": steps}
+    found = found_in(History(plan, [*history.events, *varied], history.requests, history.notes))
+
+    assert found["set"].outcome.word == word
+    assert word == "inconclusive" or "varied once" in found["set"].details[0]
 
 
 def test_what_was_seen_of_it_is_told_side_by_side() -> None:
