@@ -145,7 +145,7 @@ def test_a_body_that_is_no_json_is_refused(control: Control, body: bytes) -> Non
 def test_a_body_that_does_not_end_is_refused(control: Control) -> None:
     answer = requests.post(control.base + "/proxies", data=b" " * 2_000_000, timeout=PATIENCE)
 
-    assert answer.status_code == 400
+    assert error(answer) == (413, "bad request: its body is longer than 1048576 bytes")
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/proxies/", "/proxies/a/", "/proxies/a/toxics/t/x", "/metrics/", "//"])

@@ -114,8 +114,8 @@ DIFFERENCES = {
 class Engine:
     """One of the two, as a process, and how it is asked."""
 
-    def __init__(self, name: str, control: Address) -> None:
-        self.name, self.control = name, control
+    def __init__(self, name: str, control: Address, pid: int) -> None:
+        self.name, self.control, self.pid = name, control, pid
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -173,7 +173,7 @@ def running(name: str, folder: Path, *more: str) -> Iterator[Engine]:
     """One of the two engines for as long as it is needed."""
     command = toxiproxy_command(str(SERVER)) if name == "real" else embedded_command
     with served(lambda control: [*command(control), *more], folder) as server:
-        yield Engine(name, server.control)
+        yield Engine(name, server.control, server.process.pid)
 
 
 def address(text: str) -> Address:

@@ -23,6 +23,9 @@ from harness.runtime.proxies.embedded.relay import Connection, End
 from harness.runtime.proxies.embedded.sources import Sources
 from harness.runtime.proxies.embedded.toxics import HttpEffect, Refused, StreamEffect, Toxic, Unreachable
 
+RESOLVED_WITHIN = 5.0
+"""Seconds for finding the address of a name to listen on."""
+
 TOLD_EVERY = 60.0
 """Seconds in which it is told once that an upstream cannot be reached; the other times, only at debug."""
 
@@ -299,7 +302,10 @@ async def resolve(listen: str, around: Surroundings) -> tuple[str, int]:
     """The address to listen on; without a host it is loopback, and outside of loopback it must be allowed."""
     try:
         host, port = split_address(listen)
-        found = await around.loop.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(RESOLVED_WITHIN):
+            found = await around.loop.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
+    except TimeoutError as error:
+        raise Refused(500, f"listen tcp: lookup {host}: no answer within {RESOLVED_WITHIN:g} s") from error
     except OSError as error:
         raise Refused(500, f"listen tcp: lookup {host}: {error.strerror}") from error
     except ValueError as error:  # UnicodeError too, for what can be no name
