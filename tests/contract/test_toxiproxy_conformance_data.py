@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -607,6 +607,27 @@ class TestTogether:
 
         assert read_all(theirs, 100) == b"123"
         assert time.monotonic() - began >= 0.2 - EARLY
+
+    @pytest.mark.parametrize(
+        ("kind", "attributes"),
+        [("bandwidth", {"rate": 1}), ("bandwidth", {"rate": 0}), ("slicer", {"average_size": 100, "delay": 1_000_000})],
+    )
+    def test_a_slow_way_slows_its_source_down(
+        self, engine: Engine, both: Controlled, kind: str, attributes: dict[str, int]
+    ) -> None:
+        ours, theirs = both.pair(engine.made(upstream=both.address))
+        toxic = engine.toxic(kind, "upstream", **attributes)
+        ours.setblocking(False)
+        sent, stuck_since = 0, time.monotonic()
+        while sent < 64 * 1024 * 1024 and time.monotonic() - stuck_since < 0.2:
+            with suppress(BlockingIOError):
+                sent += ours.send(b"x" * 65536)
+                stuck_since = time.monotonic()
+        assert sent < 16 * 1024 * 1024
+
+        engine.remove(toxic)
+
+        assert len(read_all(theirs, sent)) == sent
 
     def test_each_direction_has_its_own(self, engine: Engine) -> None:
         with closing(Echo()) as callee:

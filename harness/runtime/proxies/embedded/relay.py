@@ -590,10 +590,10 @@ class Connection:
     def speak(self) -> None:
         """The edge is reachable again."""
         later, self._later = self._later, None
-        if later is not None:
-            later()
         self.up.speak()
         self.down.speak()
+        if later is not None:
+            later()
 
     def add(self, toxic: Toxic) -> None:
         """A toxic was added to the proxy. Before the upstream is reached none acts; then all do."""
