@@ -6,6 +6,7 @@ import asyncio
 import uuid
 
 from sample_system.dependency import Answer, Dependency
+from sample_system.unavailable import DependencyUnavailable
 
 
 class KeyForEachTry(Dependency):
@@ -28,5 +29,11 @@ class InOneQueue(Dependency):
         self, method: str, path: str, content: bytes | None = None, *, headers: dict[str, str], deadline: float | None = None
     ) -> Answer:
         """Send one request when it is its turn."""
-        async with self.turns:
+        try:
+            await asyncio.wait_for(self.turns.acquire(), self.patience.attempt)
+        except TimeoutError as error:
+            raise DependencyUnavailable(self.name, "its turn did not come in time", timed_out=True) from error
+        try:
             return await super().send(method, path, content, headers=headers, deadline=deadline)
+        finally:
+            self.turns.release()
