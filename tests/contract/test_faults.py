@@ -18,13 +18,24 @@ from harness.model.runnable import needs_embedded
 from harness.plan.plan import CLEAN
 from harness.runtime.ports import ProxyMade
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
-from tests.contract.faults_contract import EMBEDDED, ROWS, TOXIPROXY, Carried, Row, carry_out, experiment_of, short_plan
+from tests.contract.faults_contract import (
+    BRIEF,
+    EMBEDDED,
+    ROWS,
+    TOXIPROXY,
+    USUAL,
+    Carried,
+    Row,
+    Timing,
+    carry_out,
+    experiment_of,
+    short_plan,
+)
 from tests.contract.proxies_rig import embedded_command, free_address, served, toxiproxy_command
 from tests.contract.test_proxies import TOXIPROXY as PROGRAM
 from tests.contract.test_proxies import needs_toxiproxy
 
 QUICK = tuple(row for row in ROWS if row.quick)
-EVIDENCE = ["set", "bit", "met", "healed"]
 
 Note = Callable[[str, str, str], None]
 
@@ -48,15 +59,16 @@ class Pair:
         return f"f{self.rows.index(row) + 1}"
 
 
-def pair_of(engine: str, rows: Sequence[Row], folder: Path, at_once: int) -> Pair:
+def pair_of(engine: str, rows: Sequence[Row], folder: Path, at_once: int = 1, timing: Timing = USUAL) -> Pair:
     """Carry the rows out twice, each time on an engine of its own."""
     command = embedded_command if engine == EMBEDDED else toxiproxy_command(PROGRAM or "")
 
     def one(name: str, sabotaged: bool) -> Carried:
         own = folder / name
         own.mkdir()
+        plan = short_plan(own, rows, timing)
         with served(command, own) as server:
-            return carry_out(own / "run", rows, server.engine, own / "engine.log", sabotaged=sabotaged)
+            return carry_out(plan, rows, server.engine, own, sabotaged=sabotaged)
 
     with ThreadPoolExecutor(at_once) as pool:
         real, sabotaged = pool.submit(one, "real", False), pool.submit(one, "sabotaged", True)
@@ -111,18 +123,18 @@ def is_not_proved(pair: Pair, row: Row) -> None:
 
 @pytest.fixture(scope="module")
 def quick_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return pair_of(EMBEDDED, QUICK, tmp_path_factory.mktemp("quick"), at_once=2)
+    return pair_of(EMBEDDED, QUICK, tmp_path_factory.mktemp("quick"), at_once=2, timing=BRIEF)
 
 
 @pytest.fixture(scope="module")
 def embedded_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return pair_of(EMBEDDED, ROWS, tmp_path_factory.mktemp("all"), at_once=1)
+    return pair_of(EMBEDDED, ROWS, tmp_path_factory.mktemp("all"))
 
 
 @pytest.fixture(scope="module")
 def toxiproxy_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     rows = [row for row in ROWS if not row.cannot and not refused(row)]
-    return pair_of(TOXIPROXY, rows, tmp_path_factory.mktemp("toxiproxy"), at_once=1)
+    return pair_of(TOXIPROXY, rows, tmp_path_factory.mktemp("toxiproxy"))
 
 
 @pytest.fixture(scope="module")
