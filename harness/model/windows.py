@@ -63,7 +63,7 @@ def _flapping(whole: Stretch, period: float, duty: float) -> Iterator[Stretch]:
 def _drawn(whole: Stretch, flaky: Flaky, random: Random) -> Iterator[Stretch]:
     """As many windows as the share has room for; their lengths, and those of the good ones between, vary by half.
 
-    The drawn lengths are scaled, so that bad windows are bad for exactly the share.
+    The drawn lengths are scaled, so that bad windows are bad for exactly the share; they begin and end at whole hundredths.
     """
     number = max(1, round(whole.seconds * flaky.share / flaky.mean))
     bad = _scaled([random.uniform(0.5, 1.5) for _ in range(number)], whole.seconds * flaky.share)
@@ -71,7 +71,7 @@ def _drawn(whole: Stretch, flaky: Flaky, random: Random) -> Iterator[Stretch]:
     begin = whole.begin
     for before, lasts in zip(good, bad, strict=False):
         begin += before
-        yield Stretch(begin, begin + lasts)
+        yield Stretch(round(begin, 2), round(begin + lasts, 2))
         begin += lasts
 
 

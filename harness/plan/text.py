@@ -27,7 +27,8 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"twin: {plan.twin}")
     lines += [_load_line(plan), "", *_titled("phases", (f"{p.name:<9} {p.at:6g} s … {p.until:g} s" for p in plan.phases))]
     lines += _titled("proxies", (f"{p.name:<{_widest(plan)}}  port {p.port}, {p.protocol}" for p in plan.proxies))
-    lines += _titled("steps", (line for step in plan.steps for line in _step_lines(step, _widest(plan))))
+    ids = max((len(step.fault) for step in plan.steps), default=0)
+    lines += _titled("steps", (line for step in plan.steps for line in _step_lines(step, _widest(plan), ids)))
     if not plan.steps:
         lines += ["steps", "  nothing is injected", ""]
     lines += _titled("observations", _observation_lines(plan))
@@ -53,11 +54,11 @@ def _load_line(plan: Plan) -> str:
     return f"seed {load.seed} · {how} · client timeout {load.timeout:g} s · {plan.seconds:g} s in all"
 
 
-def _step_lines(step: Step, width: int) -> list[str]:
+def _step_lines(step: Step, width: int, ids: int) -> list[str]:
     told = [(change.proxy, _state(change.state)) for change in step.changes]
     told += [(change.service, _deed(step, change)) for change in step.services]
     told = told or [("", "nothing is done")]
-    return [f"{step.at:6g} s  {step.verb:<5} {step.fault}  {what:<{width}}  {how}" for what, how in told]
+    return [f"{step.at:6g} s  {step.verb:<5} {step.fault:<{ids}}  {what:<{width}}  {how}" for what, how in told]
 
 
 def _deed(step: Step, change: ServiceChange) -> str:

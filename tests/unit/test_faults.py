@@ -224,11 +224,11 @@ def test_a_flaky_edge_is_bad_for_exactly_its_share_in_windows_in_order(share: in
     found = windows_of(flaky, seed)
 
     assert found == windows_of(flaky, seed)
-    assert sum(window.seconds for window in found) == pytest.approx(lasts * share / 100)
+    assert sum(window.seconds for window in found) == pytest.approx(lasts * share / 100, abs=0.01 * len(found))
     edges = [edge for window in found for edge in (window.begin, window.end)]
     assert edges == sorted(edges)
     assert edges[0] >= 3
-    assert edges[-1] <= 3 + lasts + 1e-9
+    assert edges[-1] <= 3 + lasts + 0.005
 
 
 def test_another_seed_draws_other_windows() -> None:
