@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from httptools import HttpResponseParser
+from httptools import HttpParserError, HttpResponseParser
 
 BLOCK = 64
 """One byte in so many is changed, the first of each block."""
@@ -53,7 +53,10 @@ class FlippedChunks:
         self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 
     def take(self, piece: bytes) -> bytes:
-        self._parser.feed_data(piece)
+        try:
+            self._parser.feed_data(piece)
+        except HttpParserError:  # what is in no chunks after all
+            return self._plain.take(piece)
         out, self._out = bytes(self._out), bytearray()
         return out
 
