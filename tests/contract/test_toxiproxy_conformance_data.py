@@ -180,6 +180,19 @@ class TestToxicity:
 
             assert (struck() == first) == engine.says("toxicity after a change nearby")
 
+    def test_the_option_seed(self, process: Engine, tmp_path_factory: pytest.TempPathFactory, both: Controlled) -> None:
+        def struck() -> list[bool]:
+            with running(process.name, tmp_path_factory.mktemp("seed"), "-seed", "42") as engine:
+                listen = engine.made(upstream=both.address)
+                engine.toxic("bandwidth", "upstream", rate=0, more={"toxicity": 0.5})
+                pairs = [both.pair(listen) for _ in range(24)]
+                for ours, _ in pairs:
+                    ours.sendall(b"x")
+                time.sleep(0.1)
+                return [silent(theirs, 0.005) for _, theirs in pairs]
+
+        assert (struck() == struck()) == process.says("the option -seed")
+
 
 class TestHalfClose:
     def test_the_answer_after_a_half_close(self, engine: Engine) -> None:

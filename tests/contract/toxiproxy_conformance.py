@@ -80,7 +80,10 @@ DIFFERENCES = {
         [], ["slow"], "0.0.0.0 is the same address as before: nothing is restarted, no toxic is lost."
     ),
     "metrics without a flag": Difference(404, 200, "They cost nothing here, so nobody needs to ask for them beforehand."),
-    "a seed": Difference(False, True, "Toxiproxy's -seed has no effect; here a toxic's own seed decides whom it strikes."),
+    "the option -seed": Difference(
+        False, True, "Toxiproxy throws away what it makes of its -seed; here one seed strikes the same again."
+    ),
+    "a seed": Difference(False, True, "A toxic's own seed decides whom it strikes, whatever else the engine draws."),
     # data
     "an upstream that is silent": Difference(
         "hangs", 200, "Toxiproxy dials in its accept loop, so that nothing can be changed meanwhile."
