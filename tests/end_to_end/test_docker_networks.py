@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.chaos import PROJECT, environment
-from tests.end_to_end.docker_rig import DockerRun, docker, images, kinds_of, scenario_of, seconds_until, tiny_system
+from tests.end_to_end.docker_rig import PROXIES, DockerRun, docker, images, kinds_of, scenario_of, seconds_until, tiny_system
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
 
@@ -82,8 +82,8 @@ class EngineRun(DockerRun):
 def start(tmp_path: Path) -> Iterator[Any]:
     runs: list[EngineRun] = []
 
-    def begin(fault: str, engine: str) -> EngineRun:
-        path = scenario_of(tiny_system(tmp_path), faults=f"[{fault}]", expect=EXPECT, more=PHASES)
+    def begin(fault: str, engine: str, phases: str = PHASES) -> EngineRun:
+        path = scenario_of(tiny_system(tmp_path), faults=f"[{{{fault}}}]", expect=EXPECT, more=phases)
         runs.append(EngineRun(path, tmp_path / "reports", engine))
         run = runs[-1]
         seconds_until(lambda: run.process.poll() is not None or (run.folder and kinds_of(run.folder, "LoadBegan")), 120)
@@ -95,7 +95,10 @@ def start(tmp_path: Path) -> Iterator[Any]:
         run.make_sure_it_is_over()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="Toxiproxy's networks are entered by root alone")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="Toxiproxy's networks are entered by root alone")
+
+
+@as_root
 @pytest.mark.parametrize("engine", ["toxiproxy", "embedded"])
 @pytest.mark.parametrize("kind", FAULTS)
 def test_no_handshake_is_answered_and_an_open_connection_lives_on(start: Any, kind: str, engine: str) -> None:
@@ -115,3 +118,33 @@ def test_no_handshake_is_answered_and_an_open_connection_lives_on(start: Any, ki
     assert began["asked"] == began["found"]
     assert ended["at"] - ended["asked_at"] < 5
     assert began["at"] - began["asked_at"] < 5
+
+
+CONNECT = """
+import json, socket
+try:
+    socket.create_connection(("back", 8000), 1.0).close()
+    print(json.dumps("connected"))
+except OSError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+@as_root
+def test_what_is_cut_by_the_network_stays_cut_where_the_proxies_are_started_anew(start: Any) -> None:
+    """A new container has an empty network namespace."""
+    run = start(FAULTS["isolate"].replace("}", "}, at: 0s, for: 20s"), "toxiproxy", PHASES.replace("fault: 8s", "fault: 22s"))
+    seconds_until(lambda: kinds_of(run.folder, "FaultBegan"), 60)
+    assert run.python("front", CONNECT) == "timed out"
+
+    docker("kill", run.container(PROXIES))
+    seconds_until(lambda: kinds_of(run.folder, "EngineRestarted"), 30)
+
+    (restarted,) = kinds_of(run.folder, "EngineRestarted")
+    assert restarted["back"]
+    assert kinds_of(run.folder, "FaultEnded") == []
+    assert run.python("front", CONNECT) == "timed out"
+    seconds_until(lambda: kinds_of(run.folder, "FaultEnded"), 60)
+    assert run.python("front", CONNECT) == "connected"
+    (ended,) = kinds_of(run.folder, "FaultEnded")
+    assert ended["asked"] == ended["found"]

@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 TABLE = b"chaos\0"
 NETLINK_NETFILTER = 12
@@ -27,6 +28,7 @@ IPV4, TCP = 2, 6
 ENOENT = 2
 ANSWER_SECONDS = 2.0
 CLONE_NEWNET = 0x40000000
+SO_SNDBUFFORCE, ROOM = 32, 1 << 23
 DROP = 0
 
 CHAINS = {b"in\0": (1, 16, 2), b"out\0": (3, 12, 0)}
@@ -34,6 +36,9 @@ CHAINS = {b"in\0": (1, 16, 2), b"out\0": (3, 12, 0)}
 
 Place = tuple[str, int]
 """An IPv4 address and a port."""
+
+Step = tuple[int, bytes, int]
+"""A message to nftables: its kind, what it says, its flags."""
 
 
 class Refused(OSError):
@@ -43,13 +48,13 @@ class Refused(OSError):
 def lose(places: Iterable[Place]) -> dict[Place, int]:
     """Lose all packets of TCP to and from these places, and of no others; what is lost then, as `lost` tells it."""
     wanted = sorted(set(places))
-    steps = [_message(NEW_TABLE, _attribute(1, TABLE), CREATE), _message(DELETE_TABLE, _attribute(1, TABLE))]
+    table = _attribute(1, TABLE)
+    steps = [(NEW_TABLE, table, CREATE), (DELETE_TABLE, table, 0)]
     if wanted:
-        steps.append(_message(NEW_TABLE, _attribute(1, TABLE), CREATE))
+        steps.append((NEW_TABLE, table, CREATE))
         for name, (hook, _, _) in CHAINS.items():
             where = _nested(4, _number(1, hook) + _number(2, 0))
-            said = _attribute(1, TABLE) + _attribute(3, name) + where + _attribute(7, b"filter\0")
-            steps.append(_message(NEW_CHAIN, said, CREATE))
+            steps.append((NEW_CHAIN, table + _attribute(3, name) + where + _attribute(7, b"filter\0"), CREATE))
         steps += [_rule(name, place) for place in wanted for name in CHAINS]
     with _kernel() as kernel:
         _transact(kernel, steps)
@@ -86,7 +91,7 @@ def _entered(path: str, deed: Callable[[], dict[Place, int]]) -> dict[Place, int
 # what is said
 
 
-def _rule(chain: bytes, place: Place) -> bytes:
+def _rule(chain: bytes, place: Place) -> Step:
     """TCP packets whose address and port these are, on the side that the chain looks at, are counted and dropped."""
     address, port = place
     _, address_at, port_at = CHAINS[chain]
@@ -97,8 +102,7 @@ def _rule(chain: bytes, place: Place) -> bytes:
         _expression(b"counter\0", b""),
         _expression(b"immediate\0", _number(1, 0) + _nested(2, _nested(2, _number(1, DROP)))),
     ]
-    said = _attribute(1, TABLE) + _attribute(2, chain) + _nested(4, b"".join(expressions))
-    return _message(NEW_RULE, said, CREATE | APPEND)
+    return NEW_RULE, _attribute(1, TABLE) + _attribute(2, chain) + _nested(4, b"".join(expressions)), CREATE | APPEND
 
 
 def _compared(header: int, offset: int, value: bytes) -> list[bytes]:
@@ -124,9 +128,9 @@ def _number(kind: int, value: int) -> bytes:
     return _attribute(kind, struct.pack("!I", value))
 
 
-def _message(kind: int, said: bytes, flags: int = 0) -> bytes:
-    """One message to nftables, which is to be answered."""
-    return _framed(NFTABLES | kind, struct.pack("=BBH", IPV4, 0, 0) + said, flags | ACK)
+def _message(kind: int, said: bytes, flags: int) -> bytes:
+    """One message to nftables."""
+    return _framed(NFTABLES | kind, struct.pack("=BBH", IPV4, 0, 0) + said, flags)
 
 
 def _framed(kind: int, body: bytes, flags: int) -> bytes:
@@ -139,26 +143,29 @@ def _framed(kind: int, body: bytes, flags: int) -> bytes:
 def _kernel() -> socket.socket:
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
     kernel.settimeout(ANSWER_SECONDS)
+    with suppress(PermissionError):  # in a user's own namespaces there is room for some hundred places, and no more
+        kernel.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, ROOM)
     kernel.bind((0, 0))
     return kernel
 
 
-def _transact(kernel: socket.socket, steps: list[bytes]) -> None:
-    """All of it, or nothing."""
+def _transact(kernel: socket.socket, steps: list[Step]) -> None:
+    """All of it, or nothing. What is refused is answered, and so is the last step."""
     of_nftables = struct.pack("=BB", 0, 0) + struct.pack("!H", NFTABLES >> 8)
-    kernel.send(_framed(BEGIN, of_nftables, 0) + b"".join(steps) + _framed(END, of_nftables, 0))
-    answered = 0
-    while answered < len(steps):
+    *before, (last, said, flags) = steps
+    messages = [*(_message(*step) for step in before), _message(last, said, flags | ACK)]
+    kernel.send(_framed(BEGIN, of_nftables, 0) + b"".join(messages) + _framed(END, of_nftables, 0))
+    answered = False
+    while not answered:
         for kind, body in _answers(kernel):
             if kind == ERROR:
                 _check(body)
-                answered += 1
+                answered = True
 
 
 def _listed(kernel: socket.socket) -> dict[Place, int]:
     """The places for which there is a rule in every chain, and what the first has counted."""
-    said = struct.pack("=BBH", IPV4, 0, 0) + _attribute(1, TABLE)
-    kernel.send(_framed(NFTABLES | GET_RULE, said, DUMP))
+    kernel.send(_message(GET_RULE, _attribute(1, TABLE), DUMP))
     found: dict[bytes, dict[Place, int]] = {name: {} for name in CHAINS}
     done = False
     while not done:

@@ -88,7 +88,7 @@ class _Mount:
     def folder_of(self, path: str) -> Path:
         """The folder of a group; a mount may show a part of the tree alone."""
         inside = os.path.relpath(path, self.root)
-        if inside.startswith(".."):
+        if inside.startswith("..") or path.startswith("/.."):
             raise CannotLimit(f"the control group of this process ({path}) is outside of what {self.at} shows")
         return self.at / inside
 
