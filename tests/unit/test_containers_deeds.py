@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,9 +26,17 @@ class FakeContainer:
     def __init__(self, pid: int = 0, **limits: Any) -> None:
         self.id, self.name, self.status, self.breaks = ID, "order-1", "running", None
         self.labels = {"com.docker.compose.container-number": "1"}
+        self.starts = self.deaths = 0
         self.attrs: dict[str, Any] = {
             "Image": "order:1",
-            "State": {"Running": True, "Restarting": False, "Paused": False, "Pid": pid, "FinishedAt": "never"},
+            "State": {
+                "Running": True,
+                "Restarting": False,
+                "Paused": False,
+                "Pid": pid,
+                "StartedAt": "first",
+                "FinishedAt": "never",
+            },
             "HostConfig": {"CpuQuota": 0, "Memory": 0, "MemorySwap": 0, "NetworkMode": "shop_default", **limits},
             "NetworkSettings": {"Networks": {"shop_default": {"NetworkID": "7"}}},
         }
@@ -37,7 +46,23 @@ class FakeContainer:
             raise self.breaks
 
     def pause(self) -> None:
-        self.attrs["State"]["Paused"] = True
+        self.attrs = {**self.attrs, "State": {**self.attrs["State"], "Paused": True}}
+
+    def start(self) -> None:
+        self.starts += 1
+        self.status = "running"
+        state = self.attrs["State"]
+        up = {"Running": True, "Restarting": False, "StartedAt": f"start {self.starts}"}
+        self.attrs = {**self.attrs, "State": {**state, **up}}
+
+    def restart(self, **_how: Any) -> None:
+        self.start()
+
+    def die(self, *, restarting: bool = False) -> None:
+        self.deaths += 1
+        self.status = "restarting" if restarting else "exited"
+        died = {"Running": restarting, "Restarting": restarting, "FinishedAt": f"death {self.deaths}"}
+        self.attrs = {**self.attrs, "State": {**self.attrs["State"], **died}}
 
     def update(self, **limits: Any) -> None:
         names = {"cpu_quota": "CpuQuota", "mem_limit": "Memory", "memswap_limit": "MemorySwap"}
@@ -69,7 +94,8 @@ class FakeEngine:
 
     def run(self, _image: str, **how: Any) -> None:
         self.beside.append(how["entrypoint"][-1])
-        self.container.attrs["State"]["FinishedAt"] = "now"
+        state = {**self.container.attrs["State"], "FinishedAt": "now"}
+        self.container.attrs = {**self.container.attrs, "State": state}
 
 
 def deeds_on(container: FakeContainer, **more: Any) -> tuple[Deeds, FakeEngine]:
@@ -207,3 +233,112 @@ def test_a_limit_is_lifted_whatever_telling_of_it_raises() -> None:
         deeds.relieve(CPU)
 
     assert container.attrs["HostConfig"]["CpuQuota"] == 0
+
+
+VARIED = [change("cpu", cores=0.8), change("cpu", cores=0.3), change("cpu", cores=0.5)]
+
+
+def test_a_limit_that_is_varied_is_counted_from_the_first_and_lifted_to_what_was_before_it() -> None:
+    heard: list[tuple[str, ...]] = []
+    container = FakeContainer(CpuQuota=90_000)
+    deeds, engine = deeds_on(container, tell=lambda *said: heard.append(said))
+    engine.counted = [cpu(5), cpu(17)]
+
+    found = [deeds.strike(one) for one in VARIED]
+    relieved = deeds.relieve(VARIED[-1])
+
+    assert [state["cores"] for state in found] == [0.8, 0.3, 0.5]
+    assert heard == [("order", "order-1", "throttled", "12 periods")]
+    assert relieved["limited"] is False
+    assert container.attrs["HostConfig"]["CpuQuota"] == 90_000
+
+
+def test_a_limit_is_varied_on_a_service_that_it_was_the_end_of_and_lifting_it_brings_that_back() -> None:
+    container = FakeContainer()
+    deeds, engine = deeds_on(container)
+    engine.counted = [memory(1, 0), memory(1, 3)]
+    deeds.strike(change("memory", bytes=64 * 1024**2))
+    container.die()
+
+    assert deeds.strike(change("memory", bytes=32 * 1024**2)) == {"bytes": 32 * 1024**2}
+    assert deeds.relieve(change("memory", bytes=32 * 1024**2))["running"] is True
+
+
+def test_a_limit_in_numbers_finer_than_an_engine_can_say_is_read_back_as_asked() -> None:
+    deeds, engine = deeds_on(FakeContainer())
+    engine.counted = [cpu(0)]
+
+    assert deeds.strike(change("cpu", cores=1 / 3))["cores"] == 1 / 3
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[FakeContainer]:
+    """The containers whose main process was killed, each time."""
+    found: list[FakeContainer] = []
+
+    def kill(_deeds: Deeds, container: FakeContainer) -> None:
+        found.append(container)
+        container.die(restarting=len(found) == 2)
+
+    monkeypatch.setattr(Deeds, "_crash", kill)
+    return found
+
+
+def wait_for(holds: Any, seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_container_in_a_crash_loop_is_started_by_its_policy_or_else_from_here(killed: list[FakeContainer]) -> None:
+    container = FakeContainer()
+    deeds, _ = deeds_on(container)
+
+    assert deeds.strike(change("crash_loop", lives=0.2)) == {"looping": True}
+    wait_for(lambda: len(killed) == 2)
+    time.sleep(0.4)
+    assert (container.starts, container.status) == (1, "restarting")  # its policy is to start it now, and nobody else does
+    container.start()
+    wait_for(lambda: len(killed) == 3)
+
+    assert deeds.relieve(change("crash_loop", lives=0.2)) == {"running": True, "paused": False}
+    deaths = len(killed)
+    time.sleep(0.5)
+    assert len(killed) == deaths
+
+
+def test_a_container_that_waits_to_be_started_again_is_started_when_its_crash_loop_is_over(killed: list[FakeContainer]) -> None:
+    container = FakeContainer()
+    deeds, _ = deeds_on(container)
+    deeds.strike(change("crash_loop", lives=0.2))
+    wait_for(lambda: len(killed) == 2)
+
+    assert deeds.relieve(change("crash_loop", lives=0.2)) == {"running": True, "paused": False}
+    assert container.starts == 2
+
+
+def test_a_crash_loop_that_broke_off_is_told_when_it_is_relieved_and_the_service_runs(killed: list[FakeContainer]) -> None:
+    container = FakeContainer()
+    deeds, _ = deeds_on(container)
+    deeds.strike(change("crash_loop", lives=0.2))
+    container.breaks = requests.ConnectionError("the engine is restarted")  # type: ignore[assignment]
+    time.sleep(0.4)
+    container.breaks = None
+
+    with pytest.raises(ServiceFaultFailed, match="it was not killed again to the end: the engine is restarted"):
+        deeds.relieve(change("crash_loop", lives=0.2))
+
+    assert container.status == "running"
+    assert deeds.relieve(change("crash_loop", lives=0.2)) == {"running": True, "paused": False}
+
+
+def test_nobody_is_killed_any_more_when_the_run_is_over(killed: list[FakeContainer]) -> None:
+    deeds, _ = deeds_on(FakeContainer())
+    deeds.strike(change("crash_loop", lives=0.2))
+
+    deeds.close()
+
+    deaths = len(killed)
+    time.sleep(0.5)
+    assert len(killed) == deaths
