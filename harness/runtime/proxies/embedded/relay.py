@@ -70,17 +70,19 @@ class Edge(Protocol):
 class End(asyncio.Protocol):
     """One socket of a connection. What it reads goes out by `out`; what is written to it came by `into`.
 
-    Every request passes here four times, so what is needed then is at hand: `pass_on` takes what was read,
-    `write` may be called while the end is `open`.
+    Every request passes here twice, so what is needed then is at hand: where nothing stands between, what was read is
+    counted in `counts` and goes to the end `straight`, else `pass_on` takes it; `write` may be called while an end is `open`.
     """
 
-    __slots__ = ("connection", "eof_sent", "into", "open", "out", "pass_on", "tap", "transport", "write")
+    __slots__ = ("connection", "counts", "eof_sent", "into", "open", "out", "pass_on", "straight", "tap", "transport", "write")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.transport: Any = None
         self.open = self.eof_sent = False
         self.tap: Tap | None = None
+        self.straight: End | None = None
+        self.counts: Counts
         self.out: Direction
         self.into: Direction
         self.pass_on: Callable[[bytes], None]
@@ -91,9 +93,6 @@ class End(asyncio.Protocol):
         self.write = transport.write  # type: ignore[attr-defined]  # the transport of a stream has it
         self.open = True
         self.connection.made(self)
-
-    def data_received(self, data: bytes) -> None:
-        self.pass_on(data)
 
     def eof_received(self) -> bool:
         if not self.out.ended:
@@ -141,18 +140,24 @@ class End(asyncio.Protocol):
 
 
 class ClientEnd(End):
-    """The end that the caller opened: its requests are read along."""
+    """The end that the caller opened: its requests are read along, while the callee reads them if nothing stands between."""
 
     __slots__ = ()
 
     def data_received(self, data: bytes) -> None:
-        tap = self.tap
+        callee, tap = self.straight, self.tap
+        if callee is not None and callee.open:
+            self.counts.bytes_up += len(data)
+            callee.write(data)
+        else:
+            callee = None
         if tap is not None and tap.requests is not None:
             try:
                 tap.requests(data)
             except NOT_HTTP:
                 tap.give_up()
-        self.pass_on(data)
+        if callee is None:
+            self.pass_on(data)
 
     def pause_writing(self) -> None:
         self.into.block(_FULL)
@@ -161,6 +166,26 @@ class ClientEnd(End):
     def resume_writing(self) -> None:
         self.into.unblock(_FULL)
         self.connection.caller_is_full(full=False)
+
+
+class CalleeEnd(End):
+    """The end at the upstream: its answers are read along once they are on their way."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        caller = self.straight
+        if caller is None or not caller.open:
+            self.pass_on(data)
+            return
+        self.counts.bytes_down += len(data)
+        caller.write(data)
+        tap = caller.tap
+        if tap is not None and tap.answers is not None:
+            try:
+                tap.answers(data)
+            except NOT_HTTP:
+                tap.give_up()
 
 
 class Outlet:
@@ -310,11 +335,13 @@ class Direction:
         self.onward = first.feed
         if self.reader is None:
             self.source.pass_on = self.onward
+        self._straighten()
 
     def read_by(self, reader: Passage | None) -> None:
         """Before anything else, what the source reads goes there; nowhere else where there is none."""
         self.reader = reader
         self.source.pass_on = self.onward if reader is None else reader.feed
+        self._straighten()
 
     def end_in(self, last: Passage) -> None:
         """What has passed all stages goes there."""
@@ -415,6 +442,7 @@ class Direction:
         """Nothing is read and nothing is written any more."""
         self.block(_SILENT)
         self.outlet.silence()
+        self._straighten()
 
     def keep_silent(self) -> None:
         """Where nothing is to be read, do not."""
@@ -424,6 +452,7 @@ class Direction:
     def speak(self) -> None:
         """Go on as if nothing had been."""
         self.outlet.speak()
+        self._straighten()
         self.unblock(_SILENT)
 
     def block(self, reason: int) -> None:
@@ -438,6 +467,11 @@ class Direction:
             self._blocked &= ~reason
             if not self._blocked:
                 self._reading(pause=False)
+
+    def _straighten(self) -> None:
+        """Let the source write to the destination by itself where nothing stands between."""
+        is_straight = self.first is self.outlet and self.reader is None and self.outlet.kept is None
+        self.source.straight = self.dest if is_straight else None
 
     def _reading(self, *, pause: bool) -> None:
         transport = self.source.transport
@@ -524,7 +558,7 @@ class Connection:
 
     def __init__(self, edge: Edge) -> None:
         self.edge = edge
-        self.client, self.server = ClientEnd(self), End(self)
+        self.client, self.server = ClientEnd(self), CalleeEnd(self)
         self.up = Direction(self, "upstream", self.client, self.server)
         self.down = Direction(self, "downstream", self.server, self.client)
         self._early: Early | None = Early(self.up)
@@ -663,7 +697,8 @@ class Connection:
         return self.up if toxic.stream == "upstream" else self.down
 
     def _count_in(self, source: tuple[Any, ...] | None) -> None:
-        self.counts = self.up.outlet.counts = self.down.outlet.counts = self.edge.counts_for(source[0] if source else "")
+        self.counts = self.edge.counts_for(source[0] if source else "")
+        self.client.counts = self.server.counts = self.up.outlet.counts = self.down.outlet.counts = self.counts
         self._tap = self.client.tap = Tap(self.counts)
         self.counts.accepted += 1
         self.counts.open += 1
@@ -672,15 +707,24 @@ class Connection:
 
     async def _reach_upstream(self) -> None:
         host, port = self.edge.upstream
+        late = self.edge.loop.call_later(DIAL_WITHIN, self._give_up_dialling)
         try:
-            async with asyncio.timeout(DIAL_WITHIN):
-                await self.edge.loop.create_connection(lambda: self.server, host, port)
-        except (OSError, TimeoutError, ValueError) as reason:  # the last for a name that can be none
-            self.counts.unreached += 1
-            self.edge.unreached(reason)
-            self._turn_away()
+            await self.edge.loop.create_connection(lambda: self.server, host, port)
+        except (OSError, ValueError) as reason:  # the latter for a name that can be none
+            self._is_unreached(reason)
         finally:
+            late.cancel()
             self._dial = None
+
+    def _give_up_dialling(self) -> None:
+        if self._early is not None:
+            self._stop_dialling()
+            self._is_unreached(TimeoutError())
+
+    def _is_unreached(self, reason: Exception) -> None:
+        self.counts.unreached += 1
+        self.edge.unreached(reason)
+        self._turn_away()
 
     def _turn_away(self) -> None:
         """The upstream cannot be reached: a client that has sent something is reset, as its own kernel would do."""

@@ -71,6 +71,7 @@ async def serve(options: Options) -> None:
     await _populate(api, options.config)
     control = await loop.create_server(lambda: ControlConnection(loop, api.answer), sock=options.control)
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     log.info("Control API listens", addr=_address_of(options.control), proxies=len(registry.all()))
     why = await _told_to_end(loop, options.parent_fd)
     log.info("Ending", reason=why)
