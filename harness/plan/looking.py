@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, log
 
 from harness.plan.plan import Asking, Heal, ProxyState, Step, Toxic
@@ -20,6 +21,9 @@ LONG_ENOUGH = 3.0
 QUESTIONS = 5
 """What is later is asked for so often, so that one answer which is late by chance does not decide."""
 
+QUESTIONS_EACH = 2
+"""On each of several connections."""
+
 QUESTIONS_OF_JITTER = 20
 TIME_TO_ASK = 3.0
 """Seconds for all questions together, unless one alone takes longer."""
@@ -33,6 +37,9 @@ MOST_VOLUME = 65_536
 MOST_CONNECTIONS = 40
 SURELY = 0.001
 """How unlikely it must be that none of a probe's connections is among a share that is struck, if so many suffice."""
+
+HALF = 0.5
+"""The share that a toxic strikes whose choice says none."""
 
 LATE = ("latency", "http_delay", "bandwidth", "slicer")
 CHOOSING = ("methods", "path", "header", "journey", "first_attempt", "every", "share")
@@ -67,11 +74,13 @@ def _stretches(steps: Sequence[Step], fault: str, proxy: str) -> Iterator[Chosen
         begun = Chosen(step.at, 0.0, states[-1], len(on) - 1) if fault in on else None
 
 
-def asking_for(state: ProxyState, protocol: str, within: float) -> Asking:
-    """How to look through a proxy in a state that lasts `within` seconds more."""
+def asking_for(fault: str, state: ProxyState, protocol: str, within: float) -> Asking:
+    """How to look whether a fault bites, through a proxy in a state that lasts `within` seconds more."""
     toxics = state.toxics if state.enabled else ()
     delay = sum(map(_added, toxics))
-    times = _questions(toxics, delay)
+    connections = max(map(partial(_connections, fault), toxics), default=1)
+    times = _questions(toxics, delay, within)
+    times = min(times, QUESTIONS_EACH) if connections > 1 else times
     limits = [_said(toxic, "bytes") for toxic in toxics if toxic.type == "limit_data"]
     volume = max((limit + 1 for limit in limits if limit < MOST_VOLUME), default=0)
     closes = any(toxic.type == "slow_close" for toxic in toxics)
@@ -85,18 +94,19 @@ def asking_for(state: ProxyState, protocol: str, within: float) -> Asking:
         volume=int(volume),
         closes=closes,
         stays=stays,
-        connections=_connections(toxics),
+        connections=connections,
         within=round(max(within, 0.0), 3),
+        stops=all(_is_own(fault, toxic) for toxic in toxics if _share(toxic) is not None),
     )
 
 
-def _questions(toxics: Iterable[Toxic], delay: float) -> int:
+def _questions(toxics: Iterable[Toxic], delay: float, within: float) -> int:
     kinds = {toxic.type for toxic in toxics}
     times = SAME_AGAIN if any(toxic.type == "http_corrupt" and _is_whole(toxic) for toxic in toxics) else 1
     if kinds.intersection(LATE):
         jitter = any(_said(toxic, "jitter") for toxic in toxics)
         times = max(times, QUESTIONS_OF_JITTER if jitter else QUESTIONS)
-        return max(1, min(times, int(TIME_TO_ASK / max(delay, 0.001))))
+        return max(1, min(times, int(min(TIME_TO_ASK, within) / max(delay, 0.001))))
     return times
 
 
@@ -105,11 +115,26 @@ def _is_whole(toxic: Toxic) -> bool:
     return toxic.attributes.get("how") == "bytes"
 
 
-def _connections(toxics: Iterable[Toxic]) -> int:
-    shares = [toxic.toxicity for toxic in toxics if toxic.toxicity < 1]
-    if shares:
-        return min(MOST_CONNECTIONS, max(1, ceil(log(SURELY) / log(1 - min(shares)))))
-    return QUESTIONS if any(name in toxic.attributes for toxic in toxics for name in CHOOSING) else 1
+def _connections(fault: str, toxic: Toxic) -> int:
+    """How often to look, so that a toxic of the fault itself strikes once, and one of another fault once does not."""
+    share = _share(toxic)
+    if share is None or (_is_own(fault, toxic) and toxic.type.startswith("http_")):
+        return 1
+    misses = 1 - share if _is_own(fault, toxic) else share
+    return max(1, min(MOST_CONNECTIONS, ceil(log(SURELY) / log(misses)))) if misses < 1 else 1
+
+
+def _is_own(fault: str, toxic: Toxic) -> bool:
+    return toxic.name == f"{fault}-{toxic.type}-{toxic.stream}"
+
+
+def _share(toxic: Toxic) -> float | None:
+    """Of how many connections, or requests, it strikes each; None for one that strikes all."""
+    if toxic.toxicity < 1:
+        return toxic.toxicity
+    if not any(name in toxic.attributes for name in CHOOSING):
+        return None
+    return _said(toxic, "share") or HALF
 
 
 def _added(toxic: Toxic) -> float:

@@ -101,7 +101,7 @@ def _on_edge(steps: Sequence[Step], fault: str, proxy: PlannedProxy) -> WatchBit
         protocol=proxy.protocol,
         at=chosen.begin + after,
         again=last.at + AFTER_HEAL,
-        asking=asking_for(chosen.state, proxy.protocol, chosen.seconds - after),
+        asking=asking_for(fault, chosen.state, proxy.protocol, chosen.seconds - after),
     )
 
 

@@ -160,7 +160,8 @@ class Asking(Part):
     `patience` is how long it waits in all, in seconds. It asks so many `times`, one after the other; with `volume` on one
     connection until so many bytes have passed each way. `closes`: then it ends its side, and waits for the other's end.
     `stays`: so long it looks whether a connection stays open on which it knows nothing to ask. While the fault lasts it
-    looks `connections` times, as far as they fit into `within` seconds: a share of them is struck.
+    looks `connections` times, as far as they fit into `within` seconds: a share of them is struck. With `stops` it does
+    so until one is not answered; otherwise another fault may be what kept the answer away.
     """
 
     patience: float = 1.5
@@ -170,6 +171,7 @@ class Asking(Part):
     stays: float = 0.2
     connections: int = 1
     within: float = 0.0
+    stops: bool = True
 
 
 class WatchBite(Part):

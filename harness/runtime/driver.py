@@ -295,12 +295,12 @@ class Driver:
             self._look_and_record(seen, moment, asking)
 
     def _look_around(self, seen: WatchBite, moment: str, at: float) -> None:
-        """While the fault lasts as often as is asked for, until it bit, or its time is over; afterwards once."""
+        """While the fault lasts as often as is asked for, as far as its time allows; afterwards once."""
         asking = seen.asking if moment == "during" else Asking()
         for number in range(asking.connections):
             if self._over.wait(max(0.0, at - now())) or (number and now() >= at + asking.within):
                 return
-            if self._look_and_record(seen, moment, asking) != "answered":
+            if self._look_and_record(seen, moment, asking) != "answered" and asking.stops:
                 return
 
     def _look_and_record(self, seen: WatchBite, moment: str, asking: Asking, detail: str = "") -> str:

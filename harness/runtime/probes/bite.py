@@ -173,7 +173,12 @@ class _Prober:
         finally:
             self.got += incoming.got
             self.status = incoming.status
-        self._note(answer, asked)
+        if answer.injected:  # what the proxy says itself is no answer of the callee, early or late
+            self.sent, self.got = self.sent - len(question), self.got - incoming.got
+            self.answers.append(answer)
+            self.first = self.first or time.monotonic() - self.began
+        else:
+            self._note(answer, asked)
         return answer
 
     def _note(self, answer: Answer, asked: float) -> None:
@@ -183,7 +188,7 @@ class _Prober:
         self.first = self.first or answered - self.began
 
     def _has_enough(self) -> bool:
-        asked = len(self.times)
+        asked = len(self.answers)
         if asked >= MOST_QUESTIONS or time.monotonic() >= self._deadline:
             return True
         return asked >= self.asking.times and min(self.sent, self.got) >= self.asking.volume
