@@ -20,7 +20,7 @@ from harness.errors import ProxyError
 from harness.history.events import EdgeSeen
 from harness.plan.plan import CLEAN, ProxyState, Toxic
 from harness.runtime.ports import Address, ProxyMade
-from harness.runtime.proxies.changes import attributes, is_same, kept_toxics, spares_connections, word, words
+from harness.runtime.proxies.changes import is_same, kept_toxics, spares_connections, word, words
 from harness.runtime.proxies.session import CALL_WITHIN, FOREIGN, EngineGone, Session, proxy_error
 
 ALL_WITHIN = 4.5
@@ -228,7 +228,8 @@ def _place(proxy: ProxyMade) -> dict[str, Any]:
 
 def _change(was: Toxic, toxic: Toxic) -> dict[str, Any]:
     """What to send to change a toxic: attributes that are not said stay as they are."""
-    return {"attributes": {**dict.fromkeys(was.attributes, 0), **attributes(toxic)}, "toxicity": toxic.toxicity}
+    unsaid = {name: type(value)() for name, value in was.attributes.items()}
+    return {"attributes": {**unsaid, **toxic.attributes}, "toxicity": toxic.toxicity}
 
 
 def _state(found: dict[str, Any]) -> ProxyState:
