@@ -419,6 +419,23 @@ class TestMetrics:
             assert eventually(lambda: bytes_of("downstream") == (2 * answer, answer + made))
             assert bytes_of("upstream") == (2 * request + 58, 2 * request)
 
+    @pytest.mark.parametrize("toxics", [(), ("latency",), ("http_delay",), ("latency", "http_delay")], ids=" ".join)
+    def test_bytes_that_came_before_the_upstream_was_reached_count_once(
+        self, engine: Standalone, http: HttpCallee, toxics: tuple[str, ...]
+    ) -> None:
+        place = engine.made("a", http.address)
+        for kind in toxics:
+            engine("POST", "/proxies/a/toxics", {"type": kind, "stream": "upstream"})
+        for _ in range(10):
+            with connect(place) as caller:
+                caller.sendall(get())
+                assert read_all(caller, len(ANSWERS["/"])) == ANSWERS["/"]
+
+        metrics, labels = engine.metrics(), ("upstream", str(place), "a", str(http.address))
+
+        assert metrics["toxiproxy_proxy_received_bytes_total", *labels] == 10 * len(get())
+        assert metrics["toxiproxy_proxy_sent_bytes_total", *labels] == 10 * len(get())
+
     def test_what_a_toxic_struck_is_told_after_its_removal_and_what_is_set_only_while_it_is(
         self, engine: Standalone, echo: Echo
     ) -> None:

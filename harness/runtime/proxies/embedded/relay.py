@@ -273,8 +273,7 @@ class Exit:
         self._direction, self.next = direction, following
 
     def feed(self, data: bytes) -> None:
-        if self._direction.dest.open:  # else it is lost all the same
-            self._direction.keep(-len(data))
+        self._direction.let_go(len(data), self.next)
         self.next.feed(data)
 
     def finish(self) -> None:
@@ -351,6 +350,7 @@ class Direction:
 
     def feed(self, data: bytes) -> None:
         """What the reader passes on."""
+        self.let_go(len(data), self.first)
         self.onward(data)
 
     def finish(self) -> None:
@@ -367,6 +367,11 @@ class Direction:
             self.outlet.counts.kept_up += size
         else:
             self.outlet.counts.kept_down += size
+
+    def let_go(self, size: int, following: Passage) -> None:
+        """So many bytes come out of toxics and go there; at an outlet without a socket they are lost all the same."""
+        if following is not self.outlet or self.dest.open:
+            self.keep(-size)
 
     def add(self, toxic: Toxic) -> None:
         """Let a toxic act from now on, behind those that do already, if this connection is among those it strikes."""
@@ -649,8 +654,8 @@ class Connection:
     def follow(self) -> None:
         """There are toxics of HTTP on the proxy: requests and answers pass through them, unless this is no HTTP."""
         if self._filter is None and self._tap.requests is not None:
-            onward, back = Exit(self.up, self.up), Exit(self.down, self.down.outlet)
-            self._filter = HttpFilter(self, self.edge.http, self._tap, onward, back)
+            back = Exit(self.down, self.down.outlet)
+            self._filter = HttpFilter(self, self.edge.http, self._tap, self.up, back)
             self._filter.caller_is_full(full=self.down.is_full)
             self.client.tap = None
             self.up.read_by(Entry(self.up, self._filter.requests))
@@ -747,7 +752,7 @@ class Connection:
             for toxic in self.edge.toxics_of(direction.stream):
                 direction.add(toxic)
         for chunk in early.chunks if early else ():
-            self.up.feed(chunk)
+            self.up.onward(chunk)
         if early is not None and early.finished:
             self.up.finish()
         self.up.unblock(_DIALLING)
