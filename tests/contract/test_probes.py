@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.plan.plan import Asking
 from harness.runtime.ports import Address
@@ -183,3 +186,163 @@ def test_a_database_that_is_not_there_gives_no_answer_and_says_why() -> None:
 def test_lost_answers_are_silence_whatever_is_spoken(protocol: str) -> None:
     with server(lose_the_answer) as address:
         assert look(address, protocol, Asking(patience=0.3)).outcome == "silent"
+
+
+PAGE_OF_HTTP = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789"
+
+
+def answer_on(*replies: bytes) -> Behaviour:
+    """Answers each question by the next of the replies, and after the last one until the caller has enough."""
+
+    def behave(connection: socket.socket) -> None:
+        left = list(replies)
+        with suppress(OSError):
+            while connection.recv(4096):
+                connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+    return behave
+
+
+def test_a_listener_without_room_is_unreachable_which_is_not_silence() -> None:
+    with socket.socket() as listener, socket.socket() as filling:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        filling.connect(listener.getsockname())
+
+        seen = look(Address(*listener.getsockname()), "http", Asking(patience=0.5))
+
+    assert seen.outcome == "unreachable"
+    assert seen.seconds >= 0.5
+
+
+def test_it_asks_as_often_as_it_is_told_to_on_one_connection_and_counts_what_passes() -> None:
+    with server(answer_on(PAGE_OF_HTTP)) as address:
+        seen = look(address, "http", Asking(patience=5, times=4))
+
+    assert (seen.outcome, len(seen.times), seen.status) == ("answered", 4, 200)
+    assert (seen.sent, seen.got) == (4 * len(QUESTIONS["http"]), 4 * len(PAGE_OF_HTTP))
+    assert len(set(seen.bodies)) == 1
+    assert all(seen.bodies)
+
+
+def test_where_a_connection_takes_one_question_each_has_its_own() -> None:
+    with server(answer(b"N")) as address:
+        seen = look(address, "postgresql", Asking(patience=5, times=3))
+
+    assert (seen.outcome, len(seen.times), seen.got) == ("answered", 3, 3)
+
+
+def test_a_server_that_closes_after_each_answer_is_asked_anew() -> None:
+    closing = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    with server(answer(closing)) as address:
+        seen = look(address, "http", Asking(patience=5, times=3))
+
+    assert (seen.outcome, len(seen.times)) == ("answered", 3)
+
+
+def test_it_asks_on_until_as_much_has_passed_as_it_is_told() -> None:
+    with server(answer_on(PAGE_OF_HTTP)) as address:
+        seen = look(address, "http", Asking(patience=5, volume=1000))
+
+    assert seen.outcome == "answered"
+    assert min(seen.sent, seen.got) >= 1000
+
+
+@pytest.mark.parametrize("passes", [0, 20, 47, 48, 100])
+def test_a_connection_that_ends_after_so_many_bytes_is_seen_to_end_there(passes: int) -> None:
+    def limited(connection: socket.socket) -> None:
+        left = passes
+        while left > 0 and connection.recv(4096):
+            connection.sendall(PAGE_OF_HTTP[:left])
+            left -= len(PAGE_OF_HTTP)
+        connection.recv(4096) if passes == 0 else None
+
+    with server(limited) as address:
+        seen = look(address, "http", Asking(patience=5, volume=1000))
+
+    assert (seen.outcome, seen.got) in {("closed", passes), ("reset", passes)}
+
+
+def test_an_answer_that_ends_within_its_body_is_none_and_its_status_is_known() -> None:
+    with server(answer(PAGE_OF_HTTP[:-5])) as address:
+        seen = look(address, "http", Asking(patience=5))
+
+    assert (seen.outcome, seen.status, seen.got) == ("closed", 200, len(PAGE_OF_HTTP) - 5)
+
+
+def test_a_page_that_never_ends_is_an_answer_all_the_same() -> None:
+    def trickle(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        connection.settimeout(5)
+        connection.recv(4096)
+
+    with server(trickle) as address:
+        seen = look(address, "http", Asking(patience=0.5))
+
+    assert (seen.outcome, seen.status, len(seen.times)) == ("answered", 200, 1)
+
+
+def test_chunked_bodies_are_read_to_their_end_and_continuations_are_passed_over() -> None:
+    chunked = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n5;x=1\r\n56789\r\n0\r\n\r\n"
+    with server(answer_on(chunked, PAGE_OF_HTTP)) as address:
+        seen = look(address, "http", Asking(patience=5, times=2))
+
+    assert (seen.outcome, seen.status, len(seen.times)) == ("answered", 200, 2)
+    assert len(set(seen.bodies)) == 1
+
+
+def test_who_made_an_answer_up_is_told_and_it_is_none_of_those_that_are_timed() -> None:
+    made_up = b"HTTP/1.1 503 no\r\nContent-Length: 0\r\nX-Chaos-Fault: errors-1\r\n\r\n"
+    with server(answer_on(PAGE_OF_HTTP, made_up)) as address:
+        seen = look(address, "http", Asking(patience=5, times=3))
+
+    assert (seen.status, seen.injected, len(seen.times)) == (503, "errors-1", 1)
+    assert seen.got == len(PAGE_OF_HTTP)
+
+
+@pytest.mark.parametrize("protocol", ["http", "redis", "tcp"])
+def test_the_other_sides_end_is_timed_from_the_probes_own(protocol: str) -> None:
+    def late(connection: socket.socket) -> None:
+        answer_on(REPLIES.get(protocol, b""))(connection)
+        time.sleep(0.3)
+
+    with server(late) as address:
+        seen = look(address, protocol, Asking(patience=5, closes=True))
+
+    assert seen.outcome == "answered"
+    assert seen.ended is not None
+    assert seen.ended >= 0.3
+
+
+def test_an_end_that_does_not_come_in_time_is_not_known() -> None:
+    def stays(connection: socket.socket) -> None:
+        answer_on(PAGE_OF_HTTP)(connection)
+        time.sleep(1)
+
+    with server(stays) as address:
+        seen = look(address, "http", Asking(patience=0.4, closes=True))
+
+    assert (seen.outcome, seen.ended) == ("answered", None)
+
+
+def test_on_an_unknown_protocol_it_looks_as_long_as_it_is_told_whether_a_connection_stays_open() -> None:
+    def ends_soon(connection: socket.socket) -> None:
+        time.sleep(0.4)
+
+    with server(ends_soon) as address:
+        assert look(address, "tcp", Asking(patience=3, stays=0.1)).outcome == "answered"
+    with server(ends_soon) as address:
+        assert look(address, "tcp", Asking(patience=3, stays=2.0)).outcome == "closed"
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_server_says_a_look_ends_in_time_and_says_one_word(said: bytes) -> None:
+    for protocol in sorted(QUESTIONS):
+        with server(answer(said)) as address:
+            began = time.monotonic()
+            seen = look(address, protocol, Asking(patience=1, times=2))
+
+        assert seen.outcome in {"answered", "closed", "reset"}
+        assert time.monotonic() - began < 5
