@@ -49,6 +49,24 @@ def test_a_fault_lasts_from_its_last_proxy_set_to_the_first_one_asked_to_heal():
     assert History({}, events, ()).faults == {"outage-1": Window(10.4, 29.9)}
 
 
+def test_a_fault_that_comes_and_goes_lasts_from_its_first_begin_to_its_last_heal_and_has_its_windows():
+    events = [
+        *(fault(at, proxy) for at, proxy in ((10.0, "a"), (10.4, "b"), (20.0, "a"), (20.4, "b"))),
+        *(fault(at, proxy, FaultEnded) for at, proxy in ((15.0, "a"), (15.7, "b"), (25.0, "a"), (25.7, "b"))),
+    ]
+
+    found = History({}, events, ())
+
+    assert found.windows == {"outage-1": (Window(10.4, 14.9), Window(20.4, 24.9))}
+    assert found.faults == {"outage-1": Window(10.4, 24.9)}
+
+
+def test_the_last_window_of_one_that_was_cut_off_lasts_to_the_last_thing_recorded():
+    events = [fault(10.0, "a"), fault(15.0, "a", FaultEnded), fault(20.0, "a")]
+
+    assert History({}, events, [request(30.0, end=33.0)]).windows["outage-1"] == (Window(10.0, 14.9), Window(20.0, 33.0))
+
+
 def test_a_fault_that_was_never_healed_lasts_to_the_last_thing_recorded():
     assert History({}, [fault(10.0, "a")], [request(12.0, end=12.5)]).faults == {"outage-1": Window(10.0, 12.5)}
 
