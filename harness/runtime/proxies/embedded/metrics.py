@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import time
@@ -36,6 +37,9 @@ FAMILIES = {
 }
 """Every name that is told, with its kind and its help, in the order of the page."""
 
+AT_ONCE = 20
+"""Proxies that are told of before connections have their turn."""
+
 _STARTED = time.time()
 _PROC = Path("/proc/self")
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -63,11 +67,16 @@ class Page:
         return "".join(parts).encode("utf-8", "replace")
 
 
-def page(proxies: Iterable[Proxy], speaks: str, *, of_process: bool) -> bytes:
-    """The whole page, on wish with what the process itself uses. `speaks` is the version of Toxiproxy's API."""
+async def page(proxies: Iterable[Proxy], speaks: str, *, of_process: bool) -> bytes:
+    """The whole page, on wish with what the process itself uses. `speaks` is the version of Toxiproxy's API.
+
+    However many proxies there are, their connections go on meanwhile.
+    """
     made = Page()
     made.add("chaos_proxy_build_info", 1, api=speaks, version=__version__)
-    for proxy in proxies:
+    for place, proxy in enumerate(proxies):
+        if place % AT_ONCE == AT_ONCE - 1:
+            await asyncio.sleep(0)
         _add_bytes(made, proxy)
         _add_toxics(made, proxy)
         _add_connections(made, proxy)

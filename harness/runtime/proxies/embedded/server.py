@@ -98,7 +98,8 @@ class Watched:
     async def metrics(self, _names: tuple[str, ...], _body: bytes) -> Answer:
         """For Prometheus."""
         self._refusals.read()
-        return Answer(200, page(self._registry.all(), SPEAKS, of_process=self._of_process), CONTENT_TYPE)
+        told = await page(self._registry.all(), SPEAKS, of_process=self._of_process)
+        return Answer(200, told, CONTENT_TYPE)
 
 
 def _address_of(control: socket.socket) -> str:
