@@ -187,6 +187,8 @@ class EndsLater:
         return f"ended {words.seconds(self.seconds)} later"
 
     def unseen(self, before: EdgeProbed) -> str:
+        if before.detail == DETOUR:
+            return "a probe that comes by a detour does not see when the other side ended"
         if before.outcome != "answered" or before.ended is not None:
             return ""
         return "the other side did not end its connection when the probe ended its own, not even before the fault"

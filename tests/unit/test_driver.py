@@ -506,3 +506,66 @@ def test_a_service_that_does_not_answer_again_is_told_as_it_was_seen_last(
     assert len(after) > 1
     assert {event.outcome for event in after} == {"closed"}
     assert time.monotonic() - began < 15
+
+
+class Looks:
+    """Stands in for the probe: sees the outcomes in turn, the last one for ever, and remembers how it was to look."""
+
+    def __init__(self, *outcomes: str) -> None:
+        self.outcomes = list(outcomes)
+        self.asked: list[Asking] = []
+
+    def __call__(self, address: Address, protocol: str, asking: Asking, *, source: str | None) -> Look:
+        self.asked.append(asking)
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        return Look(outcome, 0.001, times=(0.001,), sent=5, got=7)  # type: ignore[arg-type]
+
+
+def looked_at(folder: Path, asking: Asking) -> Stand:
+    """A drive in which one edge is looked at, twice as long in the fault phase as it takes."""
+    plan = quick(folder)
+    fault = next(phase for phase in plan.phases if phase.name == "fault")
+    bite = WatchBite(fault="outage-1", proxy=EDGE, protocol="http", at=fault.at, again=plan.seconds, asking=asking)
+    return Stand(folder, plan.model_copy(update={"observations": (bite,)}))
+
+
+def during(stand: Stand) -> list[EdgeProbed]:
+    return [event for event in stand.recorded() if isinstance(event, EdgeProbed) and event.moment == "during"]
+
+
+@pytest.mark.parametrize(("stops", "looks"), [(True, 3), (False, 6)])
+def test_while_a_fault_lasts_it_looks_until_a_share_was_struck_or_as_often_as_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: bool, looks: int
+) -> None:
+    seen = Looks("answered", "answered", "answered", "reset", "answered")
+    monkeypatch.setattr("harness.runtime.driver.look", seen)
+    asking = Asking(connections=6, within=30.0, stops=stops, times=2, patience=3.0)
+    stand = looked_at(tmp_path, asking)
+
+    stand.drive()
+
+    assert [probe.outcome for probe in during(stand)] == ["answered", "answered", "reset", *["answered"] * 3][:looks]
+    assert (during(stand)[0].times, during(stand)[0].sent, during(stand)[0].got) == ((0.001,), 5, 7)
+    assert seen.asked[1 : 1 + looks] == [asking] * looks
+    assert seen.asked[-1] == Asking()  # afterwards an answer is enough
+
+
+def test_looks_for_a_share_end_with_the_time_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.driver.look", Looks("answered"))
+    stand = looked_at(tmp_path, Asking(connections=40, within=0.0))
+
+    stand.drive()
+
+    assert len(during(stand)) == 1
+
+
+def test_before_the_fault_it_looks_in_the_same_way_and_no_longer_than_the_baseline_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Looks("answered")
+    monkeypatch.setattr("harness.runtime.driver.look", seen)
+    asking = Asking(patience=10.0, stays=9.0, times=5, volume=100, closes=True, connections=7)
+
+    looked_at(tmp_path, asking).drive()
+
+    assert seen.asked[0] == asking.model_copy(update={"patience": 0.5, "stays": 0.5})

@@ -256,6 +256,7 @@ def test_by_a_detour_a_refusal_shows_as_a_close_and_a_handshake_that_is_missing_
     [
         (Limited(None, 300), probe("answered", sent=80, got=200)),
         (EndsLater(0.7), probe("answered")),
+        (EndsLater(0.7), probe("answered", ended=0.001, detail=DETOUR)),
         (Damaged(), probe("answered", bodies=("",))),
         (Damaged(), probe("answered", bodies=("aa", "bb"))),
         (Truncated(), probe("answered", bodies=("",))),
