@@ -677,6 +677,30 @@ class TestBoundedMemory:
 
         assert (connection.received, connection.is_held) == (ERROR * 100, False)
 
+    def test_answers_made_here_wait_for_a_caller_that_reads(self) -> None:
+        connection = Connection(BROKEN)
+        assert connection.filter is not None
+        connection.ask(GET + BAD * 3 + GET)
+
+        connection.filter.caller_is_full(full=True)
+        connection.answer(OK)
+        assert connection.received == OK
+        connection.filter.caller_is_full(full=False)
+        assert connection.received == OK + ERROR * 3
+        connection.answer(OK)
+
+        assert connection.received == OK + ERROR * 3 + OK
+
+    def test_what_comes_behind_them_is_not_held_up(self) -> None:
+        connection = Connection(BROKEN)
+        assert connection.filter is not None
+        connection.ask(GET + BAD * 3 + GET)
+
+        connection.filter.caller_is_full(full=True)
+        connection.answer(OK + OK)
+
+        assert connection.received == OK + ERROR * 3 + OK
+
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

@@ -61,10 +61,11 @@ class Answers:
         self._turns.rest()
 
     def _read(self, data: bytes) -> None:
-        at = 0
-        while at < len(data) and not self._turns.is_over and not self._turns.is_hung:
-            turn = self._turns.first
-            if self._turns.is_opaque or turn is None or turn.error is not None:
+        at, turns = 0, self._turns
+        while at < len(data) and not turns.is_over and not turns.is_hung:
+            turns.catch_up()
+            turn = turns.first
+            if turns.is_opaque or turn is None or turn.error is not None:
                 self._understand_no_more(data[at:])
                 return
             try:
@@ -75,8 +76,8 @@ class Answers:
             self._take(turn, data[at:end])
             at = end
         self._flush()
-        self._turns.requests.look_again()
-        self._turns.rest()
+        turns.requests.look_again()
+        turns.rest()
 
     def _take(self, turn: Turn, piece: bytes) -> None:
         if turn.lost is not None:
@@ -142,6 +143,8 @@ class Answers:
         self._turns.answered()
 
     def _understand_no_more(self, rest: bytes) -> None:
+        if self._turns.is_over:
+            return
         self._out += [bytes(self._head), rest]
         self._head.clear()
         self._flush()

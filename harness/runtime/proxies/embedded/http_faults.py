@@ -42,6 +42,7 @@ class HttpFilter:
         """Whether the caller takes its answers more slowly than they come."""
         self._turns.caller_is_full = full
         if not full:
+            self._turns.go_on()
             self.requests.look_again()
 
     def drop(self) -> None:

@@ -11,7 +11,7 @@ from harness.runtime.proxies.embedded.matching import Fault, Treatment, request_
 from harness.runtime.proxies.embedded.messages import EmptyLines, Framer, NotHttp
 from harness.runtime.proxies.embedded.stages import Passage
 from harness.runtime.proxies.embedded.tap import NOT_HTTP
-from harness.runtime.proxies.embedded.turns import Turn, Turns, answer_of
+from harness.runtime.proxies.embedded.turns import Turn, Turns
 
 
 class Held:
@@ -222,8 +222,7 @@ class Requests:
         turn, self._turn, self._is_past = self._turn, None, False
         assert turn is not None
         if turn.error is not None:
-            turn.is_last, turn.expects = not self._framer.keeps_alive, False
-            turn.answer = answer_of(turn.error, turn)
+            turn.is_complete, turn.is_last, turn.expects = True, not self._framer.keeps_alive, False
             self._flush()
             self._turns.go_on()
         elif turn.opaque:

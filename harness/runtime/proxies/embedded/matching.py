@@ -22,7 +22,10 @@ _MS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The head of a request, as far as it can be chosen by. `trace` is empty where no `traceparent` says one."""
+    """The head of a request, as far as it can be chosen by; names of headers are in lower case.
+
+    `trace` is empty where no `traceparent` says one.
+    """
 
     method: str
     path: str
@@ -38,7 +41,7 @@ def request_of(head: bytes, headers: list[tuple[bytes, bytes]]) -> Request:
 
 def trace_of(headers: list[tuple[bytes, bytes]]) -> bytes:
     """The trace id that a request bears, empty where it bears none."""
-    found = (value for name, value in headers if len(name) == 11 and len(value) >= 55 and name.lower() == b"traceparent")
+    found = (value for name, value in headers if name == b"traceparent" and len(value) >= 55)
     return next(found, b"")[3:35]
 
 
@@ -72,7 +75,7 @@ class Choice:
         assert self._header is not None
         wanted, glob = self._header
         return any(
-            name.lower() == wanted and glob.fullmatch(value.decode("utf-8", "surrogateescape")) is not None
+            name == wanted and glob.fullmatch(value.decode("utf-8", "surrogateescape")) is not None
             for name, value in request.headers
         )
 

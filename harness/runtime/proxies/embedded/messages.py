@@ -62,13 +62,13 @@ class Framer:
     def __init__(self, kind: type[HttpRequestParser] | type[HttpResponseParser]) -> None:
         self._kind = kind
         self._parser: Any = kind(self)
+        self._lines = EmptyLines()
         self.begin()
 
     def begin(self) -> None:
         """The message is over, another one may follow."""
         self.began = self.in_body = self.complete = self.upgrades = self.keeps_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
-        self._lines = EmptyLines()
         self._left: int | None = None
         self._head_size = 0
 
@@ -125,7 +125,7 @@ class Framer:
 
     def header(self, name: bytes) -> bytes:
         """The last header of this name, which is given in lower case; empty where there is none."""
-        return next((value.strip() for said, value in reversed(self.headers) if said.lower() == name), b"")
+        return next((value.strip() for said, value in reversed(self.headers) if said == name), b"")
 
     def on_message_begin(self) -> None:
         if self.began:
@@ -134,7 +134,7 @@ class Framer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_body:
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.in_body = True

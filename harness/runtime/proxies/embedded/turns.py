@@ -58,22 +58,21 @@ class Line(Protocol):
 class Turn:
     """One request and the answer that is due to it.
 
-    Where there is an `error` its answer is made here: `answer`, once the request is complete. A turn that is
-    `opaque` stands for all that follows the last request that was understood.
+    Where there is an `error` its answer is made here, once the request is complete. A turn that is `opaque` stands
+    for all that follows the last request that was understood.
     """
 
-    __slots__ = ("answer", "corrupt", "error", "expects", "is_head", "is_last", "lost", "opaque", "version")
+    __slots__ = ("corrupt", "error", "expects", "is_complete", "is_head", "is_last", "lost", "opaque", "version")
 
     def __init__(self, request: Framer | None = None) -> None:
         self.opaque = request is None or request.upgrades
         self.is_head = request is not None and request.method == "HEAD"
         self.expects = request is not None and request.header(b"expect").lower() == b"100-continue"
         self.version = request.version if request is not None else ""
-        self.is_last = False
+        self.is_complete = self.is_last = False
         self.error: Fault | None = None
         self.lost: Fault | None = None
         self.corrupt: Fault | None = None
-        self.answer = b""
 
 
 class Side(Protocol):
@@ -141,21 +140,32 @@ class Turns:
         self.go_on()
 
     def go_on(self) -> None:
-        """Write the answers made here that are due, and let requests begin where there is room again."""
-        while (turn := self.first) is not None and turn.error is not None and not self.callee_ended:
-            if turn.expects:
-                turn.expects = False
-                self.down.feed(GO_ON)
-            if not turn.answer:
-                break
-            self.open.popleft()
-            self.tap.answer(status_of(turn.error))
-            self.down.feed(turn.answer)
-            if turn.is_last:
-                self._end()
-                return
-        if turn is not None and turn.opaque:
+        """Write the answers made here that are due, as far as the caller takes them."""
+        while self.first is not None and not self.caller_is_full and self._answer_here(self.first):
+            pass
+        if self.first is not None and self.first.opaque:
             self.give_up()
+
+    def catch_up(self) -> None:
+        """Write those that are due though the caller takes none: what comes behind them is here."""
+        while self.first is not None and self._answer_here(self.first):
+            pass
+
+    def _answer_here(self, turn: Turn) -> bool:
+        """Whether the answer was to be made here, and the next one is due."""
+        if turn.error is None or self.callee_ended:
+            return False
+        if turn.expects:
+            turn.expects = False
+            self.down.feed(GO_ON)
+        if not turn.is_complete:
+            return False
+        self.open.popleft()
+        self.tap.answer(status_of(turn.error))
+        self.down.feed(answer_of(turn.error, turn))
+        if turn.is_last:
+            self._end()
+        return True
 
     def _end(self) -> None:
         """The caller wanted no more answers than this."""
