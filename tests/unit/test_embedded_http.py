@@ -741,6 +741,7 @@ class TestChoosing:
             ({"path": "/o?ders/[1]"}, [request(path="/orders/[1]")], [request(path="/orders/1"), request(path="/oders/[1]")]),
             ({"path": "/x"}, [request(path="http://shipping:80/x?y=/z")], [request(path="http://shipping/")]),
             ({"path": "*"}, [request("OPTIONS", "*")], []),
+            ({"path": "/x"}, [b"\r\n\r\nGET   /x HTTP/1.1\r\n\r\n"], []),
             (
                 {"header": "X-Tenant: blue*"},
                 [request(x_tenant="blue"), request(X_TENANT="blue-1")],

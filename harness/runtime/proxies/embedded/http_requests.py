@@ -154,10 +154,10 @@ class Requests:
         self._head.clear()
         turns.open.append(turn)
         turns.tap.request()
-        trace = trace_of(headers)
+        trace = trace_of(self._framer.header(b"traceparent"))
         if trace:
             turns.line.counts.attempt(trace)
-        treatment = None if self._is_past or turn.opaque else turns.faults.treatment(request_of(head, headers))
+        treatment = None if self._is_past or turn.opaque else turns.faults.treatment(request_of(head, headers, trace))
         if treatment is None:
             self._out.append(head)
         elif treatment.delays:

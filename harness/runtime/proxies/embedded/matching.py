@@ -20,7 +20,7 @@ from harness.runtime.proxies.embedded.toxics import HttpCorrupt, HttpDelay, Http
 _MS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """The head of a request, as far as it can be chosen by; names of headers are in lower case.
 
@@ -29,20 +29,19 @@ class Request:
 
     method: str
     path: str
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    trace: str = ""
+    headers: list[tuple[bytes, bytes]]
+    trace: str
 
 
-def request_of(head: bytes, headers: list[tuple[bytes, bytes]]) -> Request:
+def request_of(head: bytes, headers: list[tuple[bytes, bytes]], trace: bytes) -> Request:
     """What the head of a request says."""
-    method, _, rest = head.lstrip().partition(b"\r\n")[0].decode("latin-1").partition(" ")
-    return Request(method, _path(rest.partition(" ")[0]), tuple(headers), trace_of(headers).decode("latin-1"))
+    method, target, _ = head.split(None, 2)
+    return Request(method.decode("latin-1"), _path(target.decode("latin-1")), headers, trace.decode("latin-1"))
 
 
-def trace_of(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The trace id that a request bears, empty where it bears none."""
-    found = (value for name, value in headers if name == b"traceparent" and len(value) >= 55)
-    return next(found, b"")[3:35]
+def trace_of(traceparent: bytes) -> bytes:
+    """The trace id that it says, empty where it is none."""
+    return traceparent[3:35] if len(traceparent) >= 55 else b""
 
 
 def _path(target: str) -> str:

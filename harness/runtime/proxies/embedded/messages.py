@@ -50,6 +50,7 @@ class Framer:
         "_kind",
         "_left",
         "_lines",
+        "_named",
         "_parser",
         "began",
         "complete",
@@ -57,6 +58,7 @@ class Framer:
         "in_body",
         "keeps_alive",
         "upgrades",
+        "version",
     )
 
     def __init__(self, kind: type[HttpRequestParser] | type[HttpResponseParser]) -> None:
@@ -69,6 +71,7 @@ class Framer:
         """The message is over, another one may follow."""
         self.began = self.in_body = self.complete = self.upgrades = self.keeps_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
+        self._named: dict[bytes, bytes] = {}
         self._left: int | None = None
         self._head_size = 0
 
@@ -109,11 +112,6 @@ class Framer:
         return str(self._parser.get_method(), "latin-1")
 
     @property
-    def version(self) -> str:
-        """1.0 or 1.1."""
-        return str(self._parser.get_http_version())
-
-    @property
     def length(self) -> int | None:
         """The bytes of the body that are still to come, where the head said so."""
         return self._left
@@ -125,7 +123,7 @@ class Framer:
 
     def header(self, name: bytes) -> bytes:
         """The last header of this name, which is given in lower case; empty where there is none."""
-        return next((value.strip() for said, value in reversed(self.headers) if said == name), b"")
+        return self._named.get(name, b"").strip()
 
     def on_message_begin(self) -> None:
         if self.began:
@@ -134,7 +132,9 @@ class Framer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_body:
-            self.headers.append((name.lower(), value))
+            small = name.lower()
+            self.headers.append((small, value))
+            self._named[small] = value
 
     def on_headers_complete(self) -> None:
         self.in_body = True
@@ -146,6 +146,7 @@ class Framer:
     def _enter_body(self) -> None:
         """The head has just ended."""
         self._head_size = -1
+        self.version: str = self._parser.get_http_version()
         if not self.version.startswith("1."):
             raise NotHttp
         if not self.complete and not self.header(b"transfer-encoding"):
