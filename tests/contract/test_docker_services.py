@@ -156,6 +156,8 @@ class TestDockerServices(ServicesContract):
 class TestDockerServicesUnderFaults(ContainerFaultsContract):
     """Faults on containers."""
 
+    runtime = "docker"
+
     @pytest.fixture
     def bring(self, rig: DockerRig) -> Callable[..., Scene]:
         def prepare(replicas: int = 1, **policies: str) -> Scene:

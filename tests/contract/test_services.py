@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -31,8 +32,10 @@ from harness.runtime.ports import Address, Services
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.services import provided
 from harness.runtime.services.addresses import RunAddresses, listen_on
+from harness.runtime.services.limits import cannot_limit
 from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
 from harness.runtime.undo import UndoJournal, make_run_folder
+from tests.contract.recording import note
 from tests.contract.services_contract import Scene, ServiceFaultsContract, change
 
 TINY = Path(__file__).with_name("tiny_service.py")
@@ -234,6 +237,9 @@ class TestLocalServices(ServicesContract):
 class TestLocalServicesUnderFaults(ServiceFaultsContract):
     """Faults on processes on loopback."""
 
+    runtime = "local"
+    cannot: ClassVar = {**dict.fromkeys(("scale", "disconnect"), "it needs containers"), **cannot_limit()}
+
     @pytest.fixture
     def bring(self, run: LocalRun) -> Callable[..., Scene]:
         def prepare(**policies: str) -> Scene:
@@ -249,16 +255,17 @@ class TestLocalServicesUnderFaults(ServiceFaultsContract):
 
         return prepare
 
+    @pytest.mark.parametrize("deed", ["scale", "disconnect"])
+    def test_what_only_containers_can_have_is_refused(
+        self, bring: Callable[..., Scene], request: pytest.FixtureRequest, deed: str
+    ) -> None:
+        scene = bring(order="")
 
-@pytest.mark.parametrize("deed", ["scale", "disconnect"])
-def test_what_only_containers_can_have_is_refused(run: LocalRun, deed: str) -> None:
-    brought = run.bring(ONE, {"order": tiny("serves")})
-    brought.services.start()
+        with pytest.raises(ServiceFaultFailed, match=f"{deed} of order: {self.cannot[deed]}"):
+            scene.strike(deed)
 
-    with pytest.raises(ServiceFaultFailed, match=f"{deed} of order: it needs containers"):
-        brought.services.strike(change(deed))
-
-    assert fetch(brought.services, "order", "/ready") == ""
+        assert scene.answer() is not None
+        note(request, deed, self.runtime, f"cannot: {self.cannot[deed]}")
 
 
 def test_a_service_that_does_not_end_when_it_is_asked_is_killed(run: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:

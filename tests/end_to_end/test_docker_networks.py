@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.chaos import PROJECT, environment
+from tests.contract.recording import note
+from tests.end_to_end.chaos import PROJECT, chaos, environment, evidence, verdict_of
 from tests.end_to_end.docker_rig import PROXIES, DockerRun, docker, images, kinds_of, scenario_of, seconds_until, tiny_system
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
@@ -24,6 +25,8 @@ FAULTS = {
     "partition": "partition: {between: [[front], [back]], by: network}",
     "unreachable": "outage: {edge: front -> back, mode: unreachable}",
 }
+
+PROOFS = ("set", "bit", "met", "healed")
 
 LOOK = """
 import http.client, json, socket, sys, time
@@ -101,7 +104,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="Toxiproxy's networks are
 @as_root
 @pytest.mark.parametrize("engine", ["toxiproxy", "embedded"])
 @pytest.mark.parametrize("kind", FAULTS)
-def test_no_handshake_is_answered_and_an_open_connection_lives_on(start: Any, kind: str, engine: str) -> None:
+def test_no_handshake_is_answered_and_an_open_connection_lives_on(
+    start: Any, request: pytest.FixtureRequest, kind: str, engine: str
+) -> None:
     run = start(FAULTS[kind], engine)
 
     before, during, after, is_same, looks = json.loads(docker("exec", run.container("front"), "python3", "-c", LOOK))
@@ -118,6 +123,21 @@ def test_no_handshake_is_answered_and_an_open_connection_lives_on(start: Any, ki
     assert began["asked"] == began["found"]
     assert ended["at"] - ended["asked_at"] < 5
     assert began["at"] - began["asked_at"] < 5
+    proofs = {kind: outcome for kind, outcome in evidence(verdict_of(run.reports)).items() if kind in PROOFS}
+    assert proofs == dict.fromkeys(PROOFS, "passed"), output
+    note(request, f"{kind}/network, {engine}", "docker", "passed")
+
+
+@pytest.mark.parametrize("kind", ["isolate", "partition"])
+def test_processes_have_no_networks_of_their_own(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
+    path = scenario_of(tiny_system(tmp_path), faults=f"[{{{FAULTS[kind]}}}]", expect=EXPECT, more=PHASES)
+
+    answer = chaos("plan", str(path), "--runtime", "local")
+
+    assert answer.code == 2
+    assert f"expected {kind} by: proxy, found by: network: that needs containers" in answer.err
+    for engine in ("toxiproxy", "embedded"):
+        note(request, f"{kind}/network, {engine}", "local", "cannot: it needs containers")
 
 
 CONNECT = """

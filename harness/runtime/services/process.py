@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event as Flag
 from threading import Lock
@@ -27,6 +27,9 @@ from harness.runtime.services.spot import Spot
 from harness.runtime.services.waiting import how_it_ended, tail_of
 
 LOG_LINES = 20
+DYING_SECONDS = 0.5
+"""How long the kernel may take to be done with a process that it killed."""
+
 LOOK_EVERY = 0.1
 """How often a service that lives for a while is looked at, which may end before it is killed."""
 
@@ -257,6 +260,9 @@ class ServiceProcess:
         if counted.refused or counted.killed:
             killed = f", {counted.killed} of its processes killed" if counted.killed else ""
             self._tell("pressed", f"{counted.refused} times at its limit{killed}")
+        if counted.killed and self._process is not None:
+            with suppress(subprocess.TimeoutExpired):  # who was killed a moment ago may seem to run still
+                self._process.wait(DYING_SECONDS)
         if was_on and self.has_ended() is not None:
             kill(self._family)
             self._start_again()
