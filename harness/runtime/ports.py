@@ -114,6 +114,7 @@ class Services(Protocol):
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do to a service what a fault says, and return the state read back (see `harness.plan.services`).
 
+        A limit that is on is changed by another strike; what was there before the first is what it is relieved to.
         Raises ServiceFaultFailed where it could not be done. Returns once it is done; what is
         asked to end and does not is killed, so that takes 15 s at most.
         """

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.runtime.ending import EndProcessGroup, Process, family_of, parse_stat
-from harness.runtime.undo import RemoveFolder, RestoreProxies, UndoJournal, describe
+from harness.runtime.undo import RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, describe
 
 ENGINE = RestoreProxies("http://127.0.0.1:1")
 FOLDER = RemoveFolder("/tmp/chaos-unit")
 GROUP = EndProcessGroup(4_000_000, 17, "order", signal.SIGINT)
+LIMITS = RemoveControlGroup("/sys/fs/cgroup/cpu/chaos-unit", "/sys/fs/cgroup/cpu")
 
 
 @pytest.fixture
@@ -78,8 +79,8 @@ def test_the_line_that_a_child_completes_reads_as_the_end_of_its_group(path: Pat
     assert list(journal.left().values()) == [GROUP]
 
 
-@pytest.mark.parametrize("undo", [ENGINE, FOLDER, GROUP])
-def test_every_undo_says_what_it_is_about(undo: EndProcessGroup | RestoreProxies | RemoveFolder) -> None:
+@pytest.mark.parametrize("undo", [ENGINE, FOLDER, GROUP, LIMITS])
+def test_every_undo_says_what_it_is_about(undo: Undo) -> None:
     words = describe(undo)
 
     assert any(
