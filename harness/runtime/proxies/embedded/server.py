@@ -53,6 +53,7 @@ class Options:
 async def serve(options: Options) -> None:
     """Serve until a signal comes or the starter is gone; then heal everything and return. Raises CannotStart."""
     loop, log = asyncio.get_running_loop(), options.log
+    end = _reasons_to_end(loop, options.parent_fd)
     loop.set_exception_handler(lambda _loop, context: _tell_defect(log, context))
     _allow_many_connections()
     around = Surroundings(
@@ -73,8 +74,9 @@ async def serve(options: Options) -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     log.info("Control API listens", addr=_address_of(options.control), proxies=len(registry.all()))
-    why = await _told_to_end(loop, options.parent_fd)
-    log.info("Ending", reason=why)
+    log.info("Ending", reason=await end.get())
+    if options.parent_fd is not None:
+        loop.remove_reader(options.parent_fd)
     control.close()
     with contextlib.suppress(Refused):  # a port that somebody else took meanwhile: there is nobody left to tell
         await registry.heal()
@@ -122,18 +124,15 @@ def _tell_defect(log: Log, context: dict[str, Any]) -> None:
     log.error(str(context.get("message", "unexpected")), error=repr(reason), **told)
 
 
-async def _told_to_end(loop: asyncio.AbstractEventLoop, parent_fd: int | None) -> str:
-    """Return once there is a reason to end: a signal's name, or that the starter is gone."""
+def _reasons_to_end(loop: asyncio.AbstractEventLoop, parent_fd: int | None) -> asyncio.Queue[str]:
+    """Where each reason to end comes: a signal's name, or that the starter is gone."""
     end: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.put_nowait, number.name)
     if parent_fd is not None:
         os.set_blocking(parent_fd, False)
         loop.add_reader(parent_fd, _end_when_closed, parent_fd, end)
-    why = await end.get()
-    if parent_fd is not None:
-        loop.remove_reader(parent_fd)
-    return why
+    return end
 
 
 def _end_when_closed(parent_fd: int, end: asyncio.Queue[str]) -> None:
