@@ -5,8 +5,9 @@
 Everything runs at once on this machine: a callee (nginx where it is installed, else a small one of our own), a client
 (wrk where it is installed, else a small one of our own), and the two engines; the embedded one reads HTTP along. In
 each round every engine is measured once, in an order that alternates; a ratio is the median of the rounds' own ratios,
-so that a machine that slows down slows both. Figures are of this machine alone, and of what else it did meanwhile:
-the load average is printed with them. `churn` is measured only where it is named: it takes its time.
+so that a machine that slows down slows both. Figures are of this machine alone, and of what else it did meanwhile: the
+last column is the share of the processors that others took (median of the measurements; 0 where nobody disturbed). With
+`--patience` each measurement waits for a quiet moment. `churn` is measured only where it is named: it takes its time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from proxy_load import REQUEST, SIZE
@@ -29,10 +31,12 @@ from proxy_rig import (
     THEIRS,
     Edge,
     Engine,
+    Others,
     Void,
     bulk_callee,
     echo_callee,
     engines,
+    faces,
     has_wrk,
     http_callee,
     load,
@@ -57,6 +61,7 @@ class Given:
     seconds: float
     connections: Sequence[int]
     churn: int
+    others: Others
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,15 @@ class Row:
     asked: Asked | None = None
     note: str = ""
 
-    def show(self) -> None:
+    def show(self, others: Others) -> None:
         ours = statistics.median(self.found[OURS])
         theirs = _figure(statistics.median(self.found[THEIRS])) if THEIRS in self.found else "-"
         ratios = self.ratios()
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else "-"
         asked, met = str(self.asked or ""), self._met(ours, ratios)
-        print(f"{self.metric:<46} {theirs:>10} {_figure(ours):>10}  {ratio:<18} {asked:<10} {met:<6} {self.note}", flush=True)
+        taken = f"{statistics.median(others.shares):.0%}" if others.shares else ""
+        line = f"{self.metric:<46} {theirs:>10} {_figure(ours):>10}  {ratio:<18} {asked:<10} {met:<4} {taken:>6}"
+        print(f"{line}  {self.note}".rstrip(), flush=True)
 
     def ratios(self) -> list[float]:
         pairs = zip(self.found[OURS], self.found.get(THEIRS, ()), strict=False)
@@ -115,29 +122,32 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2, help="seconds for each measurement of a rate (2)")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 256])
     parser.add_argument("--churn", type=int, default=1_000_000, help="connections of churn (1000000)")
+    parser.add_argument("--patience", type=float, default=0, help="seconds to wait for others to be quiet, each time (0)")
     given = parser.parse_args()
     chosen = given.sections or [name for name in SECTIONS if name != "churn"]
     if unknown := set(chosen) - set(SECTIONS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; sections: {', '.join(SECTIONS)}")
-    how = Given(given.toxiproxy_server, given.rounds, given.seconds, given.connections, given.churn)
+    how = Given(given.toxiproxy_server, given.rounds, given.seconds, given.connections, given.churn, Others(given.patience))
     client, callee = ("wrk" if has_wrk() else "our own (no wrk here)"), ("nginx" if nginx() else "our own (no nginx here)")
     print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.2f}; client: {client}; callee: {callee}\n")
-    print(f"{'metric':<46} {THEIRS:>10} {OURS:>10}  {'ratio (rounds)':<18} {'asked':<10}")
+    print(f"{'metric':<46} {THEIRS:>10} {OURS:>10}  {'ratio (rounds)':<18} {'asked':<10}      others")
     for name in chosen:
+        how.others.shares.clear()
         try:
             for row in SECTIONS[name](how):
-                row.show()
+                row.show(how.others)
         except Void as why:
             print(f"{name}: the measurement is void: {why}")
     print(f"\nload average {os.getloadavg()[0]:.2f}")
 
 
-def rounds(ways: Mapping[str, Any], times: int, measure: Callable[[Any], float]) -> dict[str, list[float]]:
+def rounds(given: Given, ways: Mapping[str, Any], measure: Callable[[Any], float]) -> dict[str, list[float]]:
     """The figure of every way, round by round."""
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(times):
+    for number in range(given.rounds):
         for name in list(ways)[:: 1 if number % 2 else -1]:
-            found[name].append(measure(ways[name]))
+            with given.others.watched():
+                found[name].append(measure(ways[name]))
     return found
 
 
@@ -150,7 +160,7 @@ def requests(given: Given) -> Iterator[Row]:
     with ExitStack() as stack:
         ways = _ways(stack, given, stack.enter_context(http_callee()))
         for connections in given.connections:
-            found = rounds(ways, given.rounds, lambda way, n=connections: requests_per_second(way, n, given.seconds))
+            found = rounds(given, ways, lambda way, n=connections: requests_per_second(way, n, given.seconds))
             asked = Asked("ratio", least[connections]) if connections in least else None
             yield Row(f"requests/s, {connections} connections", found, asked, _of_direct(found))
 
@@ -158,8 +168,14 @@ def requests(given: Given) -> Iterator[Row]:
 def connects(given: Given) -> Iterator[Row]:
     """New connections a second, one request on each."""
     with ExitStack() as stack:
-        ways = _ways(stack, given, stack.enter_context(http_callee()))
-        found = rounds(ways, given.rounds, lambda way: requests_per_second(way, 16, given.seconds, close=True))
+        callee = stack.enter_context(http_callee())
+        fresh = cycle(faces(callee))
+        both = stack.enter_context(engines(given.toxiproxy))
+        ways = {
+            DIRECT: lambda: next(fresh),
+            **{name: lambda e=engine: e.forward(next(fresh)).listen for name, engine in both.items()},
+        }
+        found = rounds(given, ways, lambda way: requests_per_second(way(), 16, given.seconds, close=True))
         yield Row("new connections/s, 16 at a time", found, Asked("ratio", 1.4), _of_direct(found))
 
 
@@ -167,7 +183,7 @@ def bulk(given: Given) -> Iterator[Row]:
     """One large answer."""
     with ExitStack() as stack:
         ways = _ways(stack, given, stack.enter_context(bulk_callee()))
-        found = rounds(ways, given.rounds, lambda way: _megabytes_per_second(way, given.seconds))
+        found = rounds(given, ways, lambda way: _megabytes_per_second(way, given.seconds))
         yield Row("bulk, MB/s on one connection", found, Asked("ratio", 2), _of_direct(found))
 
 
@@ -200,7 +216,8 @@ def latency(given: Given) -> Iterator[Row]:
         ways = _ways(stack, given, stack.enter_context(http_callee()))
         added: dict[str, dict[str, list[float]]] = {"p50": {}, "p99": {}}
         for _ in range(given.rounds):
-            took = _round_trips(ways, given.seconds)
+            with given.others.watched():
+                took = _round_trips(ways, given.seconds)
             for share, part in (("p50", 0.5), ("p99", 0.99)):
                 at = {name: sorted(found)[int(len(found) * part)] for name, found in took.items()}
                 for name in list(at)[1:]:
@@ -269,7 +286,7 @@ def toxics(given: Given) -> Iterator[Row]:
             sick, well = engine.forward(callee), engine.forward(callee)
             with loading("trickle", sick.listen, 8, 3600):
                 states = {"clean": False, "sick": True}
-                both = rounds(states, given.rounds, lambda ill, e=engine, s=sick, w=well: _beside(e, s, w, ill, given.seconds))
+                both = rounds(given, states, lambda ill, e=engine, s=sick, w=well: _beside(e, s, w, ill, given.seconds))
             found[name] = [ill / clean for ill, clean in zip(both["sick"], both["clean"], strict=True)]
         yield Row("rate kept beside an edge with every toxic", found, Asked(OURS, least=0.9))
 
@@ -314,7 +331,8 @@ def delays(given: Given) -> Iterator[Row]:
             late: dict[str, list[float]] = {}
             note = ""
             for name, engine in both.items():
-                late[name], rate = _lateness(engine, callee, echo, elsewhere)
+                with given.others.watched():
+                    late[name], rate = _lateness(engine, callee, echo, elsewhere)
                 note = f"(elsewhere {rate:,.0f}/s)" if elsewhere else ""
             when = f"with {elsewhere:,}/s elsewhere" if elsewhere else "idle"
             for share, part, asked in (("p50", 0.5, None), ("p99", 0.99, Asked(OURS, most=2.5))):
@@ -367,7 +385,8 @@ def bandwidth(given: Given) -> Iterator[Row]:
             edge = engine.forward(callee)
             with engine.api() as ask:
                 ask("POST", f"/proxies/{edge.name}/toxics", {"type": "bandwidth", "attributes": {"rate": 1000}})
-            rate = _megabytes_per_second(edge.listen, 10)
+            with given.others.watched():
+                rate = _megabytes_per_second(edge.listen, 10)
             found[name] = [100 * abs(rate - 1)]
     yield Row("bandwidth off by % over 10 s", found, Asked(OURS, most=3))
 
@@ -379,7 +398,7 @@ def edges(given: Given) -> Iterator[Row]:
         both = stack.enter_context(engines(given.toxiproxy))
         made = {name: [engine.forward(callee) for _ in range(100)] for name, engine in both.items()}
         for what, change in (("API", _post_each), ("adapter", _put_each)):
-            found = rounds({name: (both[name], made[name]) for name in both}, given.rounds, lambda way, c=change: c(*way))
+            found = rounds(given, {name: (both[name], made[name]) for name in both}, lambda way, c=change: c(*way))
             yield Row(f"100 edges changed by the {what}, ms", found, Asked(OURS, most=250))
 
 

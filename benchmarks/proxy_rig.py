@@ -6,6 +6,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import random
 import re
 import shutil
 import socket
@@ -36,6 +37,9 @@ class Void(Exception):
 
 
 LOAD = Path(__file__).with_name("proxy_load.py")
+FACES = 64
+QUIET = 0.05
+"""Of all processors, the share that others may take where a measurement is to begin."""
 
 
 @dataclass(slots=True)
@@ -134,8 +138,9 @@ def launch(_name: str, argv: Sequence[str], *, environment: Mapping[str, str], l
 
 
 def free_address() -> Address:
+    """On a loopback host of its own."""
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((f"127.{random.randint(70, 250)}.{random.randint(1, 250)}.{random.randint(1, 250)}", 0))
         return Address(*sock.getsockname())
 
 
@@ -148,6 +153,55 @@ def wait_until(works: Callable[[], object]) -> None:
         else:
             return
     raise SystemExit("it did not come up within 10 s")
+
+
+# Whoever else is on this machine
+
+
+class Others:
+    """How much of the processors everybody else takes, who would slow down what is measured."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self.shares: list[float] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """One measurement. It begins once others take next to nothing, or patience is at its end."""
+        self._await_quiet()
+        begin = _times()
+        yield
+        self.shares.append(_share_of_others(begin, _times()))
+
+    def _await_quiet(self) -> None:
+        end = time.monotonic() + self._patience
+        while time.monotonic() < end:
+            begin = _times()
+            time.sleep(0.5)
+            if _share_of_others(begin, _times()) < QUIET:
+                return
+
+
+def _times() -> tuple[float, float, float]:
+    """Seconds of processor time: all there was, all that was used, and what this program and its processes used."""
+    every = psutil.cpu_times()
+    total = sum(every) - every.guest - every.guest_nice
+    return total, total - every.idle - every.iowait, _own_time(psutil.Process())
+
+
+def _own_time(process: psutil.Process) -> float:
+    """Of a process, those it has started, and those of them that have ended."""
+    try:
+        times = process.cpu_times()
+        below = sum(_own_time(child) for child in process.children())
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system) + below
+
+
+def _share_of_others(begin: tuple[float, float, float], end: tuple[float, float, float]) -> float:
+    total, used, own = (after - before for before, after in zip(begin, end, strict=True))
+    return max(0.0, used - own) / total if total else 0.0
 
 
 # Clients
@@ -208,8 +262,14 @@ daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx
 events {{ worker_connections 16384; }}
 http {{ access_log off; keepalive_requests 1000000000; client_body_temp_path {folder}; proxy_temp_path {folder};
   fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  server {{ listen {address} backlog=4096; location / {{ return 200 "{body}"; }} }} }}
+  server {{ {listen} location / {{ return 200 "{body}"; }} }} }}
 """
+
+
+def faces(callee: Address) -> Iterator[Address]:
+    """Other addresses of the callee: many connections to one leave it with many ports that may not be used again yet."""
+    for number in range(1, FACES + 1):
+        yield Address(f"127.66.0.{number}", callee.port) if nginx() else callee
 
 
 @contextmanager
@@ -221,9 +281,10 @@ def http_callee() -> Iterator[Address]:
             yield address
         return
     address = free_address()
+    listen = " ".join(f"listen {face} backlog=4096;" for face in (address, *faces(address)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, address=address, body=BODY))
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, listen=listen, body=BODY))
         process = subprocess.Popen([program, "-p", name, "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL)
         try:
             wait_until(lambda: socket.create_connection((address.host, address.port)).close())
