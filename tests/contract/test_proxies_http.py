@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psutil
@@ -82,6 +85,8 @@ def answer(method: str, path: str) -> bytes:
         head, body = b"Transfer-Encoding: chunked", b"5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n"
     elif path.startswith("/until-close"):
         head, body = b"Connection: close", BODY
+    elif path.startswith("/number"):
+        head, body = b"Content-Length: %d" % len(path), path.encode()
     elif path.startswith("/empty"):
         return b"HTTP/1.1 204 No Content\r\n\r\n"
     elif path.startswith("/upgrade"):
@@ -708,3 +713,51 @@ class TestBoundedMemory:
         callee.close()
 
         assert found == 1000
+
+
+COMING_AND_GOING = [
+    http_toxic("http_error", "error", share=0.3),
+    http_toxic("http_error", "error every", every=3, body="x" * 5000),
+    http_toxic("http_delay", "delay", delay=2, jitter=1, share=0.5),
+    http_toxic("http_corrupt", "wrong", path="/nothing"),
+    toxic("latency", latency=1, jitter=1),
+    toxic("slicer", "upstream", average_size=20, size_variation=5, delay=10),
+]
+
+
+def call_until(over: threading.Event, edge: Edge, caller: int) -> list[object]:
+    """Send requests, several at once, cut anywhere; what was answered by neither the callee nor an error."""
+    number, random, wrong = 0, Random(caller), []
+    with edge.connect() as sock:
+        while not over.is_set():
+            paths = [f"/number/{caller}/{number + more}" for more in range(random.randint(1, 6))]
+            number += len(paths)
+            sent = b"".join(question("POST", path, body=b"x" * random.randint(1, 3000)) for path in paths)
+            for place in range(0, len(sent), size := random.choice([7, 100, 100_000])):
+                sock.sendall(sent[place : place + size])
+            for path in paths:
+                status, headers, body = read_answer(sock)
+                if (status, body) != (200, path.encode()) and (status != 503 or "x-chaos-fault" not in headers):
+                    wrong.append((path, status, body))
+    return wrong
+
+
+def test_while_toxics_come_and_go_every_request_gets_its_own_answer_or_an_error(edge: Edge, shop: Shop) -> None:
+    over, random = threading.Event(), Random(5)
+    with ThreadPoolExecutor(4) as callers:
+        wrong = [callers.submit(call_until, over, edge, caller) for caller in range(4)]
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            edge.bears(*random.sample(COMING_AND_GOING, random.randint(0, len(COMING_AND_GOING))))
+        edge.put(CLEAN)
+        over.set()
+
+    assert [each.result(PATIENCE) for each in wrong] == [[], [], [], []]
+    assert eventually(lambda: edge.seen.open == 0)
+    found = edge.seen
+    assert found.answers is not None
+    assert set(found.answers) == {"200", "503"}
+    assert found.requests == sum(found.answers.values()) > 100
+    assert found.answers["200"] == len(shop.asked) == len(set(shop.paths()))
+    assert found.answers["503"] == edge.struck["error"] + edge.struck["error every"]
+    assert (found.accepted, found.cut, found.cannot) == (4, 0, "")
