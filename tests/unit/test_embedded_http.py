@@ -536,6 +536,17 @@ class TestWhatIsNoHttp:
         assert len(connection.sent) == 300_022
         assert connection.filter is None
 
+    def test_neither_are_trailers_without_end(self) -> None:
+        connection = Connection(BROKEN)
+        connection.ask(CHUNKED[: CHUNKED.index(b"Trailer")] + b"X: ")
+
+        for _ in range(20):
+            connection.ask(b"x" * 1_000_000)
+
+        assert connection.sent.endswith(b"x" * 20_000_000)
+        talk(connection, (b"", OK))
+        assert (connection.received, connection.filter) == (OK, None)
+
     def test_half_a_request_and_then_the_end_arrive(self) -> None:
         connection = Connection(BROKEN)
 

@@ -14,7 +14,7 @@ import pytest
 from harness.runtime.proxies.embedded.messages import LONGEST_HEAD
 from tests.unit.http_rig import Connection, toxic
 
-QUICK, THOROUGH = 300, 25_000
+QUICK, THOROUGH = 150, 25_000
 ERROR = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 4\r\nX-Chaos-Fault: broken\r\n\r\noops"
 )

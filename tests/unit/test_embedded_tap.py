@@ -15,6 +15,7 @@ GET = b"GET /x HTTP/1.1\r\nHost: shipping\r\n\r\n"
 HEAD = b"HEAD /x HTTP/1.1\r\nHost: shipping\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
 HEAD_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -120,6 +121,8 @@ def test_a_callee_that_speaks_first_does_not_speak_http() -> None:
         (HEAD, b"what is this\r\n\r\n"),
         (HEAD, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000),
         (GET, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 400_000),
+        (GET, CHUNKED + b"0\r\nX: " + b"x" * 20_000_000),
+        (GET + b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"x" * 20_000_000, b""),
         (GET + b"GET /x HTTP/1.1\r\nX: " + b"x" * 400_000, b""),
     ],
 )
@@ -135,6 +138,14 @@ def test_a_head_in_pieces_may_be_long_though_not_endless() -> None:
     answer = b"HTTP/1.1 200 OK\r\nX: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 100_000)
 
     assert conversation(*[(long, answer)] * 5, step=40_000)["answers"] == {"200": 5}
+
+
+def test_a_body_in_chunks_may_be_as_long_as_it_likes() -> None:
+    body = (b"%x\r\n%b\r\n" % (10_000_000, bytes(10_000_000))) * 3 + b"0\r\n\r\n"
+
+    found = conversation((b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body, CHUNKED + body), (GET, OK))
+
+    assert (found["answers"], found["cannot"]) == ({"200": 2}, "")
 
 
 @pytest.mark.parametrize("step", [1, 5, 65536])

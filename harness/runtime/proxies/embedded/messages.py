@@ -13,6 +13,9 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 LONGEST_HEAD = 256 * 1024
 """Bytes of one head; what has a longer one is not taken for HTTP."""
 
+LONGEST_CHUNK = 16 * 1024 * 1024
+"""Bytes of one chunk of a body, or of the trailers behind the last one, which the parser would keep all of."""
+
 _EMPTY_LINE = b"\r\n\r\n"
 
 
@@ -46,6 +49,7 @@ class Framer:
     """Reads the messages of one direction one after another; whoever feeds it calls `begin` after each."""
 
     __slots__ = (
+        "_chunk_size",
         "_head_size",
         "_kind",
         "_left",
@@ -73,7 +77,7 @@ class Framer:
         self.headers: list[tuple[bytes, bytes]] = []
         self._named: dict[bytes, bytes] = {}
         self._left: int | None = None
-        self._head_size = 0
+        self._head_size = self._chunk_size = 0
 
     def forget_body(self) -> None:
         """The message is over though its head announced a body: the answer to a HEAD has none."""
@@ -93,13 +97,21 @@ class Framer:
             self._left -= end - start
             if self.complete != (self._left == 0):
                 raise NotHttp
-        elif not self.in_body:
-            self._head_size += end - start
-            if self._head_size > LONGEST_HEAD:
+        elif not self.in_body or self._head_size >= 0:
+            self._read_head(end - start)
+        elif self.is_chunked:
+            self._chunk_size += end - start
+            if self._chunk_size > LONGEST_CHUNK:
                 raise NotHttp
-        elif self._head_size >= 0:
-            self._enter_body()
         return end
+
+    def _read_head(self, size: int) -> None:
+        if self.in_body:
+            self._enter_body()
+            return
+        self._head_size += size
+        if self._head_size > LONGEST_HEAD:
+            raise NotHttp
 
     @property
     def status(self) -> int:
@@ -139,6 +151,9 @@ class Framer:
     def on_headers_complete(self) -> None:
         self.in_body = True
         self.keeps_alive = self._parser.should_keep_alive()  # what is said after the body is not of this message
+
+    def on_chunk_header(self) -> None:
+        self._chunk_size = 0
 
     def on_message_complete(self) -> None:
         self.complete = True

@@ -12,7 +12,7 @@ from typing import Any
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from harness.runtime.proxies.embedded.counts import UNANSWERED, Counts
-from harness.runtime.proxies.embedded.messages import LONGEST_HEAD
+from harness.runtime.proxies.embedded.messages import LONGEST_CHUNK, LONGEST_HEAD
 
 Read = Callable[[bytes], object]
 
@@ -33,6 +33,7 @@ class Tap:
     """
 
     __slots__ = (
+        "_chunk_size",
         "_counts",
         "_follow",
         "_head",
@@ -50,7 +51,7 @@ class Tap:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._head: bytearray | None = None
-        self._head_size = 0
+        self._head_size = self._chunk_size = 0
         self.waiting = 0
         self._open: list[bool] = []
         self.on_message_complete = self._open.clear
@@ -123,6 +124,17 @@ class Tap:
             self.answers = self._follow
         self.waiting += 1
 
+    def on_chunk_header(self) -> None:
+        self._chunk_size = 0
+        self.requests = self._read_chunks
+
+    def _read_chunks(self, data: bytes) -> None:
+        """A body in chunks, and the trailers behind them."""
+        self._chunk_size += len(data)
+        self._requests(data)
+        if self._chunk_size > LONGEST_CHUNK:
+            raise NotFollowed  # the parser would keep all of it, were it trailers
+
     def _read_on(self, data: bytes) -> None:
         """A head that does not come in one piece."""
         before = self._counts.requests
@@ -160,14 +172,14 @@ class Tap:
 class _AnswerReader:
     """What the parser calls while it reads answers."""
 
-    __slots__ = ("_counts", "_head_size", "_tap", "on_message_complete", "open", "parser")
+    __slots__ = ("_chunk_size", "_counts", "_head_size", "_tap", "on_message_complete", "open", "parser")
 
     def __init__(self, tap: Tap, counts: Counts) -> None:
         self._tap, self._counts = tap, counts
         self.parser: Any = None
         self.open: list[bool] = []
         self.on_message_complete = self.open.clear
-        self._head_size = 0
+        self._head_size = self._chunk_size = 0
 
     def on_message_begin(self) -> None:
         self.open.append(True)
@@ -180,6 +192,17 @@ class _AnswerReader:
         if status >= 200 and tap.waiting > 0:
             tap.waiting -= 1
             self._counts.answers[status] += 1
+
+    def on_chunk_header(self) -> None:
+        self._chunk_size = 0
+        self._tap.answers = self._read_chunks
+
+    def _read_chunks(self, data: bytes) -> None:
+        """A body in chunks, and the trailers behind them."""
+        self._chunk_size += len(data)
+        self.parser.feed_data(data)
+        if self._chunk_size > LONGEST_CHUNK:
+            raise NotFollowed
 
     def _read_on(self, data: bytes) -> None:
         """A head that does not come in one piece."""
