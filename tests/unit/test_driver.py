@@ -509,15 +509,18 @@ def test_a_service_that_does_not_answer_again_is_told_as_it_was_seen_last(
 
 
 class Looks:
-    """Stands in for the probe: sees the outcomes in turn, the last one for ever, and remembers how it was to look."""
+    """Stands in for the probe: to whoever asks as it was said it shows the outcomes in turn, to others an answer.
 
-    def __init__(self, *outcomes: str) -> None:
-        self.outcomes = list(outcomes)
+    At a hundredth of the time the looks before, during and after a fault overlap: which is which shows in how they ask.
+    """
+
+    def __init__(self, asking: Asking, *outcomes: str) -> None:
+        self.asking, self.outcomes = asking, list(outcomes)
         self.asked: list[Asking] = []
 
     def __call__(self, address: Address, protocol: str, asking: Asking, *, source: str | None) -> Look:
         self.asked.append(asking)
-        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        outcome = self.outcomes.pop(0) if asking == self.asking and self.outcomes else "answered"
         return Look(outcome, 0.001, times=(0.001,), sent=5, got=7)  # type: ignore[arg-type]
 
 
@@ -537,22 +540,23 @@ def during(stand: Stand) -> list[EdgeProbed]:
 def test_while_a_fault_lasts_it_looks_until_a_share_was_struck_or_as_often_as_it_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: bool, looks: int
 ) -> None:
-    seen = Looks("answered", "answered", "answered", "reset", "answered")
-    monkeypatch.setattr("harness.runtime.driver.look", seen)
     asking = Asking(connections=6, within=30.0, stops=stops, times=2, patience=3.0)
+    seen = Looks(asking, "answered", "answered", "reset")
+    monkeypatch.setattr("harness.runtime.driver.look", seen)
     stand = looked_at(tmp_path, asking)
 
     stand.drive()
 
     assert [probe.outcome for probe in during(stand)] == ["answered", "answered", "reset", *["answered"] * 3][:looks]
     assert (during(stand)[0].times, during(stand)[0].sent, during(stand)[0].got) == ((0.001,), 5, 7)
-    assert seen.asked[1 : 1 + looks] == [asking] * looks
-    assert seen.asked[-1] == Asking()  # afterwards an answer is enough
+    assert seen.asked.count(asking) == looks
+    assert seen.asked.count(Asking()) == 1  # afterwards an answer is enough
 
 
 def test_looks_for_a_share_end_with_the_time_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.runtime.driver.look", Looks("answered"))
-    stand = looked_at(tmp_path, Asking(connections=40, within=0.0))
+    asking = Asking(connections=40, within=0.0)
+    monkeypatch.setattr("harness.runtime.driver.look", Looks(asking))
+    stand = looked_at(tmp_path, asking)
 
     stand.drive()
 
@@ -562,10 +566,10 @@ def test_looks_for_a_share_end_with_the_time_they_have(tmp_path: Path, monkeypat
 def test_before_the_fault_it_looks_in_the_same_way_and_no_longer_than_the_baseline_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = Looks("answered")
-    monkeypatch.setattr("harness.runtime.driver.look", seen)
     asking = Asking(patience=10.0, stays=9.0, times=5, volume=100, closes=True, connections=7)
+    seen = Looks(asking)
+    monkeypatch.setattr("harness.runtime.driver.look", seen)
 
     looked_at(tmp_path, asking).drive()
 
-    assert seen.asked[0] == asking.model_copy(update={"patience": 0.5, "stays": 0.5})
+    assert seen.asked.count(asking.model_copy(update={"patience": 0.5, "stays": 0.5})) == 1
