@@ -72,7 +72,7 @@ async def serve(options: Options) -> None:
     await _populate(api, options.config)
     control = await loop.create_server(lambda: ControlConnection(loop, api.answer), sock=options.control)
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)  # every connection leaves cycles behind: looking for them costs less at longer intervals
+    gc.set_threshold(5_000, 10, 10)  # every connection leaves cycles behind: looking for them costs less at longer intervals
     log.info("Control API listens", addr=_address_of(options.control), proxies=len(registry.all()))
     log.info("Ending", reason=await end.get())
     if options.parent_fd is not None:
