@@ -26,6 +26,9 @@ FAULTS = {
     "unreachable": "outage: {edge: front -> back, mode: unreachable}",
 }
 
+ROWS = {"isolate": "isolate/network", "partition": "partition/network", "unreachable": "outage/unreachable"}
+"""What they are called in the table of what was tried."""
+
 PROOFS = ("set", "bit", "met", "healed")
 
 LOOK = """
@@ -125,7 +128,7 @@ def test_no_handshake_is_answered_and_an_open_connection_lives_on(
     assert began["at"] - began["asked_at"] < 5
     proofs = {kind: outcome for kind, outcome in evidence(verdict_of(run.reports)).items() if kind in PROOFS}
     assert proofs == dict.fromkeys(PROOFS, "passed"), output
-    note(request, f"{kind}/network, {engine}", "docker", "passed")
+    note(request, f"{ROWS[kind]}, {engine}", "docker", "passed")
 
 
 @pytest.mark.parametrize("kind", ["isolate", "partition"])
@@ -137,7 +140,7 @@ def test_processes_have_no_networks_of_their_own(tmp_path: Path, request: pytest
     assert answer.code == 2
     assert f"expected {kind} by: proxy, found by: network: that needs containers" in answer.err
     for engine in ("toxiproxy", "embedded"):
-        note(request, f"{kind}/network, {engine}", "local", "cannot: it needs containers")
+        note(request, f"{ROWS[kind]}, {engine}", "local", "cannot: it needs containers")
 
 
 CONNECT = """
