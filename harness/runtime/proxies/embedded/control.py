@@ -27,7 +27,7 @@ REQUEST_WITHIN = 15.0
 IDLE_FOR = 60.0
 """Seconds for which a connection without requests is kept; Toxiproxy's."""
 
-_LINGERS_FOR = 1.0
+_LINGERS_FOR = 5.0
 """Seconds in which a client that is still sending may read why it is turned away."""
 
 _MOST_UNHEARD = 4 * 1024 * 1024
