@@ -147,6 +147,31 @@ def test_a_toxic_is_counted_once_for_each_connection_on_which_it_acts(
         assert struck(engine) == {"t": 3 if kind == "timeout" else 2}, "removed, a timeout ends the idle one too"
 
 
+@pytest.mark.parametrize("ends_by", ["its time", "its removal"])
+def test_an_idle_connection_that_a_timeout_finds_open_and_ends_did_not_meet_it(engine: Engine, ends_by: str) -> None:
+    with closing(Echo()) as callee:
+        with connect(engine.made(upstream=callee.address)) as idle:
+            idle.sendall(b"x")
+            assert idle.recv(1) == b"x"
+            engine.toxic("timeout", more={"name": "t"}, timeout=50 if ends_by == "its time" else 0)
+            if ends_by == "its removal":
+                engine.remove("t")
+
+            assert ends(idle)
+
+        assert struck(engine) == {"t": 0}
+
+
+def test_a_connection_that_began_under_a_timeout_and_was_ended_by_it_met_it(engine: Engine) -> None:
+    with closing(Echo()) as callee:
+        listen = engine.made(upstream=callee.address)
+        engine.toxic("timeout", more={"name": "t"}, timeout=50)
+        with connect(listen) as sock:
+            assert ends(sock)
+
+        assert struck(engine) == {"t": 1}
+
+
 def test_what_does_nothing_is_never_counted(engine: Engine) -> None:
     with closing(Echo()) as callee:
         listen = engine.made(upstream=callee.address)

@@ -44,12 +44,13 @@ class Listener:
         return host, port
 
     async def open(self) -> None:
-        """Let in whoever comes, beginning with those who tried meanwhile."""
+        """Let in whoever comes, beginning with those who tried meanwhile. Where that is refused, it is as it was."""
+        accepting = self._accepting_socket() if self._server is None else None
         self._listen(BACKLOG)
         self._take_in()
         self._drop_filler()
-        if self._server is None:
-            self._server = await self._loop.create_server(self._accept, sock=self._sock.dup(), backlog=BACKLOG)
+        if accepting is not None:
+            self._server = await self._loop.create_server(self._accept, sock=accepting, backlog=BACKLOG)
 
     def deafen(self) -> None:
         """Let nobody in from now on. Who is in the queue came before."""
@@ -75,6 +76,12 @@ class Listener:
     def _listen(self, backlog: int) -> None:
         try:
             self._sock.listen(backlog)
+        except OSError as error:
+            raise _refused(self.address, error) from error
+
+    def _accepting_socket(self) -> socket.socket:
+        try:
+            return self._sock.dup()
         except OSError as error:
             raise _refused(self.address, error) from error
 
@@ -119,14 +126,15 @@ class Listener:
 
 def _bound(address: tuple[str, int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise _refused(address, error) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            sock = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setblocking(False)
+            sock.bind(address)
+        except OSError as error:
+            raise _refused(address, error) from error
+        stack.pop_all()
     return sock
 
 

@@ -124,7 +124,7 @@ class Proxy:
         if any(other.name == toxic.name for other in self._toxics):
             raise Refused(409, "toxic already exists")
         if isinstance(toxic.effect, Unreachable):
-            self._become_unreachable(toxic)
+            self._become_unreachable()
         self._toxics.append(toxic)
         self.counts.toxic_added(toxic.name)
         if isinstance(toxic.effect, StreamEffect):
@@ -147,8 +147,10 @@ class Proxy:
             self.http.change(toxic)
 
     async def remove(self, name: str) -> None:
-        """A toxic acts no more."""
+        """A toxic acts no more. One that keeps the listener deaf stays where it cannot be opened."""
         toxic = self.toxic(name)
+        if isinstance(toxic.effect, Unreachable):
+            await self._become_reachable(toxic)
         self._toxics.remove(toxic)
         self._numbers.pop(name, None)
         if isinstance(toxic.effect, StreamEffect):
@@ -158,8 +160,6 @@ class Proxy:
             fault = self.http.remove(name)
             for connection in tuple(self.connections):
                 connection.forgive(fault)
-        elif isinstance(toxic.effect, Unreachable):
-            await self._become_reachable()
 
     def accept(self, connection: Connection) -> int:
         """One more connection; its number among all that this proxy ever had."""
@@ -174,10 +174,16 @@ class Proxy:
         return draw(toxic.seed, self._numbers[toxic.name].of(connection.number))
 
     async def heal(self) -> None:
-        """Enabled, and without toxics."""
+        """Enabled, and without toxics. One that cannot be removed keeps no other from it."""
+        failure: Refused | None = None
         for toxic in self.toxics:
-            await self.remove(toxic.name)
+            try:
+                await self.remove(toxic.name)
+            except Refused as refused:
+                failure = refused
         await self.enable()
+        if failure is not None:
+            raise failure
 
     def as_data(self) -> dict[str, Any]:
         """What the control API shows of it, with the key that Toxiproxy shows by mistake."""
@@ -211,7 +217,7 @@ class Proxy:
                 listener.deafen()
             else:
                 await listener.open()
-        except Refused:
+        except BaseException:
             self._listener = None
             listener.close()
             raise
@@ -240,7 +246,7 @@ class Proxy:
             self._around.refusals.unwatch(self._refusing)
             self._refusing = None
 
-    def _become_unreachable(self, toxic: Toxic) -> None:
+    def _become_unreachable(self) -> None:
         """Nobody gets in any more, and who is in hears nothing."""
         if not CAN_BE_DEAF:
             raise Refused(400, "unreachable: this system has no listener that neither accepts nor refuses; Linux has")
@@ -248,20 +254,19 @@ class Proxy:
             self._listener.deafen()
             self._turn_away_at(self._listener.address)
         for connection in self.connections:
-            connection.counts.strike(toxic.name)
             connection.silence()
         self.unreachable = True
 
-    async def _become_reachable(self) -> None:
+    async def _become_reachable(self, without: Toxic) -> None:
         """Unless another toxic still keeps it as it is."""
-        if any(isinstance(toxic.effect, Unreachable) for toxic in self._toxics):
+        if any(isinstance(toxic.effect, Unreachable) for toxic in self._toxics if toxic is not without):
             return
-        self.unreachable = False
-        for connection in tuple(self.connections):
-            connection.speak()
         if self._listener is not None:
             await self._listener.open()
             self._turn_nobody_away()
+        self.unreachable = False
+        for connection in tuple(self.connections):
+            connection.speak()
 
 
 @dataclass(frozen=True, slots=True)

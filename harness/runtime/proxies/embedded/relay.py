@@ -301,6 +301,7 @@ class Direction:
         "dest",
         "ended",
         "first",
+        "is_new",
         "onward",
         "outlet",
         "random",
@@ -316,6 +317,7 @@ class Direction:
         self.reader: Passage | None = None
         self.onward: Callable[[bytes], None]
         self.ended = False
+        self.is_new = True
         self._exit = Exit(self, self.outlet)
         self._stages: dict[str, Stage] = {}
         self._drawn: dict[str, float] = {}
@@ -751,6 +753,7 @@ class Connection:
         for direction in (self.up, self.down):
             for toxic in self.edge.toxics_of(direction.stream):
                 direction.add(toxic)
+            direction.is_new = False
         for chunk in early.chunks if early else ():
             self.up.onward(chunk)
         if early is not None and early.finished:

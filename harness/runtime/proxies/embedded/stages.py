@@ -48,6 +48,8 @@ class Way(Protocol):
 
     alarm: Alarm
     random: Random
+    is_new: bool
+    """Whether the connection only begins, so that whatever comes meets the toxics that are there."""
 
     def strike(self, toxic: str) -> None:
         """The toxic of this name has acted here; saying so again changes nothing."""
@@ -180,10 +182,12 @@ class TimeoutStage(_Stage):
         super().__init__(toxic, way, following)
         self._effect = effect
         self._due = 0
+        self._is_met = way.is_new
         self._restart()
 
     def feed(self, data: bytes) -> None:  # noqa: ARG002 -- losing them is what this is for
         self._due = monotonic_ns() + self._effect.timeout * _MS
+        self._is_met = True
         self._strike()
 
     def finish(self) -> None:
@@ -214,7 +218,9 @@ class TimeoutStage(_Stage):
         self._cut()
 
     def _cut(self) -> None:
-        self._strike()
+        """An idle connection that was there before did not meet it, though it ends too."""
+        if self._is_met:
+            self._strike()
         self._way.cut()
 
 
