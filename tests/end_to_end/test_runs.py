@@ -136,6 +136,7 @@ def test_a_scenario_is_proven_clean_on_its_defect_and_on_its_twins(tmp_path: Pat
         "clean": "passed",
         "no_fallback": "failed by contained, deferred",
         "no fault": "inconclusive",
+        "not applied": "inconclusive",
         "wrong edge": "inconclusive",
         "entry cut": "failed by contained, deferred",
     }
