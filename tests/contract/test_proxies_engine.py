@@ -20,7 +20,7 @@ import requests
 
 from harness.errors import CouldNotRun
 from harness.history.events import EdgeSeen
-from harness.plan.plan import CLEAN, ProxyState
+from harness.plan.plan import CLEAN, ProxyState, Toxic
 from harness.runtime.ports import Address, ProxyMade
 from harness.runtime.proxies.starting import StartedEngine, start_embedded
 from tests.contract.proxies_contract import DISABLED, EDGE, made
@@ -537,3 +537,42 @@ def _listen_of(started: StartedEngine, proxy: str) -> Address:
     found = requests.get(f"http://{started.control}/proxies/{proxy}", timeout=PATIENCE).json()
     host, port = found["listen"].split(":")
     return Address(host, int(port))
+
+
+class TestWhatIsNotSaidAnyMore:
+    """Attributes that are not 0 where they go unsaid: only a new toxic is without them."""
+
+    @pytest.mark.parametrize("choice", [{"share": 0.0}, {"share": 0.3}, {"every": 1000}])
+    def test_a_choice_of_requests_that_is_said_no_more_is_gone(
+        self, started: StartedEngine, edge: ProxyMade, choice: dict[str, float]
+    ) -> None:
+        broken = ProxyState(toxics=(http_error(),))
+        started.engine.put(EDGE, ProxyState(toxics=(http_error(**choice),)))
+
+        started.engine.put(EDGE, broken)
+
+        assert started.engine.read(EDGE).toxics[0].attributes == {"status": 503, "body": ""}
+        with connect(edge.listen) as sock:
+            sock.sendall(get("/", ""))
+            assert sock.recv(100).startswith(b"HTTP/1.1 503")
+        assert seen(started).struck == {"broken": 1}
+
+    def test_a_share_of_none_is_not_all(self, started: StartedEngine, edge: ProxyMade) -> None:
+        started.engine.put(EDGE, ProxyState(toxics=(http_error(),)))
+
+        started.engine.put(EDGE, ProxyState(toxics=(http_error(share=0.0),)))
+
+        with connect(edge.listen) as sock:
+            ask(sock)
+
+    def test_another_seed_is_another_toxic(self, started: StartedEngine, edge: ProxyMade) -> None:
+        started.engine.put(EDGE, ProxyState(toxics=(http_error(seed=1, share=0.5),)))
+
+        started.engine.put(EDGE, ProxyState(toxics=(http_error(seed=2, share=0.5),)))
+
+        assert started.engine.read(EDGE).toxics[0].seed == 2
+
+
+def http_error(seed: int | None = None, **choice: float) -> Toxic:
+    attributes = {"status": 503, **choice}
+    return Toxic(name="broken", type="http_error", stream="downstream", attributes=attributes, toxicity=1.0, seed=seed)

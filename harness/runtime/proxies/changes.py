@@ -7,6 +7,9 @@ from harness.plan.plan import Attribute, ProxyState, Toxic
 SPARING = ("latency", "bandwidth", "slow_close", "slicer", "limit_data")
 """Types of toxics whose coming, changing and going leaves open connections alone."""
 
+NOT_EMPTY = frozenset({"status", "how", "every", "share"})
+"""Attributes that are not 0, nor empty, where they go unsaid."""
+
 
 def spares_connections(found: ProxyState, wanted: ProxyState) -> bool:
     """Whether the change leaves open connections alone, so that it has to be made under them.
@@ -29,8 +32,8 @@ def spares_connections(found: ProxyState, wanted: ProxyState) -> bool:
 
 
 def attributes(toxic: Toxic) -> dict[str, Attribute]:
-    """What a toxic's attributes are when those that are 0, as all are by default, go unsaid."""
-    return {name: value for name, value in sorted(toxic.attributes.items()) if value}
+    """What a toxic's attributes are when those that are 0, as most are by default, go unsaid."""
+    return {name: value for name, value in sorted(toxic.attributes.items()) if value or name in NOT_EMPTY}
 
 
 def word(toxic: Toxic) -> tuple[object, ...]:
@@ -59,9 +62,15 @@ def _kept(found: ProxyState, wanted: ProxyState, stream: str) -> list[Toxic]:
     there = [toxic for toxic in found.toxics if toxic.stream == stream]
     kept = []
     for toxic in (toxic for toxic in wanted.toxics if toxic.stream == stream):
-        place = next((at for at, other in enumerate(there) if (other.name, other.type) == (toxic.name, toxic.type)), None)
+        place = next((at for at, other in enumerate(there) if _can_become(other, toxic)), None)
         if place is None:
             break
         kept.append(toxic)
         there = there[place + 1 :]
     return kept
+
+
+def _can_become(there: Toxic, wanted: Toxic) -> bool:
+    """Whether a change leads there: it sets attributes, and takes none back that is not empty where it goes unsaid."""
+    is_it = (there.name, there.type, there.seed) == (wanted.name, wanted.type, wanted.seed)
+    return is_it and not (NOT_EMPTY & there.attributes.keys()) - wanted.attributes.keys()
