@@ -436,9 +436,9 @@ class TestRequestsOfEveryKind:
         with edge.connect() as sock:
             sock.sendall(first)
             status, headers, _ = read_answer(sock)
-            over = ends(sock) if ends_there else silent(sock, 0.1) is None
+            as_wanted = ends(sock) if ends_there else silent(sock, 0.1)
 
-        assert (status, over) == (503, ends_there)
+        assert (status, as_wanted) == (503, True)
         assert headers["connection"] == ("close" if ends_there else "keep-alive")
         assert eventually(lambda: (edge.seen.open, edge.seen.cut) == (0, 0))
 
@@ -469,7 +469,7 @@ class TestWhatIsNoHttp:
 
         callee = Callee(switch)
         edge = Edge(started, callee)
-        edge.bears(http_toxic("http_error"), http_toxic("http_corrupt", "wrong"))
+        edge.bears(http_toxic("http_error", path="/"), http_toxic("http_corrupt", "wrong"))
         with edge.connect() as sock:
             sock.sendall(first)
             assert read_all(sock, len(switched)) == switched
@@ -479,6 +479,24 @@ class TestWhatIsNoHttp:
 
         assert edge.struck == {"it": 0, "wrong": 0}
         assert edge.seen.cannot.startswith("1 connections ceased to be plain HTTP/1.1")
+
+    @pytest.mark.parametrize("is_there", [False, True])
+    def test_an_offer_of_an_upgrade_that_the_callee_declines_changes_nothing(self, edge: Edge, is_there: bool) -> None:
+        error = http_toxic("http_error", path="/bad")
+        edge.bears(*([error] if is_there else []))
+        offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+
+        with edge.connect() as sock:
+            assert is_answered(sock, question("POST", body=b"hello", **offer))
+            edge.bears(error)
+            sock.sendall(question("POST", "/bad", body=b"hello", **offer) + question("HEAD", "/bad", **offer))
+            assert read_answer(sock)[0] == 503
+            assert b" 503 " in read_all(sock, 50)
+        with edge.connect() as sock:
+            assert is_answered(sock, question(**offer))
+
+        assert edge.struck == {"it": 2}
+        assert (edge.seen.requests, edge.seen.answers, edge.seen.cannot) == (4, {"200": 2, "503": 2}, "")
 
     def test_other_protocols_are_left_alone(self, started: StartedEngine) -> None:
         def echo(sock: socket.socket) -> None:

@@ -69,7 +69,7 @@ class Connection:
     def __init__(self, *toxics: Toxic, faults: HttpFaults | None = None) -> None:
         self.alarm: Any = StoppedAlarm()
         self.counts = Counts()
-        self.faults = faults if faults is not None else HttpFaults(Random(1))
+        self.faults = faults if faults is not None else HttpFaults(lambda _: Random(1))
         self.tap = Tap(self.counts)
         self.callee, self.caller = End(), End()
         self.filter: HttpFilter | None = None
@@ -164,5 +164,5 @@ class Connection:
         if along is not None:
             try:
                 along(data)
-            except NOT_HTTP:
-                self.tap.give_up()
+            except NOT_HTTP as error:
+                self.tap.stumble(error, data)

@@ -483,13 +483,102 @@ class TestAnswersOfEveryKind:
         assert (connection.sent, connection.received, connection.filter) == (GET + BAD, OK * 3, None)
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+OFFERS = [
+    b"GET /x HTTP/1.1\r\n" + OFFER,
+    b"HEAD /x HTTP/1.1\r\n" + OFFER,
+    b"POST /x HTTP/1.1\r\nContent-Length: 5\r\n" + OFFER + b"hello",
+    b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + OFFER + b"5\r\nhello\r\n0\r\n\r\n",
+    b"CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n",
+]
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+NO = b"HTTP/1.1 405 No\r\nContent-Length: 2\r\n\r\n"
+
+
+def declined(offer: bytes) -> bytes:
+    return NO if offer.startswith(b"HEAD") else NO + b"no"
+
+
+class TestAnOfferOfAnUpgrade:
+    @pytest.mark.parametrize("step", STEPS)
+    @pytest.mark.parametrize("offer", OFFERS)
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_one_that_is_declined_is_a_request_like_any_other(self, offer: bytes, step: int, at_once: bool) -> None:
+        connection = Connection(BROKEN)
+        turns = [(offer, declined(offer)), (BAD, b""), (offer, declined(offer)), (POST, OK)]
+
+        if at_once:
+            talk(connection, (b"".join(question for question, _ in turns), b""), step=step)
+            talk(connection, *((b"", answer) for _, answer in turns), step=step)
+        else:
+            talk(connection, *turns, step=step)
+
+        assert connection.sent == offer + offer + POST
+        assert connection.received == declined(offer) + ERROR + declined(offer) + OK
+        assert connection.told["answers"] == {"405": 2, "503": 1, "200": 1}
+        assert (connection.told["requests"], connection.told["cannot"]) == (4, "")
+
+    @pytest.mark.parametrize("step", STEPS)
+    @pytest.mark.parametrize("offer", OFFERS[:-1])
+    def test_the_request_itself_is_struck(self, offer: bytes, step: int) -> None:
+        connection = Connection(BROKEN)
+        struck = offer.replace(b"/x", b"/bad")
+
+        talk(connection, (struck, b""), (GET, OK), (struck, b""), step=step)
+
+        assert connection.sent == GET
+        error = ERROR.removesuffix(b"oops") if offer.startswith(b"HEAD") else ERROR
+        assert connection.received == error + OK + error
+
+    @pytest.mark.parametrize("step", STEPS)
+    @pytest.mark.parametrize("offer", OFFERS)
+    def test_once_it_is_taken_all_that_follows_is_left_alone(self, offer: bytes, step: int) -> None:
+        connection = Connection(BROKEN)
+        taken = b"HTTP/1.1 200 OK\r\n\r\n" if offer.startswith(b"CONNECT") else SWITCHED
+
+        talk(connection, (GET, OK), (offer + BAD, taken + OK), (BAD, OK), step=step)
+
+        assert (connection.sent, connection.received) == (GET + offer + BAD + BAD, OK + taken + OK + OK)
+        assert connection.filter is None
+        assert not connection.is_held
+        assert connection.told["cannot"].startswith("1 connections ceased to be plain HTTP/1.1")
+
+    def test_what_follows_one_to_which_no_answer_comes_goes_on(self) -> None:
+        connection = Connection(BROKEN)
+
+        connection.ask(OFFERS[0] + GET)
+        assert connection.sent == OFFERS[0]
+        connection.end_answers()
+
+        assert connection.sent == OFFERS[0] + GET
+
+    @pytest.mark.parametrize("offer", OFFERS)
+    @pytest.mark.parametrize("place", [1, 40, -1])
+    def test_one_under_way_when_a_toxic_is_added_is_followed(self, offer: bytes, place: int) -> None:
+        connection = Connection()
+
+        connection.ask(offer[:place])
+        connection.add(BROKEN)
+        connection.ask(offer[place:])
+        connection.ask(BAD)
+        connection.answer(declined(offer))
+
+        assert (connection.sent, connection.received) == (offer, declined(offer) + ERROR)
+        assert connection.told["requests"] == 2
+
+    def test_one_whose_reply_is_lost_leads_nowhere(self) -> None:
+        connection = Connection(toxic("http_lost_reply"))
+
+        talk(connection, (OFFERS[0], SWITCHED + b"\x00\x00"))
+
+        assert (connection.received, connection.ending) == (b"", "")
+
+
 class TestWhatIsNoHttp:
     @pytest.mark.parametrize("step", STEPS)
     @pytest.mark.parametrize(
         "question",
         [
-            b"CONNECT db:5432 HTTP/1.1\r\nHost: db\r\n\r\n",
-            b"GET /bad HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
             b"\x00\x00\x00\x08\x04\xd2\x16\x2f" * 3,
             b"*1\r\n$4\r\nPING\r\n",
             b"GET /bad\r\n\r\n",

@@ -37,8 +37,8 @@ def read(tap: Tap, along: Callable[[bytes], object] | None, data: bytes) -> None
     if along is not None:
         try:
             along(data)
-        except NOT_HTTP:
-            tap.give_up()
+        except NOT_HTTP as error:
+            tap.stumble(error, data)
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 65536])
@@ -68,6 +68,39 @@ def test_each_request_and_its_answer_are_counted_once(request_bytes: bytes, answ
 
     expected = {status: 2, "200": 1} if status != "200" else {"200": 3}
     assert (found["requests"], found["answers"], found["cannot"]) == (3, expected, "")
+
+
+OFFER = b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 65536])
+@pytest.mark.parametrize(
+    "offer",
+    [
+        b"GET / HTTP/1.1\r\n" + OFFER,
+        b"HEAD / HTTP/1.1\r\n" + OFFER,
+        b"POST / HTTP/1.1\r\nContent-Length: 15\r\n" + OFFER + b"GET / HTTP/1.1\n",
+        b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + OFFER + b"3\r\nabc\r\n0\r\n\r\n",
+        b"CONNECT db:5432 HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_a_request_whose_offer_of_an_upgrade_is_declined_is_one_like_any_other(offer: bytes, step: int) -> None:
+    no = b"HTTP/1.1 405 No\r\nContent-Length: 2\r\n\r\n"
+    traced = offer.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\ntraceparent: " + TRACE + b"\r\n", 1)
+
+    found = conversation((traced, no if offer.startswith(b"HEAD") else no + b"no"), (GET, OK), (GET, OK), step=step)
+
+    assert (found["requests"], found["answers"], found["cannot"]) == (3, {"405": 1, "200": 2}, "")
+    assert (found["traces"], found["most_attempts"]) == (1, 1)
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 65536])
+def test_offers_sent_in_one_go_with_other_requests_are_counted_one_by_one(step: int) -> None:
+    offer = b"POST / HTTP/1.1\r\nContent-Length: 3\r\n" + OFFER + b"abc"
+
+    found = conversation((GET + offer + offer + GET, OK * 4), step=step)
+
+    assert (found["requests"], found["answers"], found["cannot"]) == (4, {"200": 4}, "")
 
 
 def test_requests_sent_in_one_go_are_counted_one_by_one() -> None:
@@ -140,10 +173,12 @@ def test_a_head_in_pieces_may_be_long_though_not_endless() -> None:
     assert conversation(*[(long, answer)] * 5, step=40_000)["answers"] == {"200": 5}
 
 
-def test_a_body_in_chunks_may_be_as_long_as_it_likes() -> None:
-    body = (b"%x\r\n%b\r\n" % (10_000_000, bytes(10_000_000))) * 3 + b"0\r\n\r\n"
+@pytest.mark.parametrize("size", [10_000_000, 20_000_000])
+def test_a_body_in_chunks_may_be_as_long_as_it_likes(size: int) -> None:
+    body = (b"%x\r\n%b\r\n" % (size, bytes(size))) * 3 + b"0\r\n\r\n"
+    asked = b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body
 
-    found = conversation((b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body, CHUNKED + body), (GET, OK))
+    found = conversation((asked, CHUNKED + body), (GET, OK), step=262_144)
 
     assert (found["answers"], found["cannot"]) == ({"200": 2}, "")
 

@@ -45,6 +45,7 @@ class Answers:
         if self._turns.callee_ended:
             return
         self._turns.callee_ended = True
+        self._turns.requests.look_again()
         if not self._turns.is_hung or self._turns.caller_ended:
             self._turns.down.finish()
 
@@ -63,9 +64,12 @@ class Answers:
     def _read(self, data: bytes) -> None:
         at, turns = 0, self._turns
         while at < len(data) and not turns.is_over and not turns.is_hung:
+            if turns.is_opaque:
+                self._out.append(data[at:])
+                break
             turns.catch_up()
             turn = turns.first
-            if turns.is_opaque or turn is None or turn.error is not None:
+            if turn is None or turn.error is not None:
                 self._understand_no_more(data[at:])
                 return
             try:
@@ -81,7 +85,7 @@ class Answers:
 
     def _take(self, turn: Turn, piece: bytes) -> None:
         if turn.lost is not None:
-            self._withhold(turn.lost, piece)
+            self._withhold(turn, turn.lost, piece)
             return
         if self._corruption is not None:
             self._corrupt(turn, self._corruption, piece)
@@ -89,17 +93,17 @@ class Answers:
             self._out.append(piece)
             if self._framer.in_body and not self._in_body:
                 self._begin_body(turn)
-        if self._framer.complete and not self._turns.is_over:
+        if self._framer.complete and not self._turns.is_over and not self._turns.is_opaque:
             self._complete()
 
-    def _withhold(self, lost: Fault, piece: bytes) -> None:
+    def _withhold(self, turn: Turn, lost: Fault, piece: bytes) -> None:
         """An answer that does not come back; without being told to go on, a caller might never send its request whole."""
         self._head += piece
         if not self._framer.in_body:
             return
         head, status = bytes(self._head), self._framer.status
         self._head.clear()
-        if status < HTTPStatus.OK and not self._framer.upgrades:
+        if status < HTTPStatus.OK and not turn.becomes_another(status):
             if status == HTTPStatus.CONTINUE:
                 self._out.append(head)
             self._framer.begin()
@@ -113,6 +117,11 @@ class Answers:
 
     def _begin_body(self, turn: Turn) -> None:
         framer = self._framer
+        if turn.becomes_another(framer.status):
+            self._turns.tap.answer(framer.status)
+            self._flush()
+            self._turns.give_up()
+            return
         if framer.status < HTTPStatus.OK:  # the answer proper is still to come
             framer.begin()
             return

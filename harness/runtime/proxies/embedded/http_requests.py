@@ -109,7 +109,9 @@ class Requests:
             try:
                 assert self._turns.tap.requests is not None
                 self._turns.tap.requests(data[at:end])
-            except NOT_HTTP:
+            except NOT_HTTP as error:
+                self._turns.tap.stumble(error, data[at:end])
+            if self._turns.tap.requests is None:
                 self.next.feed(data[at:])
                 self._turns.give_up()
                 return
@@ -157,7 +159,7 @@ class Requests:
         trace = trace_of(self._framer.header(b"traceparent"))
         if trace:
             turns.line.counts.attempt(trace)
-        treatment = None if self._is_past or turn.opaque else turns.faults.treatment(request_of(head, headers, trace))
+        treatment = None if self._is_past or turn.is_connect else turns.faults.treatment(request_of(head, headers, trace))
         if treatment is None:
             self._out.append(head)
         elif treatment.delays:
@@ -223,10 +225,6 @@ class Requests:
         assert turn is not None
         if turn.error is not None:
             turn.is_complete, turn.is_last, turn.expects = True, not self._framer.keeps_alive, False
-            self._flush()
-            self._turns.go_on()
-        elif turn.opaque:
-            self._is_opaque = True
             self._flush()
             self._turns.go_on()
         self._framer.begin()

@@ -6,6 +6,7 @@ empty line while a head or a chunked body is read, after the last byte of a body
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
@@ -13,14 +14,20 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 LONGEST_HEAD = 256 * 1024
 """Bytes of one head; what has a longer one is not taken for HTTP."""
 
-LONGEST_CHUNK = 16 * 1024 * 1024
-"""Bytes of one chunk of a body, or of the trailers behind the last one, which the parser would keep all of."""
+LONGEST_TRAILERS = 16 * 1024 * 1024
+"""Bytes in which nothing of a body in chunks comes: the trailers behind it, which the parser would keep all of."""
 
 _EMPTY_LINE = b"\r\n\r\n"
 
 
 class NotHttp(Exception):
     """These bytes are no HTTP/1.1, or no more."""
+
+
+def plain_head(method: str, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request that offers no upgrade and is like this one otherwise, as far as its body goes."""
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers if header[0].lower() != b"upgrade")
+    return f"{method} / HTTP/{version}\r\n".encode() + lines + b"\r\n"
 
 
 class EmptyLines:
@@ -61,7 +68,7 @@ class Framer:
         "headers",
         "in_body",
         "keeps_alive",
-        "upgrades",
+        "offers",
         "version",
     )
 
@@ -69,11 +76,14 @@ class Framer:
         self._kind = kind
         self._parser: Any = kind(self)
         self._lines = EmptyLines()
+        self.offers = False
         self.begin()
 
     def begin(self) -> None:
         """The message is over, another one may follow."""
-        self.began = self.in_body = self.complete = self.upgrades = self.keeps_alive = False
+        if self.offers:
+            self._parser = self._kind(self)
+        self.began = self.in_body = self.complete = self.offers = self.keeps_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
         self._named: dict[bytes, bytes] = {}
         self._left: int | None = None
@@ -87,10 +97,9 @@ class Framer:
     def feed(self, data: bytes, start: int) -> int:
         """Read on from there up to where the message or its head may end; that place is what is told."""
         end = self._place(data, start)
+        self._chunk_size += end - start
         try:
-            self._parser.feed_data(data if not start and end == len(data) else memoryview(data)[start:end])
-        except HttpParserUpgrade:
-            self.complete = self.upgrades = True  # what follows is something else
+            self._parse(data if not start and end == len(data) else memoryview(data)[start:end])
         except (HttpParserError, HttpParserCallbackError) as error:
             raise NotHttp from error
         if self._left is not None:
@@ -99,11 +108,20 @@ class Framer:
                 raise NotHttp
         elif not self.in_body or self._head_size >= 0:
             self._read_head(end - start)
-        elif self.is_chunked:
-            self._chunk_size += end - start
-            if self._chunk_size > LONGEST_CHUNK:
-                raise NotHttp
+        elif self.is_chunked and self._chunk_size > LONGEST_TRAILERS:
+            raise NotHttp
         return end
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self.offers = True
+            if self._kind is HttpRequestParser and self.method != "CONNECT":  # the parser takes no body for one of it
+                head = plain_head(self.method, self._parser.get_http_version(), self.headers)
+                self.began = self.complete = False
+                self._parser = self._kind(self)
+                self._parser.feed_data(head)
 
     def _read_head(self, size: int) -> None:
         if self.in_body:
@@ -153,6 +171,9 @@ class Framer:
         self.keeps_alive = self._parser.should_keep_alive()  # what is said after the body is not of this message
 
     def on_chunk_header(self) -> None:
+        self._chunk_size = 0
+
+    def on_body(self, _body: bytes) -> None:
         self._chunk_size = 0
 
     def on_message_complete(self) -> None:

@@ -154,8 +154,8 @@ class ClientEnd(End):
         if tap is not None and tap.requests is not None:
             try:
                 tap.requests(data)
-            except NOT_HTTP:
-                tap.give_up()
+            except NOT_HTTP as error:
+                tap.stumble(error, data)
         if callee is None:
             self.pass_on(data)
 

@@ -1,7 +1,7 @@
 """Reads along where HTTP/1.1 is spoken: requests as the caller sends them, answers as they reach it.
 
 A tap changes nothing and holds nothing back. It gives up for good on a connection whose first bytes are not
-HTTP/1.1, and on one that becomes something else (CONNECT, an upgrade, nonsense).
+HTTP/1.1, and on one that becomes something else (a CONNECT or an upgrade that was granted, nonsense).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
 
 from harness.runtime.proxies.embedded.counts import UNANSWERED, Counts
-from harness.runtime.proxies.embedded.messages import LONGEST_CHUNK, LONGEST_HEAD
+from harness.runtime.proxies.embedded.messages import LONGEST_HEAD, LONGEST_TRAILERS, plain_head
 
 Read = Callable[[bytes], object]
 
@@ -36,12 +36,16 @@ class Tap:
         "_chunk_size",
         "_counts",
         "_follow",
+        "_framing",
         "_head",
         "_head_size",
+        "_is_connect",
         "_method",
+        "_offers",
         "_open",
         "_reader",
         "_requests",
+        "_version",
         "answers",
         "on_message_complete",
         "requests",
@@ -55,14 +59,18 @@ class Tap:
         self.waiting = 0
         self._open: list[bool] = []
         self.on_message_complete = self._open.clear
-        requests = HttpRequestParser(self)
+        self._framing: dict[int, tuple[bytes, bytes]] = {}
+        self._is_connect = False
+        self._read_by(HttpRequestParser(self))
         self._reader = reader = _AnswerReader(self, counts)
         reader.parser = HttpResponseParser(reader)
-        self._method: Any = requests.get_method
         self._follow: Read = reader.parser.feed_data
-        self._requests: Read = requests.feed_data
         self.requests: Read | None = self._requests
         self.answers: Read | None = self._speaks_first
+
+    def _read_by(self, parser: Any) -> None:
+        self._requests: Read = parser.feed_data
+        self._method, self._version, self._offers = parser.get_method, parser.get_http_version, parser.should_upgrade
 
     @property
     def is_between(self) -> bool:
@@ -73,6 +81,32 @@ class Tap:
     def is_answered(self) -> bool:
         """Whether every request has been answered, to the end of the answer."""
         return not self.waiting and not self._reader.open
+
+    def stumble(self, error: Exception, data: bytes) -> None:
+        """Reading these bytes of the caller raised this: a request that offers an upgrade is one all the same."""
+        try:
+            while isinstance(error, HttpParserUpgrade):
+                data = data[error.args[0] :]
+                try:
+                    self._read_offer()
+                    self._requests(data)
+                except HttpParserUpgrade as another:
+                    error = another
+                else:
+                    return
+        except NOT_HTTP:
+            pass
+        self.give_up()
+
+    def _read_offer(self) -> None:
+        """The parser takes no body for one of a request that offers an upgrade: it reads another head."""
+        method = self._method().decode("latin-1")
+        self._is_connect = method == "CONNECT"
+        framing = () if self._is_connect else self._framing.values()
+        head = plain_head("HEAD" if self._is_connect else method, self._version(), framing)
+        self._head_size = 0
+        self._read_by(HttpRequestParser(self))
+        self._requests(head)
 
     def give_up(self) -> None:
         """This is HTTP/1.1 no more, or never was."""
@@ -105,13 +139,20 @@ class Tap:
     def on_message_begin(self) -> None:
         self._open.append(True)
         self.requests = self._read_on
+        self._framing.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) == 11 and len(value) >= 55 and name.lower() == b"traceparent":
-            self._counts.attempt(value[3:35])
+        size = len(name)
+        if size == 11:
+            if len(value) >= 55 and name.lower() == b"traceparent":
+                self._counts.attempt(value[3:35])
+        elif size in (14, 17) and name.lower() in (b"content-length", b"transfer-encoding"):
+            self._framing[size] = (name, value)
 
     def on_headers_complete(self) -> None:
         self.requests = self._requests
+        if self._offers():
+            return  # to be read once more, as what it is if nobody takes the offer
         counts = self._counts
         counts.is_http = True
         counts.requests += 1
@@ -128,11 +169,14 @@ class Tap:
         self._chunk_size = 0
         self.requests = self._read_chunks
 
+    def on_body(self, _body: bytes) -> None:
+        self._chunk_size = 0
+
     def _read_chunks(self, data: bytes) -> None:
         """A body in chunks, and the trailers behind them."""
         self._chunk_size += len(data)
         self._requests(data)
-        if self._chunk_size > LONGEST_CHUNK:
+        if self._chunk_size > LONGEST_TRAILERS:
             raise NotFollowed  # the parser would keep all of it, were it trailers
 
     def _read_on(self, data: bytes) -> None:
@@ -144,7 +188,7 @@ class Tap:
             raise NotFollowed  # the parser would keep all of it
 
     def _read_head(self, data: bytes) -> None:
-        """An answer to HEAD may announce a body that never comes, which the parser cannot be told."""
+        """An answer to HEAD may announce a body that never comes, one to CONNECT be the last: the parser cannot be told."""
         assert self._head is not None
         self._head += data
         end = self._head.find(b"\r\n\r\n")
@@ -152,15 +196,18 @@ class Tap:
             return
         status, rest = self._head[9:12], bytes(self._head[end + 4 :])
         if end < 0 or not self._head.startswith(b"HTTP/1.") or not status.isdigit():
-            self.give_up()
-            return
+            raise NotFollowed
+        if int(status) == 101 or (self._is_connect and 200 <= int(status) < 300):
+            self.answer(int(status))
+            raise NotFollowed
         if int(status) < 200:
             self._head.clear()
+        elif self._is_connect:
+            rest, self._head, self._is_connect = bytes(self._head), None, False
         else:
             self._head = None
             self.answers = self._follow
-            self._counts.answers[int(status)] += 1
-            self.waiting -= 1
+            self.answer(int(status))
         if rest:
             (self._follow if self._head is None else self._read_head)(rest)
 
@@ -192,16 +239,23 @@ class _AnswerReader:
         if status >= 200 and tap.waiting > 0:
             tap.waiting -= 1
             self._counts.answers[status] += 1
+        elif status == 101:
+            if tap.waiting > 0:
+                tap.answer(status)
+            raise NotFollowed
 
     def on_chunk_header(self) -> None:
         self._chunk_size = 0
         self._tap.answers = self._read_chunks
 
+    def on_body(self, _body: bytes) -> None:
+        self._chunk_size = 0
+
     def _read_chunks(self, data: bytes) -> None:
         """A body in chunks, and the trailers behind them."""
         self._chunk_size += len(data)
         self.parser.feed_data(data)
-        if self._chunk_size > LONGEST_CHUNK:
+        if self._chunk_size > LONGEST_TRAILERS:
             raise NotFollowed
 
     def _read_on(self, data: bytes) -> None:

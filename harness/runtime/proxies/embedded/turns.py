@@ -62,10 +62,24 @@ class Turn:
     for all that follows the last request that was understood.
     """
 
-    __slots__ = ("corrupt", "error", "expects", "is_complete", "is_head", "is_last", "lost", "opaque", "version")
+    __slots__ = (
+        "corrupt",
+        "error",
+        "expects",
+        "is_complete",
+        "is_connect",
+        "is_head",
+        "is_last",
+        "lost",
+        "offers",
+        "opaque",
+        "version",
+    )
 
     def __init__(self, request: Framer | None = None) -> None:
-        self.opaque = request is None or request.upgrades
+        self.opaque = request is None
+        self.offers = request is not None and request.offers
+        self.is_connect = self.offers and request is not None and request.method == "CONNECT"
         self.is_head = request is not None and request.method == "HEAD"
         self.expects = request is not None and request.header(b"expect").lower() == b"100-continue"
         self.version = request.version if request is not None else ""
@@ -73,6 +87,10 @@ class Turn:
         self.error: Fault | None = None
         self.lost: Fault | None = None
         self.corrupt: Fault | None = None
+
+    def becomes_another(self, status: int) -> bool:
+        """Whether the connection speaks something else once its request was answered so."""
+        return status == HTTPStatus.SWITCHING_PROTOCOLS or (self.is_connect and is_success(status))
 
 
 class Side(Protocol):
@@ -119,6 +137,8 @@ class Turns:
         """Whether another request may begin."""
         if not self.is_followed and not self.tap.is_answered:
             return self.is_opaque
+        if self.open and self.open[-1].offers and not (self.is_hung or self.callee_ended):
+            return self.is_opaque  # the answer says what is spoken next
         return self.is_opaque or not (self.caller_is_full or len(self.open) >= MOST_OPEN)
 
     @property
@@ -188,6 +208,11 @@ class Turns:
         self.tap.give_up()
         self.requests.look_again()
         self.line.leave()
+
+
+def is_success(status: int) -> bool:
+    """Whether it is one of 2xx."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def status_of(fault: Fault) -> int:
