@@ -161,6 +161,32 @@ class TestAnError:
 
         assert (connection.sent, connection.ending) == (b"", "cut")
 
+    @pytest.mark.parametrize("is_full", [False, True])
+    def test_a_request_that_was_being_read_when_the_callee_left_is_answered_as_the_last(self, is_full: bool) -> None:
+        connection = Connection(BROKEN)
+        assert connection.filter is not None
+
+        connection.ask(BAD_POST[:-1])
+        connection.end_answers()
+        assert not connection.caller.finished
+        connection.filter.caller_is_full(full=is_full)
+        connection.ask(BAD_POST[-1:])
+        connection.filter.caller_is_full(full=False)
+        connection.ask(BAD)
+
+        assert connection.received == ERROR.replace(b"broken\r\n", b"broken\r\nConnection: close\r\n")
+        assert (connection.caller.finished, connection.callee.finished, connection.sent) == (True, True, b"")
+        assert connection.told["struck"] == {"broken": 1}
+
+    def test_a_caller_that_never_ends_its_request_is_let_go_of_too_when_the_callee_has_left(self) -> None:
+        connection = Connection(BROKEN)
+
+        connection.ask(BAD_POST[:-1])
+        connection.end_answers()
+        connection.hang_up()
+
+        assert (connection.received, connection.caller.finished) == (b"", True)
+
     def test_nothing_is_written_to_a_caller_whose_answers_have_ended(self) -> None:
         connection = Connection(BROKEN)
 
@@ -744,6 +770,18 @@ class TestToxicsThatComeAndGo:
         talk(connection, (BAD[20:], OK), (BAD, b""))
 
         assert (connection.sent, connection.received) == (BAD, OK + ERROR)
+
+    @pytest.mark.parametrize("begun", [b"", OK[:9]])
+    @pytest.mark.parametrize("kind", [("http_lost_reply", "reset"), ("http_corrupt", "bytes"), ("http_corrupt", "truncate")])
+    def test_an_answer_that_begins_after_the_healing_is_left_alone(self, kind: tuple[str, str], begun: bytes) -> None:
+        connection = Connection(toxic(kind[0], how=kind[1]))
+        talk(connection, (GET, begun))
+
+        connection.remove(kind[0])
+        talk(connection, (b"", OK[len(begun) :]), (GET, OK))
+
+        assert (connection.received, connection.ending) == (OK + OK, "")
+        assert connection.told["struck"] == {}
 
     def test_a_corrupt_answer_under_way_goes_on(self) -> None:
         connection = Connection(toxic("http_corrupt"))

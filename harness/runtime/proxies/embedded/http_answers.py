@@ -47,7 +47,7 @@ class Answers:
         self._turns.callee_ended = True
         self._turns.requests.look_again()
         if not self._turns.is_hung or self._turns.caller_ended:
-            self._turns.down.finish()
+            self._turns.end_answers()
 
     def _read_old(self, data: bytes) -> None:
         """Answers to what was asked before this connection was followed are read by the tap."""
@@ -84,6 +84,9 @@ class Answers:
         turns.rest()
 
     def _take(self, turn: Turn, piece: bytes) -> None:
+        if turn.lost is not None and turn.lost.removed:
+            turn.lost, piece = None, bytes(self._head) + piece
+            self._head.clear()
         if turn.lost is not None:
             self._withhold(turn, turn.lost, piece)
             return
@@ -111,6 +114,7 @@ class Answers:
         self._flush()
         assert isinstance(lost.effect, HttpLostReply)
         if lost.effect.how == "reset":
+            self._turns.struck(lost)
             self._turns.line.reset()
         else:
             self._turns.is_hung = True
@@ -129,7 +133,7 @@ class Answers:
         self._turns.tap.answer(framer.status)
         if turn.is_head and not framer.complete:
             framer.forget_body()
-        elif turn.corrupt is not None and not framer.complete:
+        elif turn.corrupt is not None and not turn.corrupt.removed and not framer.complete:
             assert isinstance(turn.corrupt.effect, HttpCorrupt)
             self._corruption = corruption(turn.corrupt.effect.how, framer.length, is_chunked=framer.is_chunked)
 

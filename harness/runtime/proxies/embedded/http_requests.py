@@ -11,7 +11,7 @@ from harness.runtime.proxies.embedded.matching import Fault, Treatment, request_
 from harness.runtime.proxies.embedded.messages import EmptyLines, Framer, NotHttp
 from harness.runtime.proxies.embedded.stages import Passage
 from harness.runtime.proxies.embedded.tap import NOT_HTTP
-from harness.runtime.proxies.embedded.turns import Turn, Turns
+from harness.runtime.proxies.embedded.turns import Turn, Turns, resets
 
 
 class Held:
@@ -70,8 +70,8 @@ class Requests:
             self._finished = True
             self._pass_head()
             self.next.finish()
-            if self._turns.is_hung and self._turns.callee_ended:
-                self._turns.down.finish()
+            if self._turns.callee_ended and (self._turns.is_hung or self._turn is not None):
+                self._turns.finish_down()
 
     def look_again(self) -> None:
         """Something has changed: what waits may go on."""
@@ -212,7 +212,7 @@ class Requests:
         )
         turn.error = error
         for fault in (turn.error, turn.lost):
-            if fault is not None:
+            if fault is not None and not resets(fault):  # one that resets acts when the answer begins
                 self._turns.struck(fault)
         if turn.error is None:
             self._out.append(head)

@@ -12,7 +12,7 @@ from harness.runtime.proxies.embedded.matching import Fault, HttpFaults
 from harness.runtime.proxies.embedded.messages import Framer
 from harness.runtime.proxies.embedded.stages import Passage
 from harness.runtime.proxies.embedded.tap import Tap
-from harness.runtime.proxies.embedded.toxics import HttpError
+from harness.runtime.proxies.embedded.toxics import HttpError, HttpLostReply
 
 MOST_OPEN = 1000
 """Requests of one connection that may be under way; a caller that sends more is not read until some are answered."""
@@ -125,7 +125,7 @@ class Turns:
         self.is_followed = tap.is_between and tap.is_answered
         self.is_opaque = self.is_hung = self.is_over = False
         self.caller_ended = self.callee_ended = False
-        self.caller_is_full = False
+        self.caller_is_full = self._is_finished = False
 
     @property
     def first(self) -> Turn | None:
@@ -173,7 +173,7 @@ class Turns:
 
     def _answer_here(self, turn: Turn) -> bool:
         """Whether the answer was to be made here, and the next one is due."""
-        if turn.error is None or self.callee_ended:
+        if turn.error is None or self._is_finished:
             return False
         if turn.expects:
             turn.expects = False
@@ -181,6 +181,7 @@ class Turns:
         if not turn.is_complete:
             return False
         self.open.popleft()
+        turn.is_last = turn.is_last or (self.callee_ended and not self._is_answered_here)
         self.tap.answer(status_of(turn.error))
         self.down.feed(answer_of(turn.error, turn))
         if turn.is_last:
@@ -191,7 +192,24 @@ class Turns:
         """The caller wanted no more answers than this."""
         self.is_over = True
         self.answers.finish()
+        self.finish_down()
         self.requests.finish()
+
+    @property
+    def _is_answered_here(self) -> bool:
+        """Whether the answer that is due is made here."""
+        return self.first is not None and self.first.error is not None
+
+    def end_answers(self) -> None:
+        """The callee sends no more; what is answered here still is."""
+        if not self._is_answered_here or self.is_over:
+            self.finish_down()
+
+    def finish_down(self) -> None:
+        """The caller gets no more. Twice is once."""
+        if not self._is_finished:
+            self._is_finished = True
+            self.down.finish()
 
     def rest(self) -> None:
         """Where no toxic is left and nothing is under way, nothing is to be done here any more."""
@@ -208,6 +226,11 @@ class Turns:
         self.tap.give_up()
         self.requests.look_again()
         self.line.leave()
+
+
+def resets(fault: Fault) -> bool:
+    """Whether it resets the connection in place of an answer."""
+    return isinstance(fault.effect, HttpLostReply) and fault.effect.how == "reset"
 
 
 def is_success(status: int) -> bool:
