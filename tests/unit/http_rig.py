@@ -85,6 +85,11 @@ class Connection:
         if self.filter is None and self.tap.requests is not None and not self.ending:
             self.filter = HttpFilter(self, self.faults, self.tap, self.callee, self.caller)
 
+    def change(self, changed: Toxic) -> None:
+        fault = self.faults.change(changed)
+        if self.filter is not None:
+            self.filter.change(fault)
+
     def remove(self, name: str) -> None:
         fault = self.faults.remove(name)
         if self.filter is not None:

@@ -242,6 +242,23 @@ class TestADelay:
         assert connection.sent == GET
         assert connection.told["struck"] == {"one": 1, "two": 1}
 
+    def test_one_that_is_changed_counts_anew_for_what_it_holds(self) -> None:
+        connection = Connection(toxic("http_delay", delay=10_000), toxic("http_delay", "other", delay=100))
+        connection.ask(GET)
+
+        connection.change(toxic("http_delay", delay=1000))
+
+        (wait,) = connection.alarm.waits
+        assert 1000 < wait <= 1100
+
+    def test_a_delay_of_nothing_is_none(self) -> None:
+        connection = Connection(toxic("http_delay", delay=0))
+
+        connection.ask(GET)
+
+        assert connection.sent == GET
+        assert connection.told["struck"] == {}
+
     def test_jitter_goes_either_way(self) -> None:
         connection = Connection(toxic("http_delay", delay=100, jitter=50))
         waits = []

@@ -38,6 +38,10 @@ class HttpFilter:
         self.requests.release(fault)
         self._turns.rest()
 
+    def change(self, fault: Fault) -> None:
+        """A toxic has other attributes."""
+        self.requests.recount(fault)
+
     def caller_is_full(self, *, full: bool) -> None:
         """Whether the caller takes its answers more slowly than they come."""
         self._turns.caller_is_full = full

@@ -87,6 +87,12 @@ class Requests:
         elif not self._turns.faults and not self._waits:
             self._pass_head()
 
+    def recount(self, fault: Fault) -> None:
+        """A toxic was changed: what it holds counts by the new delay from when it was read."""
+        if self._held is not None and fault in self._held.treatment.delays:
+            self._held.treatment.delays[fault] = fault.delay()
+            self._ring_for(self._held)
+
     def drop(self) -> None:
         """The connection is over."""
         if self._held is not None and self._held.bell is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -91,7 +92,7 @@ class Fault:
         self.removed = False
         self._random = random
         self._number = 0
-        self._traces: dict[str, None] = {}
+        self._traces: OrderedDict[str, None] = OrderedDict()
         self.change(toxic)
 
     def change(self, toxic: Toxic) -> None:
@@ -126,7 +127,7 @@ class Fault:
             return False
         self._traces[trace] = None
         if len(self._traces) > MOST_TRACES:
-            del self._traces[next(iter(self._traces))]
+            self._traces.popitem(last=False)  # a plain dict walks over all that it lost before
         return True
 
 
@@ -157,9 +158,11 @@ class HttpFaults:
         """One more, behind the others."""
         self._faults[toxic.name] = Fault(toxic, self._random)
 
-    def change(self, toxic: Toxic) -> None:
-        """One has other attributes."""
-        self._faults[toxic.name].change(toxic)
+    def change(self, toxic: Toxic) -> Fault:
+        """One has other attributes; those whom it holds have to be told."""
+        fault = self._faults[toxic.name]
+        fault.change(toxic)
+        return fault
 
     def remove(self, name: str) -> Fault:
         """One less; the requests that it has struck may still have to be told."""
@@ -184,7 +187,8 @@ def _lay(fault: Fault, treatment: Treatment) -> None:
     """The first that keeps an answer from coming decides about that."""
     match fault.effect:
         case HttpDelay():
-            treatment.delays[fault] = fault.delay()
+            if delay := fault.delay():
+                treatment.delays[fault] = delay
         case HttpError() if treatment.lost is None:
             treatment.error = fault
         case HttpLostReply() if treatment.lost is None:

@@ -144,7 +144,9 @@ class Proxy:
             for connection in tuple(self.connections):
                 connection.change(toxic)
         elif isinstance(toxic.effect, HttpEffect):
-            self.http.change(toxic)
+            fault = self.http.change(toxic)
+            for connection in tuple(self.connections):
+                connection.recount(fault)
 
     async def remove(self, name: str) -> None:
         """A toxic acts no more. One that keeps the listener deaf stays where it cannot be opened."""

@@ -670,6 +670,11 @@ class Connection:
         self.up.read_by(None)
         self.down.end_in(self.down.outlet)
 
+    def recount(self, fault: Fault) -> None:
+        """A toxic of HTTP was changed."""
+        if self._filter is not None:
+            self._filter.change(fault)
+
     def forgive(self, fault: Fault) -> None:
         """A toxic of HTTP was removed."""
         if self._filter is not None:
