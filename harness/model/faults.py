@@ -40,7 +40,7 @@ from harness.model.kinds.service import (
     Stop,
 )
 from harness.model.parts import Name, Part
-from harness.model.quantities import Duration
+from harness.model.quantities import Duration, format_duration
 
 Deed: TypeAlias = Literal["kill", "stop", "restart", "pause", "crash", "crash_loop", "scale", "disconnect", "cpu", "memory"]
 """What can be done to a service itself."""
@@ -142,8 +142,10 @@ class FaultItem(Part):
                 "repeat", "expected no repeat with {kind}: it comes and goes by itself", {"kind": self.kind}
             )
         if self.for_ is None or self.repeat.every <= self.for_:
+            lasts = "no for" if self.for_ is None else f"for: {format_duration(self.for_)}"
+            found = f"{lasts} and every: {format_duration(self.repeat.every)}"
             raise PydanticCustomError(
-                "repeat", "expected repeat.every to be longer than for, which must be said, found otherwise"
+                "repeat", "expected for, and repeat.every longer than it, found {found}", {"found": found}
             )
         return self
 
@@ -154,7 +156,7 @@ class FaultItem(Part):
         name = QUANTITIES.get(self.kind)
         if name is None or getattr(self.fault, name) is None:
             ramped = ", ".join(f"{kind}.{quantity}" for kind, quantity in QUANTITIES.items())
-            raise PydanticCustomError("ramp", "expected a fault with a quantity to ramp, one of {ramped}", {"ramped": ramped})
+            raise PydanticCustomError("ramp", "expected a ramp of one of {ramped}, found none of them said", {"ramped": ramped})
         if self.ramp.from_ is None and self.kind in FALLING:
             raise PydanticCustomError(
                 "ramp",
@@ -162,8 +164,12 @@ class FaultItem(Part):
                 {"quantity": name},
             )
         if self.ramp.over <= 0:
-            raise PydanticCustomError("ramp", "expected a ramp that takes some time")
-        self.ramp_from()
+            raise PydanticCustomError("ramp", "expected a ramp that takes some time, found one over 0s")
+        begins, ends = self.ramp_from(), getattr(self.fault, name)
+        if begins == ends or (begins > ends) != (self.kind in FALLING):
+            raise PydanticCustomError(
+                "ramp", "expected a ramp that makes the fault worse, found one that begins with more of it"
+            )
         return self
 
     def ramp_from(self) -> float:
@@ -171,15 +177,17 @@ class FaultItem(Part):
         ramp = self.ramp
         if ramp is None or ramp.from_ is None:
             return 0.0
-        if isinstance(ramp.from_, int | float) and not isinstance(ramp.from_, bool) and self.kind != "cpu":
-            raise PydanticCustomError("ramp", "expected ramp.from with its unit, found {found}", {"found": repr(ramp.from_)})
+        if not isinstance(ramp.from_, (int, float) if self.kind == "cpu" else str) or isinstance(ramp.from_, bool):
+            what = "a number" if self.kind == "cpu" else "a quantity with its unit"
+            found = {"what": what, "found": repr(ramp.from_)}
+            raise PydanticCustomError("ramp", "expected {what} as ramp.from, found {found}", found)
         field = type(self.fault).model_fields[QUANTITIES[self.kind]]
         kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         try:
             return float(TypeAdapter(kind).validate_python(ramp.from_))
         except ValidationError as error:
             details = error.errors()[0]
-            raise PydanticCustomError("ramp", "ramp.from: {why}", {"why": details["msg"]}) from error
+            raise PydanticCustomError("ramp", "expected ramp.from to fit: {why}", {"why": details["msg"]}) from error
 
     @property
     def kind(self) -> str:

@@ -16,6 +16,7 @@ SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 24 * 3600.0
 FASTEST = 1_000_000.0
 BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+MOST_DIGITS = 18
 KILOBYTES = {"": 1e-3, "k": 1.0, "m": 1e3, "g": 1e6}
 
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -69,7 +70,7 @@ def parse_rate(value: object) -> float:
 def parse_size(value: object) -> int:
     """Bytes in `64MB`, `64MiB`, `64m` or `512B`: as Docker and Compose read them, each step is 1024, however it is written."""
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
+    if match is None or len(match[1]) > MOST_DIGITS:
         raise _refuse("a size with its unit, such as 64MB or 512KB", value)
     return int(float(match[1]) * BYTES[(match[2] or "").lower()])
 
@@ -77,7 +78,8 @@ def parse_size(value: object) -> int:
 def parse_data_rate(value: object) -> int:
     """Whole KB/s in `10KB/s` or `1.5MB/s`: as in Toxiproxy, a KB is 1000 bytes here."""
     match = _DATA_RATE.fullmatch(value.strip()) if isinstance(value, str) else None
-    rate = float(match[1]) * KILOBYTES[(match[2] or "").lower()] if match is not None else 0.0
+    known = match is not None and len(match[1]) <= MOST_DIGITS
+    rate = float(match[1]) * KILOBYTES[(match[2] or "").lower()] if match is not None and known else 0.0
     if rate < 1 or rate != int(rate):
         raise _refuse("a rate in whole KB/s, at least 1, such as 10KB/s or 1MB/s", value)
     return int(rate)

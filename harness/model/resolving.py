@@ -302,7 +302,7 @@ class _Resolving:
             timed = self._timed(item, phases)
             begin, end = timed.at or 0.0, (timed.at or 0.0) + (timed.for_ or 0.0)
             turns = repeated(timed, phases.fault)
-            self._check_alone(index, faults, (begin, end), phases)
+            self._check_alone(index, faults, phases)
             message = "expected a fault that can be seen"
             if begin >= phases.fault or end > phases.fault + 1e-9 or end <= begin:
                 found = f"one from {begin:g}s to {end:g}s"
@@ -316,16 +316,25 @@ class _Resolving:
                 told = f"ramp over {item.ramp.over:g}s in a fault of {end - begin:g}s"
                 self._say(("faults", index), f"expected a ramp that leaves {SHORTEST_FAULT:g}s at its end, found a {told}")
 
-    def _check_alone(self, index: int, faults: tuple[FaultItem, ...], own: tuple[float, float], phases: Phases) -> None:
+    def _check_alone(self, index: int, faults: tuple[FaultItem, ...], phases: Phases) -> None:
         """What one fault does to a service itself, another would undo, or could not do any more."""
         struck = faults[index].on_service
+        own = self._turns(faults[index], phases)
         for other in faults[:index]:
-            at, lasts = other.at or 0.0, other.for_
-            end = at + lasts if lasts is not None else phases.fault
-            same = struck is not None and other.on_service is not None and other.on_service.service == struck.service
-            if same and at < own[1] and own[0] < end:
+            if struck is None or other.on_service is None or other.on_service.service != struck.service:
+                continue
+            meeting = [
+                (at, end) for at, end in self._turns(other, phases) if any(at < last and first < end for first, last in own)
+            ]
+            if meeting:
                 message = "expected no two faults on one service itself at a time"
-                self._say(("faults", index), f"{message}, found {other.id} on {struck and struck.service} until {end:g}s")
+                found = f"{other.id} on {struck.service} until {meeting[0][1]:g}s"
+                self._say(("faults", index), f"{message}, found {found}")
+
+    def _turns(self, item: FaultItem, phases: Phases) -> list[tuple[float, float]]:
+        """From when to when it is on, each time."""
+        turns = repeated(self._timed(item, phases), phases.fault)
+        return [((turn.at or 0.0), (turn.at or 0.0) + (turn.for_ or 0.0)) for turn in turns]
 
     def _steady_state(self, system: System) -> tuple[SteadyItem, ...]:
         if self.scenario.steady_state is None:

@@ -83,6 +83,8 @@ def cannot_be_seen(item: FaultItem, windows: tuple[Stretch, ...]) -> str:
     """Why nobody could see that the fault was on; empty where somebody can."""
     if not windows:
         return "that it is never on"
+    if isinstance(item.fault, Flap) and len(windows) < 2:
+        return "a flap that comes once, where the fault has room for less than two periods"
     longest = max(window.seconds for window in windows)
     mode = getattr(item.fault, "mode", "")
     comes_and_goes = isinstance(item.fault, Flaky | Flap)

@@ -6,6 +6,7 @@ not applied, a fault on a proxy that nobody calls, a cut where the load comes in
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias, assert_never, get_args
 
 from harness.model.edges import CLIENT
@@ -52,7 +53,7 @@ def twin_of(plan: Plan, twin: Twin) -> Plan:
             return _with_steps(plan, twin, (*plan.proxies, *spares), tuple(_moved(step) for step in plan.steps))
         case "entry cut":
             way_in = next(proxy.name for proxy in plan.proxies if proxy.caller == CLIENT)
-            return _with_steps(plan, twin, plan.proxies, tuple(_at_entry(step, way_in) for step in plan.steps))
+            return _with_steps(plan, twin, plan.proxies, tuple(_at_entry(plan.steps, way_in)))
         case _:
             assert_never(twin)
 
@@ -73,6 +74,11 @@ def _moved(step: Step) -> Step:
     return step.model_copy(update={"changes": changes, "services": ()})
 
 
-def _at_entry(step: Step, way_in: str) -> Step:
-    cut = CLEAN if step.verb == "heal" else ProxyState(enabled=False)
-    return step.model_copy(update={"changes": (ProxyChange(proxy=way_in, state=cut),), "services": ()})
+def _at_entry(steps: Sequence[Step], way_in: str) -> Iterator[Step]:
+    """Every fault on the way in, from its first begin to its last heal; which stays cut until the last of them is healed."""
+    first = {step.fault: step for step in reversed(steps)}
+    last = {step.fault: step for step in steps}
+    for step in steps:
+        if step is first[step.fault] or step is last[step.fault]:
+            state = CLEAN if step is steps[-1] else ProxyState(enabled=False)
+            yield step.model_copy(update={"changes": (ProxyChange(proxy=way_in, state=state),), "services": ()})

@@ -18,10 +18,11 @@ from harness.model.faults import FALLING, FAULT_KINDS, KINDS, QUANTITIES, FaultI
 from harness.model.resolving import resolve
 from harness.model.runnable import check_runs_locally, check_runs_with_toxiproxy, needs_embedded
 from harness.model.windows import Stretch, repeated, windows_of
-from harness.plan.plan import Begin, Heal, Vary, WatchBite
+from harness.plan.plan import CLEAN, Begin, Heal, Vary, WatchBite
 from harness.plan.planning import plan_of
 from harness.plan.ramps import ramped
 from harness.plan.toxics import refuses, toxics_of
+from harness.plan.twins import twin_of
 from harness.report.fault_pages import families, markdown, overview, page_text, told
 from harness.report.faults import fault_in_words
 from tests.systems import SCENARIO, write_system
@@ -112,14 +113,38 @@ def test_every_kind_is_in_one_family() -> None:
         ("crash_loop: {service: a, lives: 100ms}", "expected from 200ms to 3600s, found 100ms"),
         ("scale: {service: a, to: 0}", "Input should be greater than or equal to 1"),
         ("{outage: {edge: a}, kill: {service: a}}", "expected exactly one fault, found outage and kill"),
-        ("{kill: {service: a}, ramp: 5s}", "expected a fault with a quantity to ramp"),
-        ("{http_error: {edge: a}, ramp: 5s}", "expected a fault with a quantity to ramp"),
+        ("{kill: {service: a}, ramp: 5s}", "expected a ramp of one of outage.share"),
+        ("{http_error: {edge: a}, ramp: 5s}", "expected a ramp of one of outage.share"),
         ("{bandwidth: {edge: a, rate: 10KB/s}, ramp: 5s}", "expected ramp: {over: …, from: …}, with the rate to begin at"),
-        ("{bandwidth: {edge: a, rate: 10KB/s}, ramp: {over: 5s, from: 7}}", "expected ramp.from with its unit, found 7"),
-        ("{latency: {edge: a, latency: 1s}, ramp: {over: 5s, from: 3h}}", "ramp.from: expected from 1ms to 3600s"),
+        (
+            "{bandwidth: {edge: a, rate: 10KB/s}, ramp: {over: 5s, from: 7}}",
+            "expected a quantity with its unit as ramp.from, found 7",
+        ),
+        (
+            "{latency: {edge: a, latency: 1s}, ramp: {over: 5s, from: 3h}}",
+            "expected ramp.from to fit: expected from 1ms to 3600s",
+        ),
+        ("{latency: {edge: a, latency: 300ms}, ramp: {over: 5s, from: 5s}}", "expected a ramp that makes the fault worse"),
+        ("{cpu: {service: a, cores: 1}, ramp: {over: 5s, from: true}}", "expected a number as ramp.from, found True"),
+        (
+            "{latency: {edge: a, latency: 300ms}, ramp: {over: 5s, from: {a: 1}}}",
+            "expected a quantity with its unit as ramp.from",
+        ),
+        ("latency: {edge: a, latency: 1500us}", "expected whole milliseconds, found 1.5ms"),
+        ("bandwidth: {edge: a, rate: 100GB/s}", "expected from 1KB/s to 10GB/s, found 100GB/s"),
+        (f"bandwidth: {{edge: a, rate: {'9' * 400}GB/s}}", "expected a rate in whole KB/s"),
+        (f"limit_data: {{edge: a, bytes: {'9' * 400}GB}}", "expected a size with its unit"),
+        (f"http_error: {{edge: a, body: {'é' * 40_000}}}", "expected at most 65536 bytes, found 80000"),
+        ("http_error: {edge: a, first_attempt: false}", "Input should be True"),
         ("{flap: {edge: a, period: 4s}, repeat: {every: 5s}}", "expected no repeat with flap: it comes and goes by itself"),
-        ("{kill: {service: a}, repeat: {every: 5s}}", "expected repeat.every to be longer than for, which must be said"),
-        ("{kill: {service: a}, for: 5s, repeat: {every: 5s}}", "expected repeat.every to be longer than for"),
+        (
+            "{kill: {service: a}, repeat: {every: 5s}}",
+            "expected for, and repeat.every longer than it, found no for and every: 5s",
+        ),
+        (
+            "{kill: {service: a}, for: 5s, repeat: {every: 5s}}",
+            "expected for, and repeat.every longer than it, found for: 5s and every: 5s",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_would(text: str, why: str) -> None:
@@ -320,6 +345,10 @@ def test_a_ramp_is_probed_when_it_has_grown(tmp_path: Path) -> None:
             "expected a fault that can be seen, found one of 2s at most, where 3s are needed",
         ),
         (
+            "flap: {edge: order -> shipping, period: 1h}",
+            "found a flap that comes once, where the fault has room for less than two",
+        ),
+        (
             "latency: {edge: order -> shipping, latency: 1s}, for: 5s, ramp: 4s",
             "expected a ramp that leaves 3s at its end, found a ramp over 4s in a fault of 5s",
         ),
@@ -338,6 +367,26 @@ def test_what_cannot_be_planned_is_refused_with_its_place(tmp_path: Path, fault:
         resolve(scenario(tmp_path, fault), environ={})
 
     assert any(why in str(problem) for problem in raised.value.problems), str(raised.value)
+
+
+def test_two_faults_on_one_service_itself_do_not_meet_in_any_of_their_turns(tmp_path: Path) -> None:
+    two = "crash: {service: shipping}, for: 3s, repeat: {every: 8s}}\n  - {pause: {service: shipping}, at: 8s, for: 5s"
+
+    with pytest.raises(InvalidFile, match="expected no two faults on one service itself at a time, found crash-1"):
+        resolve(scenario(tmp_path, two), environ={})
+
+
+def test_the_way_in_stays_cut_until_the_last_fault_is_healed(tmp_path: Path) -> None:
+    two = "outage: {edge: order -> shipping}, for: 10s}\n  - {flap: {edge: gateway -> order, period: 4s}, at: 2s"
+    resolved = resolve(scenario(tmp_path, two), environ={})
+    steps = twin_of(plan_of(resolved.experiment, resolved.queries), "entry cut").steps
+
+    assert [(step.verb, step.at, step.changes[0].state == CLEAN) for step in steps] == [
+        ("begin", 25.0, False),
+        ("begin", 27.0, False),
+        ("heal", 35.0, False),
+        ("heal", steps[-1].at, True),
+    ]
 
 
 # where

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness.model.kinds.page import HOUR, Between, Page
+from harness.model.kinds.page import HOUR, Between, Page, whole_milliseconds
 from harness.model.parts import Name, Part
 from harness.model.quantities import DataRate, Duration, Fraction, Size
 
@@ -22,8 +22,8 @@ LONGEST_RESET = 5.0
 SHORTEST_WINDOW = 1.0
 """Seconds: a window of a fault that comes and goes must be long enough to be seen."""
 
-Delay = Annotated[Duration, Between(0.001, HOUR)]
-NoDelay = Annotated[Duration, Between(0.0, HOUR)]
+Delay = Annotated[Duration, Between(0.001, HOUR), AfterValidator(whole_milliseconds)]
+NoDelay = Annotated[Duration, Between(0.0, HOUR), AfterValidator(whole_milliseconds)]
 Window = Annotated[Duration, Between(SHORTEST_WINDOW, HOUR)]
 Portion = Annotated[Fraction, Between(0.001, 1.0, "%")]
 
@@ -102,7 +102,7 @@ class Latency(Streamed):
 class Bandwidth(Streamed):
     """No more than `rate` passes, on each connection by itself; 1 KB is 1000 bytes."""
 
-    rate: DataRate
+    rate: Annotated[DataRate, Between(1, 10_000_000, "KB/s")]
 
     page: ClassVar[Page] = Page(
         begin="they feel it at once",
@@ -144,7 +144,7 @@ class Timeout(Streamed):
 class ResetPeer(Streamed):
     """The first data are swallowed, and after `timeout` the connection is reset."""
 
-    timeout: Annotated[Duration, Between(0.0, LONGEST_RESET)] = 0.0
+    timeout: Annotated[Duration, Between(0.0, LONGEST_RESET), AfterValidator(whole_milliseconds)] = 0.0
 
     page: ClassVar[Page] = Page(
         begin="closed at their next data: with a reset by the embedded engine, without one by Toxiproxy",
@@ -216,7 +216,7 @@ class Flap(Aim):
 
     page: ClassVar[Page] = Page(
         begin="as with an outage of this mode, at the begin of each period",
-        heal="as with an outage of this mode, in the middle of each period",
+        heal="as with an outage of this mode, at the end of the bad part of each period",
         sees="an edge that comes and goes: breakers that open and close, pools that are built up again and again",
         misses="the turns are exact, where real ones wander; flaky draws them",
         example="flap: {edge: order -> shipping, period: 4s, duty: 50%}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.kinds.edge import Aim, Delay, NoDelay, Portion
@@ -26,7 +26,7 @@ class Chosen(Aim):
     path: Annotated[str, Field(pattern=r"^[/*]", max_length=1000)] | None = None
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+: .+$", max_length=1000)] | None = None
     journey: str | None = None
-    first_attempt: bool | None = None
+    first_attempt: Literal[True] | None = None
     every: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     share: Portion | None = None
 
@@ -42,6 +42,13 @@ class Chosen(Aim):
         return self
 
 
+def _short_enough(body: str) -> str:
+    size = len(body.encode())
+    if size > LONGEST_BODY:
+        raise PydanticCustomError("body", "expected at most {most} bytes, found {size}", {"most": LONGEST_BODY, "size": size})
+    return body
+
+
 CHOOSING = ("method", "path", "header", "journey", "first_attempt", "every", "share")
 
 
@@ -49,7 +56,7 @@ class HttpError(Chosen):
     """Requests are answered with an error by the proxy, and never reach the callee."""
 
     status: Annotated[int, Field(ge=LEAST_STATUS, le=MOST_STATUS)] = 503
-    body: Annotated[str, Field(max_length=LONGEST_BODY)] = ""
+    body: Annotated[str, AfterValidator(_short_enough)] = ""
 
     page: ClassVar[Page] = Page(
         begin="they feel it from their next request on",
@@ -99,7 +106,7 @@ class LostReply(Chosen):
 
     page: ClassVar[Page] = Page(
         begin="they feel it at their next answer",
-        heal="those with a lost answer are closed",
+        heal="those with a lost answer are closed; without a choice of requests, Toxiproxy closes all of them",
         sees="a timeout or a reset for something that was done: who retries does it twice",
         misses="without a choice of requests whole connections are struck, on either engine",
         example="lost_reply: {edge: order -> payment, mode: hang, first_attempt: true}",

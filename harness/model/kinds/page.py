@@ -13,6 +13,13 @@ from harness.model.quantities import format_data_rate, format_duration, format_s
 HOUR = 3600.0
 
 
+def whole_milliseconds(seconds: float) -> float:
+    """The same: proxies take no part of a millisecond."""
+    if abs(seconds * 1000 - round(seconds * 1000)) > 1e-6:
+        raise PydanticCustomError("bounds", "expected whole milliseconds, found {found}", {"found": format_duration(seconds)})
+    return seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A kind of fault, told to whoever wants to inject it. `example` is one entry of `faults:` in YAML.
