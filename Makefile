@@ -25,8 +25,10 @@ demo-docker: env
 images: env
 	scripts/offline-images --env-file .venv/offline-images.env
 
+# Most of it waits, so two at a time; what drives load has the machine to itself.
 test: env
-	$(BIN)/python -m pytest -m 'not slow and not nightly'
+	$(BIN)/python -m pytest -m 'not slow and not nightly' -n 2 --dist loadscope --ignore tests/end_to_end
+	$(BIN)/python -m pytest -m 'not slow and not nightly' tests/end_to_end
 
 test-slow: env
 	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly'
