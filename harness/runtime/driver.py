@@ -223,13 +223,14 @@ class Driver:
         self._changed |= dict.fromkeys((step.fault, *(change.proxy for change in step.changes)), now())
 
     def _put(self, step: Begin | Vary, proxy: str, state: ProxyState) -> None:
+        """It counts as on before it is: what was half set is healed too."""
         asked_at = now()
+        self._active[step.fault, proxy] = step.kind
         try:
             found = self._world.proxies.put(proxy, state)
         except ProxyError as error:
             self._recorder.record(FaultRefused(now(), step.fault, proxy, str(error)))
             raise
-        self._active[step.fault, proxy] = step.kind
         event = FaultBegan if isinstance(step, Begin) else FaultVaried
         self._recorder.record(event(now(), asked_at, step.fault, step.kind, proxy, _data(state), _data(found)))
 

@@ -27,7 +27,7 @@ from harness.history.events import (
 from harness.history.requests import Request
 from harness.history.store import RunFolder, read_events
 from harness.model.resolving import resolve
-from harness.plan.plan import CLEAN, Arrivals, Asking, Plan, ServiceChange, WatchBite, WatchInvariant
+from harness.plan.plan import CLEAN, Arrivals, Asking, Plan, ProxyState, ServiceChange, WatchBite, WatchInvariant
 from harness.plan.planning import plan_of
 from harness.plan.services import relieved, struck
 from harness.runtime.driver import Driver, Halt, World
@@ -259,7 +259,8 @@ def test_a_fault_that_the_engine_does_not_take_ends_the_run(tmp_path: Path) -> N
     with pytest.raises(ProxyError, match="does not answer"):
         stand.drive()
 
-    assert [event.proxy for event in stand.recorded() if isinstance(event, FaultRefused)] == [EDGE]
+    refused = [event.proxy for event in stand.recorded() if isinstance(event, FaultRefused)]
+    assert refused == [EDGE, EDGE], "to take the fault, and to be healed of what it may have taken"
 
 
 def test_of_two_proxies_the_one_that_was_set_is_healed_when_the_other_fails(tmp_path: Path) -> None:
@@ -271,6 +272,24 @@ def test_of_two_proxies_the_one_that_was_set_is_healed_when_the_other_fails(tmp_
         stand.drive()
 
     assert set(stand.proxies.states.values()) == {CLEAN}
+
+
+def test_a_fault_that_was_half_set_is_healed(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, quick(tmp_path))
+    whole = stand.proxies.put
+
+    def half(proxy: str, state: ProxyState) -> ProxyState:
+        found = whole(proxy, state)
+        if state != CLEAN:
+            raise ProxyError(f"{proxy}: only the first toxic was added")
+        return found
+
+    stand.proxies.put = half  # type: ignore[method-assign]
+    with pytest.raises(ProxyError, match="only the first"):
+        stand.drive()
+
+    assert set(stand.proxies.states.values()) == {CLEAN}
+    assert [event.proxy for event in stand.recorded() if isinstance(event, FaultEnded)] == [EDGE]
 
 
 def test_a_healing_that_fails_is_recorded_and_does_not_stop_the_others(tmp_path: Path) -> None:
