@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from harness.plan.plan import Asking
 from harness.runtime.ports import Address
+from harness.runtime.probes.answers import Ended, Incoming, Late, read_answer
 from harness.runtime.probes.bite import QUESTIONS, look
 from harness.runtime.probes.metrics import find_counter, read_counter
 from harness.runtime.probes.sql import ask
@@ -346,3 +347,56 @@ def test_whatever_a_server_says_a_look_ends_in_time_and_says_one_word(said: byte
 
         assert seen.outcome in {"answered", "closed", "reset"}
         assert time.monotonic() - began < 5
+
+
+LINES = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.sampled_from([b"HTTP/1.1 200 OK", b"HTTP/1.0 204 no", b"HTTP/1.1 100 Continue", b"Transfer-Encoding: chunked", b""]),
+        st.sampled_from(["²", "٣", "-1", "+1", "1_0", "0x5", "9" * 5000, "5", " 5", ""]).map(
+            lambda length: b"Content-Length: " + length.encode("utf-8")
+        ),
+        st.sampled_from(
+            [b"\xb2", b"-5", b"+5", b"1_0", b"0x5", b"f" * 5000, b"5;x", b"0", b"HTTP/1.1 " + b"9" * 5000 + b" OK"]
+        ),
+        st.just(b"Content-Length: \xb2"),
+    ),
+    max_size=8,
+)
+
+
+@given(LINES, st.sampled_from(sorted(QUESTIONS)))
+@settings(max_examples=300, deadline=None)
+def test_nothing_that_is_answered_raises_anything_but_what_a_look_can_tell(lines: list[bytes], protocol: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"\r\n".join(lines))
+        theirs.shutdown(socket.SHUT_WR)
+        with suppress(Ended, Late, OSError):
+            assert read_answer(Incoming(ours, time.monotonic() + 5), protocol).status >= 0
+
+
+@pytest.mark.parametrize("length", ["²".encode("latin-1"), b"9" * 5000, b"-3", b"many"], ids=["²", "5000 digits", "-3", "many"])
+def test_a_length_that_is_none_leaves_a_body_that_goes_on_to_the_end(length: bytes) -> None:
+    with server(answer(b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\nbody")) as address:
+        seen = look(address, "http", Asking(patience=2))
+
+    assert (seen.outcome, seen.status, len(seen.bodies)) == ("answered", 200, 1)
+    assert seen.bodies[0]
+
+
+@pytest.mark.parametrize("flood", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X: y\r\n"], ids=["continuations", "headers"])
+def test_who_answers_without_end_is_not_listened_to_without_end(flood: bytes) -> None:
+    def pour(connection: socket.socket) -> None:
+        connection.recv(4096)
+        with suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" if flood[:1] == b"X" else b"")
+            for _ in range(2000):
+                connection.sendall(flood * 1000)
+
+    with server(pour) as address:
+        began = time.monotonic()
+        seen = look(address, "http", Asking(patience=0.3))
+
+    assert seen.outcome == "silent"
+    assert time.monotonic() - began < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ MOST_READ = 262_144
 
 PIECE = 65_536
 WITHOUT_BODY = (204, 304)
+HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
 
 class Ended(Exception):
@@ -66,17 +68,21 @@ class Incoming:
         return taken
 
     def _more(self) -> None:
-        self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
+        left = self._deadline - time.monotonic()
+        if left <= 0:  # who sends without end is not listened to without end
+            raise self._too_late()
+        self._connection.settimeout(left)
         try:
             piece = self._connection.recv(PIECE)
         except TimeoutError:
-            if self.status:
-                raise Late from None
-            raise
+            raise self._too_late() from None
         if not piece:
             raise Ended
         self.got += len(piece)
         self._held += piece
+
+    def _too_late(self) -> Late | TimeoutError:
+        return Late() if self.status else TimeoutError()
 
 
 def read_answer(incoming: Incoming, protocol: str) -> Answer:
@@ -97,15 +103,15 @@ def _http(incoming: Incoming) -> Answer:
         status, headers = _head(incoming)
     incoming.status = status
     stays = headers.get("connection", headers["version"]).lower() not in ("close", "http/1.0")
-    length = headers.get("content-length", "")
+    length = _number(headers.get("content-length", ""))
     chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-    bounded = chunked or length.isdigit() or status in WITHOUT_BODY
+    bounded = chunked or length is not None or status in WITHOUT_BODY
     if status in WITHOUT_BODY:
         body = b""
     elif chunked:
         body = _chunks(incoming)
     else:
-        body = incoming.exactly(min(int(length), MOST_READ)) if bounded else incoming.until_end(MOST_READ)
+        body = incoming.until_end(MOST_READ) if length is None else incoming.exactly(min(length, MOST_READ))
     whole = bounded and len(body) < MOST_READ
     digest = blake2b(body, digest_size=8).hexdigest() if body else ""
     return Answer(status, headers.get("x-chaos-fault", ""), digest, whole and stays)
@@ -114,7 +120,8 @@ def _http(incoming: Incoming) -> Answer:
 def _head(incoming: Incoming) -> tuple[int, dict[str, str]]:
     """Status and headers, their names in lower case; among them the version."""
     words = incoming.line().split(None, 2)
-    status = int(words[1]) if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit() else 0
+    is_http = len(words) > 1 and words[0].startswith(b"HTTP/")
+    status = (_number(words[1].decode("latin-1")) or 0) if is_http else 0
     headers = {"version": words[0].decode("latin-1") if words else ""}
     while line := incoming.line():
         name, _, value = line.decode("latin-1").partition(":")
@@ -122,14 +129,18 @@ def _head(incoming: Incoming) -> tuple[int, dict[str, str]]:
     return status, headers
 
 
+def _number(text: str) -> int | None:
+    """A whole number as HTTP writes one; None for what is none, or too long to be meant."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
 def _chunks(incoming: Incoming) -> bytes:
     body = b""
     while len(body) < MOST_READ:
         word = incoming.line().partition(b";")[0].strip()
-        try:
-            size = int(word, 16)
-        except ValueError:
+        if not HEXADECIMAL.fullmatch(word):
             return body  # damaged on its way, and nothing to go on by
+        size = int(word, 16)
         body += incoming.exactly(min(size, MOST_READ))
         incoming.line()
         if size == 0:
