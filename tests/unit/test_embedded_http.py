@@ -178,14 +178,43 @@ class TestAnError:
         assert (connection.caller.finished, connection.callee.finished, connection.sent) == (True, True, b"")
         assert connection.told["struck"] == {"broken": 1}
 
-    def test_a_caller_that_never_ends_its_request_is_let_go_of_too_when_the_callee_has_left(self) -> None:
+    @pytest.mark.parametrize("then", ["asks", "leaves", "is healed"])
+    def test_where_every_request_is_answered_here_a_callee_that_leaves_takes_none_with_it(self, then: str) -> None:
+        connection = Connection(toxic("http_error", "broken", body="oops"))
+        connection.ask(BAD)
+
+        connection.end_answers()
+        assert (connection.received, connection.caller.finished) == (ERROR, False)
+        if then == "asks":
+            connection.ask(BAD)
+        elif then == "leaves":
+            connection.hang_up()
+        else:
+            connection.remove("broken")
+
+        last = ERROR.replace(b"broken\r\n", b"broken\r\nConnection: close\r\n")
+        assert connection.received == ERROR + (last if then == "asks" else b"")
+        assert connection.caller.finished
+
+    @pytest.mark.parametrize("caller_first", [False, True])
+    def test_a_caller_that_never_ends_its_request_is_let_go_of_too_when_the_callee_has_left(self, caller_first: bool) -> None:
         connection = Connection(BROKEN)
 
         connection.ask(BAD_POST[:-1])
-        connection.end_answers()
-        connection.hang_up()
+        ends = [connection.end_answers, connection.hang_up]
+        for end in reversed(ends) if caller_first else ends:
+            end()
 
         assert (connection.received, connection.caller.finished) == (b"", True)
+
+    def test_a_caller_that_left_first_leaves_nothing_behind(self) -> None:
+        connection = Connection(toxic("http_error"))
+
+        connection.ask(BAD)
+        connection.hang_up()
+        connection.end_answers()
+
+        assert (connection.caller.finished, connection.callee.finished) == (True, True)
 
     def test_nothing_is_written_to_a_caller_whose_answers_have_ended(self) -> None:
         connection = Connection(BROKEN)

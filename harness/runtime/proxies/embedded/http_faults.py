@@ -36,11 +36,17 @@ class HttpFilter:
             self._turns.line.cut()
             return
         self.requests.release(fault)
+        self._end_if_due()
         self._turns.rest()
 
     def change(self, fault: Fault) -> None:
         """A toxic has other attributes."""
         self.requests.recount(fault)
+        self._end_if_due()
+
+    def _end_if_due(self) -> None:
+        if self._turns.callee_ended and not self._turns.is_hung:
+            self._turns.end_answers()
 
     def caller_is_full(self, *, full: bool) -> None:
         """Whether the caller takes its answers more slowly than they come."""

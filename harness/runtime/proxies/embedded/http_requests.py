@@ -70,7 +70,7 @@ class Requests:
             self._finished = True
             self._pass_head()
             self.next.finish()
-            if self._turns.callee_ended and (self._turns.is_hung or self._turn is not None):
+            if self._turns.callee_ended and (self._turns.is_hung or self._turn is not None or not self._turns.open):
                 self._turns.finish_down()
 
     def look_again(self) -> None:

@@ -154,6 +154,16 @@ class HttpFaults:
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._faults.values())
 
+    @property
+    def answer_all(self) -> bool:
+        """Whether no request gets past them, whatever it is."""
+        for fault in self:
+            if isinstance(fault.effect, HttpLostReply):
+                return False
+            if isinstance(fault.effect, HttpError) and fault.effect.match == Match():
+                return True
+        return False
+
     def add(self, toxic: Toxic) -> None:
         """One more, behind the others."""
         self._faults[toxic.name] = Fault(toxic, self._random)

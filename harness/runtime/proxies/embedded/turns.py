@@ -197,12 +197,14 @@ class Turns:
 
     @property
     def _is_answered_here(self) -> bool:
-        """Whether the answer that is due is made here."""
-        return self.first is not None and self.first.error is not None
+        """Whether the answer that is due is made here, and its request is there or may still come."""
+        first = self.first
+        return first is not None and first.error is not None and (first.is_complete or not self.caller_ended)
 
     def end_answers(self) -> None:
-        """The callee sends no more; what is answered here still is."""
-        if not self._is_answered_here or self.is_over:
+        """The callee sends no more; what is answered here still is, and the next request where that is certain to be."""
+        may_ask = not self.open and not self.caller_ended and self.is_followed
+        if self.is_over or not (self._is_answered_here or (may_ask and self.faults.answer_all)):
             self.finish_down()
 
     def finish_down(self) -> None:
