@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,19 +19,54 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of recorded time, in seconds since the epoch; the end does not belong to it."""
+    """A stretch of recorded time, in seconds since the epoch; the end does not belong to it.
+
+    Where it has `parts`, in order and apart from each other, they alone count, and what lies between them does not.
+    """
 
     begin: float
     end: float
+    parts: tuple[Window, ...] = ()
 
     def narrowed(self, guard: float) -> Window:
         """Without `guard` seconds on both sides; empty where nothing is left."""
         return Window(self.begin + guard, max(self.begin + guard, self.end - guard))
 
     @property
+    def pieces(self) -> tuple[Window, ...]:
+        """What of it counts."""
+        return self.parts or (self,)
+
+    @property
     def seconds(self) -> float:
-        """How long it is."""
-        return self.end - self.begin
+        """How long it is, all that counts together."""
+        return sum(part.seconds for part in self.parts) if self.parts else self.end - self.begin
+
+    def holds(self, at: float) -> bool:
+        """Whether a moment counts."""
+        return any(piece.begin <= at < piece.end for piece in self.pieces)
+
+    def elapsed(self, at: float) -> float:
+        """How much of it had passed by a moment."""
+        if self.parts:
+            return sum(part.elapsed(min(at, part.end)) for part in self.parts if part.begin <= at)
+        return at - self.begin
+
+    def shared(self, other: Window) -> tuple[Window, ...]:
+        """What counts of this window and of another."""
+        pairs = [Window(max(one.begin, two.begin), min(one.end, two.end)) for one in self.pieces for two in other.pieces]
+        return tuple(pair for pair in pairs if pair.seconds > 0)
+
+
+def together(windows: Iterable[Window]) -> Window | None:
+    """All that counts of several windows as one; None where there is none."""
+    found: list[Window] = []
+    for window in sorted(windows, key=lambda window: window.begin):
+        if found and window.begin <= found[-1].end:
+            found[-1] = Window(found[-1].begin, max(found[-1].end, window.end))
+        else:
+            found.append(window)
+    return Window(found[0].begin, found[-1].end, tuple(found) if len(found) > 1 else ()) if found else None
 
 
 class History:
@@ -94,7 +130,10 @@ class History:
 
     def due_in(self, window: Window) -> tuple[Request, ...]:
         """The requests whose intended start lies in the window."""
-        return self.requests[bisect_left(self._dues, window.begin) : bisect_left(self._dues, window.end)]
+        parts = [
+            self.requests[bisect_left(self._dues, piece.begin) : bisect_left(self._dues, piece.end)] for piece in window.pieces
+        ]
+        return parts[0] if len(parts) == 1 else tuple(chain.from_iterable(parts))
 
 
 def read_history(folder: Path) -> History:

@@ -8,8 +8,9 @@ from math import ceil
 
 from harness.errors import UnreadableRun
 from harness.history.events import ServiceExited
-from harness.history.history import History, Window
+from harness.history.history import History, Window, together
 from harness.history.requests import Request
+from harness.judge import words
 from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
 from harness.model.load import GUARD_SECONDS, PHASES
@@ -20,6 +21,12 @@ FEWEST_REQUESTS = 30
 """A window with fewer requests than this shows nothing."""
 
 MOST_EXAMPLES = 5
+
+
+LONGER = "let it be on for longer, or raise phases.fault"
+
+LEAST_JUDGED = 0.5
+"""The share of the time a fault was on that must be judged, to say anything of the whole."""
 
 
 class Case:
@@ -45,8 +52,20 @@ class Case:
     def judged(self, phase: str) -> Window | None:
         """The recorded window of a phase without its guards; None where it is not there, or nothing of it is left.
 
-        Of the fault phase only the stretch from the first fault to the last healing counts, so that one that
-        lasts less long is not watered down; what the guards leave out anyway is not taken off.
+        Of the fault phase only that counts in which a fault was on: what lies between two says nothing of either. Where
+        they come and go, the guards are those at the ends of the phase alone.
+        """
+        spells = together(window for windows in self.history.windows.values() for window in windows)
+        recorded = self.history.phases.get(phase)
+        if phase != "fault" or recorded is None or spells is None or not spells.parts:
+            return self.inside(phase)
+        return together(spells.shared(recorded.narrowed(GUARD_SECONDS)))
+
+    def inside(self, phase: str) -> Window | None:
+        """The recorded window of a phase without its guards, whole.
+
+        Of the fault phase the stretch from the first fault to the last healing, so that one that lasts less long is not
+        watered down; what the guards leave out anyway is not taken off.
         """
         recorded = self.history.phases.get(phase)
         if recorded is None:
@@ -62,8 +81,21 @@ class Case:
         return window if window.seconds > 0 else None
 
     def window(self, during: str) -> Window | None:
-        """What `during` means: a phase without its guards, or the recorded interval of a fault."""
-        return self.judged(during) if during in PHASES else self.history.faults.get(during)
+        """What `during` means: a phase without its guards, or the recorded windows of a fault."""
+        return self.judged(during) if during in PHASES else together(self.history.windows.get(during, ()))
+
+    def hidden(self, during: str) -> str:
+        """How little of the time that a fault was on is judged, where that says nothing of it; empty where it is enough."""
+        recorded, judged = self.history.phases.get("fault"), self.judged("fault")
+        if during != "fault" or recorded is None or (judged is None and self.inside("fault") is None):
+            return ""
+        for fault, windows in self.history.windows.items():
+            on = [part for window in windows for part in window.shared(recorded)]
+            seen = sum(part.seconds for window in on for part in (judged.shared(window) if judged is not None else ()))
+            if seen < LEAST_JUDGED * sum(map(_to_be_judged, on)):
+                total = words.seconds(sum(window.seconds for window in on))
+                return f"{words.seconds(seen)} of the {total} that {fault} was on lie between the guards of the fault phase"
+        return ""
 
     def groups(self, window: Window) -> dict[str, Group]:
         """The requests that were due in a window, by journey, in the order of the journeys' names.
@@ -131,3 +163,9 @@ class Case:
         said = f" ({request.error[:160]})" if request.error else ""
         at = f"at {self.since_load(request.due):.2f} s"
         return f"{at}: {self.journey_of(request)}, {request.outcome}{status} after {request.latency:.2f} s{trace}{said}"
+
+
+def _to_be_judged(window: Window) -> float:
+    """How much of one time that a fault was on may be judged at most: guards at both its ends, where it is longer than they."""
+    within = window.narrowed(GUARD_SECONDS).seconds
+    return within if within > 0 else window.seconds

@@ -55,7 +55,7 @@ class Comparison:
     @cached_property
     def _blocks(self) -> tuple[Blocks, Blocks]:
         before, after = (
-            blocks(((request.due, self.case.waited(request)) for request in group), window.begin, window.end)
+            blocks(((window.elapsed(request.due), self.case.waited(request)) for request in group), 0.0, window.seconds)
             for group, window in zip(self.groups, self.windows, strict=True)
         )
         return before, after

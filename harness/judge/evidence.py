@@ -61,7 +61,7 @@ def _evidence(kind: str, title: str, seen: str, missing: tuple[str, str] | None,
 def load_arrived(case: Case) -> Finding:
     """The load was sent as planned and in time. How it was answered is not its business."""
     problems = list(_load_problems(case))
-    windows = {phase: window for phase in JUDGED if (window := case.judged(phase)) is not None}
+    windows = {phase: window for phase in JUDGED if (window := case.inside(phase)) is not None}
     details = tuple(f"{phase}: {_window_seen(case, window)}" for phase, window in windows.items())
     return _evidence("load", "load arrived", _load_seen(case, windows), problems[0] if problems else None, details)
 
@@ -144,7 +144,7 @@ def _planned(case: Case) -> tuple[float, float] | None:
 
 
 def _window_problems(case: Case, phase: str) -> Iterator[tuple[str, str]]:
-    window = case.judged(phase)
+    window = case.inside(phase)
     if window is None:
         yield f"no {phase} phase longer than its guards was recorded", f"see why the run ended before its {phase}"
         return

@@ -29,7 +29,7 @@ LATENCIES = ("ratio", "seconds")
 
 def foreign_share(case: Case, window: Window) -> float | None:
     """The share of the machine used by programs that have no part in the run; None where it was not sampled."""
-    seen = [one.others / one.cores for one in case.history.of(MachineSeen) if window.begin <= one.at < window.end]
+    seen = [one.others / one.cores for one in case.history.of(MachineSeen) if window.holds(one.at)]
     return sum(seen) / len(seen) if seen else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.judge import words
-from harness.judge.case import MOST_EXAMPLES, Case
+from harness.judge.case import LONGER, MOST_EXAMPLES, Case
 from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, slower
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, worst_of
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS, Change, enough_for
@@ -21,7 +21,7 @@ NEEDED_FOR_P95 = 72
 STARVED = 0.5
 """A journey that was tried less than half as often as in the baseline has lost volume: what is left says little."""
 
-LONGER = 1.5
+STRETCHED = 1.5
 """By how much to lengthen a window whose latency could not be told."""
 
 
@@ -33,6 +33,8 @@ def judge_blast_radius(name: str, expected: BlastRadius, case: Case) -> Finding:
     title = f"blast radius stays with {named}" if named else "no journey is worse than in the baseline"
     heading = Heading(name, "blast_radius", title, f"may {words.margin(margins.p95)}")
     before, during = case.judged("baseline"), case.judged("fault")
+    if hidden := case.hidden("fault"):
+        return nothing(heading, f"only {hidden}", LONGER)
     if before is None or during is None:
         missing = "baseline" if before is None else "fault"
         return nothing(heading, f"no {missing} phase longer than its guards was recorded")
@@ -105,7 +107,7 @@ def _errors(comparison: Comparison, margin: float) -> Row:
     elif outcome is Outcome.INCONCLUSIVE:
         fewest = min(comparison.numbers)
         why = f"{words.count(fewest, 'request')} of {journey} cannot show that errors rose by at most {margin * 100:g} points"
-        advice = case.more("fault", fewest, max(enough_for(margin), round(fewest * LONGER)))
+        advice = case.more("fault", fewest, max(enough_for(margin), round(fewest * STRETCHED)))
     failed = tuple(request for request in comparison.groups[1] if not request.ok)[:MOST_EXAMPLES]
     seen = f"{journey} errors {words.points(rise)}"
     limit = f"may +{margin * 100:g} points"
@@ -148,7 +150,7 @@ def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> 
         advice = f"see what {journey} waits for: the traces below lead there"
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"the interval of the {name} of {journey} lies across the limit"
-        advice = case.more("fault", fewest, round(fewest * LONGER))
+        advice = case.more("fault", fewest, round(fewest * STRETCHED))
     slowest = sorted(comparison.groups[1], key=lambda request: (-case.waited(request), request.due))[:MOST_EXAMPLES]
     _, shown = min(_measures(change, allowed), key=lambda found: (found[0], strain(found[1])))
     told = f"{seen} ({words.rise(change.plus)})" if shown.unit == "seconds" else seen

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from harness.history.history import Window
 from harness.judge import words
-from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case, Group
+from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case, Group
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing
 from harness.judge.statistics import enough_for, wilson
 from harness.judge.verdict import Finding, Outcome
@@ -18,6 +19,8 @@ def judge_error_rate(name: str, expected: ErrorRate, case: Case) -> Finding:
     of = "" if expected.journey is None else f" of {'each journey' if expected.journey == EACH else expected.journey}"
     heading = Heading(name, "error_rate", f"error rate{of} during {during}", f"at most {words.limit_share(expected.max)}")
     window = case.window(during)
+    if hidden := case.hidden(during):
+        return nothing(heading, f"only {hidden}", LONGER)
     if window is None:
         return nothing(heading, f"no window {during} was recorded")
     if expected.journey == EACH:
@@ -26,14 +29,15 @@ def judge_error_rate(name: str, expected: ErrorRate, case: Case) -> Finding:
     else:
         groups = {expected.journey or ALL: case.group(expected.journey, window)}
     if during not in ("warmup", "baseline", "fault", "recovery"):
-        groups = {journey: tuple(_met(group, window.end)) for journey, group in groups.items()}
+        groups = {journey: _met(group, window) for journey, group in groups.items()}
     rows = [_row(journey, group, expected.max, (case, during)) for journey, group in groups.items()]
     return finding(case, heading, rows)
 
 
-def _met(group: Group, healed: float) -> Group:
+def _met(group: Group, window: Window) -> Group:
     """Healing frees calls in flight, so those that were still open say nothing about the fault."""
-    return tuple(request for request in group if request.end <= healed)
+    ends = [(piece.begin, piece.end) for piece in window.pieces]
+    return tuple(request for request in group if any(begin <= request.due and request.end <= end for begin, end in ends))
 
 
 def _row(journey: str, group: Group, limit: float, place: tuple[Case, str]) -> Row:

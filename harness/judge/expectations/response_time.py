@@ -6,7 +6,7 @@ from itertools import chain
 
 from harness.history.history import Window
 from harness.judge import words
-from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case, Group
+from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case, Group
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing
 from harness.judge.statistics import FEWEST_BLOCKS, Interval, blocks, bootstrap_quantile, quantile, quantile_interval
 from harness.judge.verdict import Finding, Outcome
@@ -28,6 +28,8 @@ def judge_response_time(name: str, expected: ResponseTime, case: Case) -> Findin
     told = words.several([f"{quantile} {_limits(limit)}" for quantile, limit in asked.items()])
     heading = Heading(name, "response_time", f"response time of {of} during {during}", told)
     window = case.window(during)
+    if hidden := case.hidden(during):
+        return nothing(heading, f"only {hidden}", LONGER)
     if window is None:
         return nothing(heading, f"no window {during} was recorded")
     journeys: list[str | None] = [expected.journey]
@@ -72,7 +74,7 @@ def _rows(subject: tuple[str | None, Group], name: str, limit: DurationLimit, pl
 
 def interval_of(waited: list[tuple[float, float]], window: Window, share: float) -> Interval:
     """The wider of two intervals: requests that wait in one queue are not independent, and a few blocks are not much."""
-    parts = blocks(waited, window.begin, window.end)
+    parts = blocks(((window.elapsed(at), value) for at, value in waited), 0.0, window.seconds)
     interval = quantile_interval(sorted(chain.from_iterable(parts)), share)
     return interval.hull(bootstrap_quantile(parts, share)) if len(parts) >= FEWEST_BLOCKS else interval
 
