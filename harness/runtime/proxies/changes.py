@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from harness.history import states
+from harness.history.states import NOT_EMPTY
 from harness.plan.plan import Attribute, ProxyState, Toxic
 
 SPARING = ("latency", "bandwidth", "slow_close", "slicer", "limit_data")
 """Types of toxics whose coming, changing and going leaves open connections alone."""
-
-NOT_EMPTY = frozenset({"status", "how", "every", "share"})
-"""Attributes that are not 0, nor empty, where they go unsaid."""
 
 
 def spares_connections(found: ProxyState, wanted: ProxyState) -> bool:
@@ -33,23 +32,22 @@ def spares_connections(found: ProxyState, wanted: ProxyState) -> bool:
 
 def attributes(toxic: Toxic) -> dict[str, Attribute]:
     """What a toxic's attributes are when those that are 0, as most are by default, go unsaid."""
-    return {name: value for name, value in sorted(toxic.attributes.items()) if value or name in NOT_EMPTY}
+    return states.said_attributes(toxic.attributes)
 
 
 def word(toxic: Toxic) -> tuple[object, ...]:
     """All that makes a toxic what it is, for comparing."""
-    return toxic.name, toxic.type, toxic.stream, tuple(attributes(toxic).items()), toxic.toxicity, toxic.seed
+    return states.word(toxic.model_dump())
 
 
 def words(state: ProxyState) -> tuple[tuple[object, ...], ...]:
     """The toxics of a state as they act: those upstream in order, then those downstream in order."""
-    ordered = sorted(state.toxics, key=lambda toxic: toxic.stream == "downstream")
-    return tuple(word(toxic) for toxic in ordered)
+    return states.words(state.model_dump())
 
 
 def is_same(one: ProxyState, other: ProxyState) -> bool:
     """Whether two states act alike, however they are written."""
-    return one.enabled == other.enabled and words(one) == words(other)
+    return states.act_alike(one.model_dump(), other.model_dump())
 
 
 def kept_toxics(found: ProxyState, wanted: ProxyState) -> frozenset[str]:
