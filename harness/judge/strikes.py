@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from harness.history.events import EdgeProbed, FaultBegan, FaultEnded, FaultRefused, FaultVaried
 from harness.history.history import Window
+from harness.history.states import act_alike
 from harness.judge.case import Case
 from harness.judge.states import is_clean, own_toxics
 
@@ -85,7 +86,7 @@ class Strike:
     def is_healed(self) -> bool:
         """Whether each healing was asked for, and was found when the proxy was read back."""
         return bool(self.turns) and all(
-            turn.ended is not None and _same(turn.ended.asked, turn.ended.found) for turn in self.turns
+            turn.ended is not None and act_alike(turn.ended.asked, turn.ended.found) for turn in self.turns
         )
 
     @property
@@ -114,16 +115,7 @@ class Strike:
 def _is_set(change: FaultBegan | FaultVaried) -> bool:
     if change.service:
         return is_as(change.asked, change.found)
-    return not is_clean(change.asked) and _same(change.asked, change.found)
-
-
-def _same(asked: Any, found: Any) -> bool:
-    """Whether two states say the same; a list may have become a tuple on its way."""
-    if isinstance(asked, dict) and isinstance(found, dict):
-        return asked.keys() == found.keys() and all(_same(asked[key], found[key]) for key in asked)
-    if isinstance(asked, list | tuple) and isinstance(found, list | tuple):
-        return len(asked) == len(found) and all(map(_same, asked, found))
-    return bool(asked == found)
+    return not is_clean(change.asked) and act_alike(change.asked, change.found)
 
 
 def is_as(asked: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
