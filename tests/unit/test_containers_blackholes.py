@@ -237,3 +237,21 @@ def test_who_can_neither_is_told_what_they_can_do(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(CouldNotRun, match="run the harness as root, or with --engine embedded"):
         filter_for(engine, None, CONTAINER, has_python=False)
+
+
+def test_what_the_kernel_did_not_do_is_not_told_as_done() -> None:
+    scene = Scene(engine_can=False)
+    scene.filter.lose = lambda places: {}  # type: ignore[method-assign,assignment]
+
+    assert scene.proxies.put(EDGE, ProxyState(toxics=(LATER, BY_NETWORK))) == ProxyState(toxics=(LATER,))
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_a_cut_that_does_not_heal_is_told(is_quick: bool) -> None:
+    scene = Scene(engine_can=False, is_quick=is_quick)
+    scene.put(BY_NETWORK)
+    scene.filter.lose = lambda places: scene.filter.dark  # type: ignore[method-assign,assignment]
+
+    (left,) = scene.proxies.put(EDGE, CLEAN).toxics
+
+    assert left.type == "unreachable"

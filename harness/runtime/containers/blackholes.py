@@ -29,6 +29,9 @@ from harness.runtime.proxies.supervised import Engine
 
 READ_WITHIN = 4.5
 
+LEFT = Toxic(name="left", type="unreachable", stream="downstream", attributes={NETWORK: True})
+"""How a proxy shows that is cut off though nothing asks for it."""
+
 
 class PacketFilter(Protocol):
     """Loses packets in the network namespace of the proxies' container. Raises OSError where it cannot."""
@@ -87,7 +90,7 @@ class Blackholes:
         dark = self._dark - {proxy} | ({proxy} if self._own(state) else set())
         if dark != self._dark:
             self._darken(dark)
-        return state
+        return self.read(proxy)
 
     def read(self, proxy: str, within: float = READ_WITHIN) -> ProxyState:
         """The state of a proxy, asked of the engine and of the kernel."""
@@ -95,7 +98,7 @@ class Blackholes:
         if not self._is_dark(proxy):
             return found
         asked = self._asked.get(proxy, CLEAN)
-        toxics = [*found.toxics, *self._own(asked)]
+        toxics = [*found.toxics, *(self._own(asked) or [LEFT])]
         order = [toxic.name for toxic in asked.toxics]
         ordered = sorted(toxics, key=lambda toxic: order.index(toxic.name) if toxic.name in order else len(order))
         return found.model_copy(update={"toxics": tuple(ordered)})
@@ -138,8 +141,8 @@ class Blackholes:
         if self._packets.is_quick:
             self._met |= self._came_in()
         with _told():
-            self._packets.lose([self._places[proxy] for proxy in sorted(proxies)])
-        self._dark = proxies
+            lost = self._packets.lose([self._places[proxy] for proxy in sorted(proxies)])
+        self._dark = {proxy for proxy, place in self._places.items() if place in lost}
         self._met = {**dict.fromkeys(proxies, 0), **self._met}
 
     def _came_in(self) -> dict[str, int]:

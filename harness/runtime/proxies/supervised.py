@@ -110,8 +110,7 @@ class SupervisedEngine:
     def put(self, proxy: str, state: ProxyState) -> ProxyState:
         """Bring a proxy into a state; by a new engine where the one there is gone."""
         with self._calling():
-            self._put(proxy, state)
-            return state
+            return self._put(proxy, state)
 
     def read(self, proxy: str) -> ProxyState:
         """The state of a proxy, asked of the engine."""
@@ -151,20 +150,22 @@ class SupervisedEngine:
                 self._recover(gone)
                 return self._engine.version()
 
-    def _put(self, proxy: str, state: ProxyState) -> None:
+    def _put(self, proxy: str, state: ProxyState) -> ProxyState:
         if proxy not in self._made:
             raise ProxyError(f"{proxy}: proxy not found")
         was = self._intended[proxy]
         self._intended[proxy] = state
         try:
-            self._engine.put(proxy, state)
+            found = self._engine.put(proxy, state)
         except EngineGone as gone:
             self._recover(gone)
+            found = self._engine.read(proxy)
         except ProxyError:
             self._intended[proxy] = was
             self._unsure.add(proxy)  # it may be half changed: until the next change nobody knows how it should be
             raise
         self._unsure.discard(proxy)
+        return found
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
