@@ -1,8 +1,8 @@
 """What a proxy shows in a given state to whoever looks through it.
 
 The state that was read back decides, not the kind of fault that asked for it: several faults may overlap on one proxy.
-What hides all else (nobody listens, nothing comes back) is what must be seen, whichever fault it belongs to; where
-nothing does, it is what the fault's own toxics show.
+Where something hides all else (nobody listens, nothing comes back), that is what must be seen, and it says nothing of
+a fault that it does not belong to; where nothing does, it is what the fault's own toxics show.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.judge import words
 from harness.judge.sights import (
     Broken,
     Damaged,
@@ -58,19 +59,33 @@ def is_of_http(toxic: Toxic) -> bool:
 
 def sight_of(state: Mapping[str, Any], fault: str, protocol: str) -> Sight:
     """What a proxy in this state shows to somebody who looks whether this fault bites."""
-    if not state.get("enabled", True):
-        return Refused()
     own = own_toxics(state, fault)
+    if not state.get("enabled", True):
+        return Uncertain("hidden by another fault, under which nobody listens") if own else Refused()
+    if not own:
+        return Uncertain("nothing of it was there then")
     names = [toxic["name"] for toxic in own if not is_of_http(toxic)]
     certain = [toxic for toxic in state.get("toxics") or () if toxic["name"] in names or not is_partial(toxic)]
     hiding = _of_the_whole(certain, protocol)
     if hiding is not None:
-        return hiding
-    if not own:
-        return Uncertain("nothing of it was there then")
+        alone = _of_the_whole([toxic for toxic in certain if toxic in own], protocol)
+        others = [toxic for toxic in certain if toxic not in own and _of_the_whole([toxic], protocol) is not None]
+        return hiding if _shows(alone, hiding) else Uncertain(f"hidden by {words.several(list(map(_fault_of, others)))}")
     if any(is_of_http(toxic) and is_partial(toxic) for toxic in own):
         return Uncertain("the probe's own request need not be among those that it strikes")
     return _of_its_own(own, certain, protocol)
+
+
+def _shows(alone: Sight | None, hiding: Sight) -> bool:
+    """Whether what is seen of all toxics together shows those of one fault, which alone would show `alone`."""
+    if isinstance(alone, Broken) and isinstance(hiding, Broken):
+        return alone.after <= hiding.after
+    return alone == hiding
+
+
+def _fault_of(toxic: Toxic) -> str:
+    """The fault that has set a toxic."""
+    return str(toxic["name"]).removesuffix(f"-{toxic['stream']}").removesuffix(f"-{toxic['type']}")
 
 
 def answers_pass(state: Mapping[str, Any]) -> bool:

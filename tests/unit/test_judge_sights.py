@@ -48,7 +48,6 @@ BANDWIDTH, SLICER = toxic("bandwidth", rate=20), toxic("slicer", average_size=64
     ("asked", "sight"),
     [
         (state(enabled=False), Refused()),
-        (state(toxic("latency", latency=300, jitter=50), enabled=False), Refused()),
         (state(toxic("unreachable"), toxic("http_error", status=500)), Unreachable()),
         (state(toxic("reset_peer", timeout=0)), Broken()),
         (state(toxic("reset_peer", "upstream", timeout=300)), Broken(0.3)),
@@ -76,8 +75,9 @@ BANDWIDTH, SLICER = toxic("bandwidth", rate=20), toxic("slicer", average_size=64
         (state(toxic("http_corrupt", how="truncate")), Truncated()),
         (state(toxic("http_lost_reply", how="hang")), Silent()),
         (state(toxic("http_lost_reply", how="reset")), Broken()),
-        # of another fault: what hides all else counts, the rest does not
-        (state(toxic("latency", latency=300), toxic("timeout", fault="y", timeout=0)), Silent()),
+        # of another fault: it may show the same, or nothing
+        (state(toxic("timeout", timeout=0), toxic("timeout", fault="y", timeout=0)), Silent()),
+        (state(toxic("timeout", timeout=200), toxic("timeout", fault="y", timeout=900)), Broken(0.2)),
         (state(toxic("slow_close", delay=700), toxic("limit_data", fault="y", bytes=10)), EndsLater(0.7)),
         (state(toxic("latency", latency=300), toxic("timeout", fault="y", toxicity=0.5, timeout=0)), Later(0.3, 0.3)),
         (state(toxic("latency", latency=300), toxic("http_error", fault="y", every=3)), Later(0.3, 0.3)),
@@ -97,6 +97,13 @@ def test_the_state_that_was_read_back_decides_what_must_be_seen(asked: dict[str,
         (state(toxic("unheard_of")), "unheard_of"),
         (state(toxic("http_error", share=0.3)), "need not be among"),
         (state(toxic("http_delay", delay=100, path="/orders*")), "need not be among"),
+        (state(toxic("latency", latency=300, jitter=50), enabled=False), "hidden by another fault"),
+        (state(toxic("latency", latency=300), toxic("timeout", fault="y-1", timeout=0)), "hidden by y-1"),
+        (state(toxic("bandwidth", rate=1), toxic("http_error", fault="y")), "hidden by y"),
+        (state(toxic("http_error", fault="y", status=500), toxic("http_error", status=500)), "hidden by y"),
+        (state(toxic("timeout", timeout=900), toxic("timeout", fault="y", timeout=200)), "hidden by y"),
+        (state(toxic("timeout", timeout=0), toxic("reset_peer", "upstream", fault="y", timeout=0)), "hidden by y"),
+        (state(toxic("timeout", fault="y", timeout=0)), "nothing of it was there then"),
     ],
 )
 def test_where_a_probe_need_not_see_anything_it_is_said_why(asked: dict[str, Any], why: str) -> None:

@@ -165,6 +165,20 @@ def test_a_healing_that_is_missing_of_one_of_two_is_missing() -> None:
     assert "the end of x was not recorded" in told["met"].why
 
 
+REFUSED_TOO = {**SLOW, "enabled": False}
+
+
+def test_a_fault_that_another_hid_is_not_proved_by_the_other_but_by_a_stretch_of_its_own() -> None:
+    before, _, after = Told().probes
+    hidden = Told(turns=((25.0, 45.0, REFUSED_TOO),), probes=(before, ("during", 25.5, "refused", {}), after))
+    own = replace(hidden, varied=((35.0, SLOW),))
+    late = ("during", 35.5, "answered", {"times": (0.11,)})
+
+    assert "hidden by another fault" in missing(hidden)["bit"]
+    assert "hidden by another fault" in missing(own)["bit"]
+    assert "bit" not in missing(replace(own, probes=(*own.probes, late)))
+
+
 # whom the engine counts
 
 
