@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from harness.model.faults import Fault, FaultItem
@@ -18,10 +19,12 @@ from harness.model.kinds.edge import (
     Timeout,
 )
 from harness.model.kinds.group import Isolate, Partition
-from harness.model.kinds.http import HttpCorrupt, HttpDelay, HttpError, LostReply
+from harness.model.kinds.http import Chosen, HttpCorrupt, HttpDelay, HttpError, LostReply
 from harness.model.kinds.service import Cpu, CrashLoop, Memory, OnService, Scale
 from harness.model.quantities import format_data_rate, format_share, format_size
-from harness.report.wording import duration
+from harness.report.wording import clean, duration
+
+LONGEST_CHOICE = 60
 
 OUT = {"refuse": "refused", "reset": "reset", "hang": "hangs", "close": "closed", "unreachable": "unreachable"}
 
@@ -45,13 +48,32 @@ def fault_in_words(item: FaultItem | None, kind: str) -> str:
 
 
 def _some_of(fault: Fault) -> str:
-    """What share of connections or requests, where it is not all of them."""
-    share, every = getattr(fault, "share", None), getattr(fault, "every", None)
-    if isinstance(fault, Flaky):
-        return ""
-    if every is not None:
-        return f", every {every}th"
+    """Which connections or requests, where it is not all of them."""
+    if isinstance(fault, Chosen):
+        return "".join(f", {word}" for word in _chosen(fault))
+    share = None if isinstance(fault, Flaky) else getattr(fault, "share", None)
     return f", {format_share(share)}" if share is not None else ""
+
+
+def _chosen(fault: Chosen) -> Iterator[str]:
+    """What a request must meet to be struck."""
+    if fault.method or fault.path:
+        yield clean(" ".join(filter(None, (fault.method, fault.path))), LONGEST_CHOICE)
+    if fault.header:
+        yield clean(f"with {fault.header}", LONGEST_CHOICE)
+    if fault.journey:
+        yield clean(f"of {fault.journey}", LONGEST_CHOICE)
+    if fault.first_attempt is not None:
+        yield "first attempts" if fault.first_attempt else "all but first attempts"
+    if fault.every is not None:
+        yield f"every {_ordinal(fault.every)}"
+    if fault.share is not None:
+        yield format_share(fault.share)
+
+
+def _ordinal(number: int) -> str:
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def _of_a_service(fault: OnService, kind: str) -> str:
@@ -74,8 +96,8 @@ def _of_an_edge(fault: Fault) -> str:
             return OUT[mode]
         case Flaky(share=share, mode=mode):
             return f"{OUT[mode]} {format_share(share)} of the time"
-        case Flap(period=period, mode=mode):
-            return f"{OUT[mode]} every {duration(period)}"
+        case Flap(period=period, duty=duty, mode=mode):
+            return f"{OUT[mode]} for {duration(duty * period)} of every {duration(period)}"
         case Partition() | Isolate():
             return "parted"
         case HttpError() | HttpDelay() | HttpCorrupt() | LostReply():
