@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 
 from harness.errors import InvalidFile, InvalidInput, MissingPart
@@ -188,6 +189,7 @@ class Stage:
 
     def _setting(self, resolved: Resolved, plan: Plan, run: str) -> Setting:
         engine, why = engine_for(self.options.choice, plan.experiment)
+        choice = replace(self.options.choice, engine=engine)
         return Setting(
             run=run,
             compose=resolved.system.compose,
@@ -195,7 +197,7 @@ class Stage:
             folder=resolved.system.folder,
             locustfile=resolved.locustfile,
             why=why,
-            command=command_for(resolved.scenario_path, plan.experiment.seed, replace(self.options.choice, engine=engine)),
+            command=command_for(resolved.scenario_path, plan.experiment.seed, replace(self.options, choice=choice)),
             overrides=self.options.environment,
             engine=engine,
             compose_files=tuple(resolved.system.folder / name for name in resolved.system.file.compose),
@@ -204,11 +206,16 @@ class Stage:
         )
 
 
-def command_for(scenario: Path, seed: int, choice: Choice) -> str:
-    """How to run the same again, on the same."""
-    on = "local" if choice.docker is None else "docker"
-    engine = " --engine embedded" if choice.docker is not None and choice.engine == "embedded" else ""
-    return f"chaos run {scenario} --seed {seed} --runtime {on}{engine}"
+def command_for(scenario: Path, seed: int, options: Options) -> str:
+    """How to run the same again, on the same; what looks like a secret is for whoever runs it to fill in."""
+    on = "local" if options.choice.docker is None else "docker"
+    engine = " --engine embedded" if options.choice.docker is not None and options.choice.engine == "embedded" else ""
+    laid_over = [
+        f" --env {quote(f'{service}.{name}={_without_secret(name, value)}')}"
+        for service, variables in options.environment.items()
+        for name, value in variables.items()
+    ]
+    return f"chaos run {quote(str(scenario))} --seed {seed} --runtime {on}{engine}{''.join(laid_over)}"
 
 
 def judge_folder(folder: Path) -> Run:
