@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
+from harness.history.events import ServiceChanged
 from harness.judge import words
-from harness.judge.blows import Blow, Bout, Glimpse
+from harness.judge.blows import TELLS_EARLY, Blow, Bout, Glimpse
 from harness.judge.case import Case
 from harness.judge.proofs import Proof, evidence_finding, met
 from harness.judge.strikes import is_as
@@ -27,6 +29,15 @@ TOLD = {
     "scale": ("die",),
 }
 """What its runtime must have told of a service while a fault lasted."""
+
+UNDOES = {
+    "kill": ("start",),
+    "stop": ("start",),
+    "scale": ("start",),
+    "pause": ("unpause", "die", "start"),
+    "disconnect": ("connect",),
+}
+"""What, told of it after that, says that the fault was over before it was healed."""
 
 REACHED = {"cpu": ("throttled",), "memory": ("pressed", "oom")}
 """What tells that a service reached its limit: one of these. That the limit was there is read back, and is not enough."""
@@ -132,12 +143,33 @@ def _unfelt(blow: Blow, bout: Bout) -> Proof | None:
     if silent:
         missing = f"its runtime told nothing of {words.several(silent)} while {blow.fault} was on{_told(bout.told)}"
         return Proof(blow.service, "", missing, "see the events of the run")
+    if undone := _undone(blow.deed, bout):
+        at = words.seconds(undone.at - bout.turn.began.asked_at)
+        missing = f"{blow.fault} was over before it was healed: its runtime told of {undone.what} {at} after it began"
+        return Proof(blow.service, "", missing, f"see what else is done to {blow.service} meanwhile")
     if blow.deed == "crash_loop" and not _died_again(bout):
         missing = f"nothing shows that it came up and died again while {blow.fault} was on{_told(bout.told)}"
         return Proof(blow.service, "", missing, "give the fault more time, or the service a shorter life (lives)")
     if blow.deed == "scale" and (few := _stopped_too_few(bout)):
         return Proof(blow.service, "", f"{few} while {blow.fault} was on", "see the events of the run")
     return None
+
+
+def _undone(deed: str, bout: Bout) -> ServiceChanged | None:
+    """What undid the deed before its healing was asked for, which may itself be told a little early."""
+    until = inf if bout.turn.ended is None else bout.turn.ended.asked_at - TELLS_EARLY
+    done: set[str] = set()
+    for change in bout.changes:
+        if change.what in TOLD[deed]:
+            done.add(change.instance)
+        elif change.what in UNDOES.get(deed, ()) and change.at < until and _is_back(deed, change, done):
+            return change
+    return None
+
+
+def _is_back(deed: str, change: ServiceChanged, done: set[str]) -> bool:
+    """Whether it was told of what the deed was done to; of a service of several containers others may be started."""
+    return change.instance in done if deed == "scale" else bool(done)
 
 
 def _died_again(bout: Bout) -> bool:

@@ -112,6 +112,33 @@ def test_a_crash_loop_is_proven_by_a_death_of_one_that_had_come_up_after_a_death
     assert found_in(history)["bit"].outcome.word == word
 
 
+@pytest.mark.parametrize(
+    ("deed", "what"),
+    [
+        ("kill", "start"),
+        ("stop", "start"),
+        ("pause", "unpause"),
+        ("pause", "die"),
+        ("pause", "start"),
+        ("disconnect", "connect"),
+    ],
+)
+def test_a_fault_that_something_else_undid_before_its_healing_is_not_proven(deed: str, what: str) -> None:
+    def bit(at: float) -> Finding:
+        return evidence(replace(EVERY[deed], extra=(changed(what, at, "another"),), rate=10.0))["bit"]
+
+    assert f"was over before it was healed: its runtime told of {what} 10 s after it began" in bit(35.0).why
+    assert bit(24.9).why == ""
+    assert bit(44.9).why == ""
+
+
+@pytest.mark.parametrize(("instance", "word"), [("4321", "inconclusive"), ("another", "passed")])
+def test_a_container_that_was_to_be_gone_and_came_back_undoes_a_scaling(instance: str, word: str) -> None:
+    story = replace(EVERY["scale"], extra=(changed("start", 35.0, instance),), rate=10.0)
+
+    assert evidence(story)["bit"].outcome.word == word
+
+
 @pytest.mark.parametrize(("stopped", "word"), [(1, "inconclusive"), (2, "passed"), (3, "inconclusive")])
 def test_a_service_is_scaled_down_when_all_that_should_have_stopped_have(stopped: int, word: str) -> None:
     history = tell(replace(EVERY["scale"], untold=("shipping",), rate=10.0))
