@@ -63,8 +63,8 @@ def _chosen(fault: Chosen) -> Iterator[str]:
         yield clean(f"with {fault.header}", LONGEST_CHOICE)
     if fault.journey:
         yield clean(f"of {fault.journey}", LONGEST_CHOICE)
-    if fault.first_attempt is not None:
-        yield "first attempts" if fault.first_attempt else "all but first attempts"
+    if fault.first_attempt:
+        yield "first attempts"
     if fault.every is not None:
         yield f"every {_ordinal(fault.every)}"
     if fault.share is not None:
