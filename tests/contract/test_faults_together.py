@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -22,7 +27,7 @@ from harness.model.edges import Edge
 from harness.model.faults import FaultItem
 from harness.plan.plan import CLEAN, ProxyState
 from harness.plan.proxies import state_under
-from harness.runtime.ports import ProxyMade
+from harness.runtime.ports import Address, ProxyMade
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from tests.contract.proxies_rig import (
     PROBE_HOST,
@@ -36,6 +41,7 @@ from tests.contract.proxies_rig import (
 )
 
 EDGE = Edge(name="a -> b", caller="a", callee="b", port=80, protocol="tcp")
+HTTP_EDGE = EDGE.model_copy(update={"protocol": "http"})
 
 SPARING = {
     "slow": "latency: {edge: a -> b, latency: 30ms}",
@@ -57,6 +63,19 @@ ENDING = {
     "close": "outage: {edge: a -> b, mode: close}",
 }
 REFUSING = {"refuse": "outage: {edge: a -> b}"}
+REQUESTS = {
+    "broken": "http_error: {edge: a -> b, status: 503}",
+    "teapot": "http_error: {edge: a -> b, status: 418}",
+    "some": "http_error: {edge: a -> b, status: 500, share: 50%}",
+    "delayed": "http_delay: {edge: a -> b, delay: 30ms}",
+    "delayed-too": "http_delay: {edge: a -> b, delay: 20ms}",
+    "slow": "latency: {edge: a -> b, latency: 10ms}",
+}
+"""Faults on requests, on all of them or on a share; and one beneath them."""
+
+STATUS = {"broken": 503, "teapot": 418, "some": 500}
+DELAYS = {"delayed": 0.03, "delayed-too": 0.02, "slow": 0.01}
+
 UNREACHING = {"unreachable": "outage: {edge: a -> b, mode: unreachable}"}
 
 NUMBERS = count()
@@ -73,19 +92,49 @@ def items(*groups: dict[str, str]) -> dict[str, FaultItem]:
     }
 
 
+class Pages:
+    """A callee that answers every request of HTTP with what was asked for."""
+
+    def __init__(self) -> None:
+        class Page(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                body = self.path.encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_said: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+        self._server.daemon_threads = True
+        self.address = Address("127.0.0.1", self._server.server_port)
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
 class Edges:
     """One proxy of an engine before an echo, and the faults that are on there."""
 
-    def __init__(self, engine: ToxiproxyEngine, faults: dict[str, FaultItem]) -> None:
+    def __init__(self, engine: ToxiproxyEngine, faults: dict[str, FaultItem], echo: Echo | Pages | None = None) -> None:
         self.engine, self.faults = engine, faults
-        self.echo = Echo()
+        self.echo = echo or Echo()
         self.made = ProxyMade(f"a -> b {next(NUMBERS)}", free_address(), self.echo.address)
         self.active: list[str] = []
         engine.create([self.made])
 
     @property
     def state(self) -> ProxyState:
-        return state_under([self.faults[name] for name in self.active], EDGE, 1, {})
+        return state_under(
+            [self.faults[name] for name in self.active], EDGE if isinstance(self.echo, Echo) else HTTP_EDGE, 1, {}
+        )
 
     def begin(self, name: str) -> None:
         self.active.append(name)
@@ -159,9 +208,9 @@ def ended(connection: socket.socket) -> bool:
 
 
 @contextmanager
-def edge_of(engine: ToxiproxyEngine, faults: dict[str, FaultItem]) -> Iterator[Edges]:
+def edge_of(engine: ToxiproxyEngine, faults: dict[str, FaultItem], echo: Pages | None = None) -> Iterator[Edges]:
     """An edge of its own on an engine that is shared."""
-    edges = Edges(engine, faults)
+    edges = Edges(engine, faults, echo)
     try:
         yield edges
     finally:
@@ -270,3 +319,77 @@ def test_a_connection_outlives_that_its_edge_was_unreachable(
                 assert said_anew(edges) == "unreachable", (deed, edges.active)
             else:
                 assert said_on(connection, 5.0) == "answered", (deed, edges.active)
+
+
+@dataclass(frozen=True)
+class Met:
+    """What a request met: its answer's status, the fault that made it up, and how long it took."""
+
+    status: int
+    injected: str
+    seconds: float
+
+
+def asked_for_a_page(connection: HTTPConnection) -> Met:
+    began = time.monotonic()
+    connection.request("GET", "/page")
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status != 200 or body == b"/page"
+    return Met(answer.status, answer.getheader("X-Chaos-Fault", ""), time.monotonic() - began)
+
+
+def may_decide(active: list[str]) -> list[str]:
+    """The faults that may answer a request, in order: the first that strikes does; last the callee, as an empty name."""
+    found = []
+    for name in active:
+        if name in STATUS:
+            found.append(name)
+            if name != "some":
+                return found
+    return [*found, ""]
+
+
+def meets_what_is_on(met: Met, active: list[str]) -> bool:
+    decided = next((name for name in STATUS if met.injected.startswith(f"{name}-http_error")), "")
+    late = sum(delay for name, delay in DELAYS.items() if name in active)
+    return (
+        decided in may_decide(active)
+        and met.status == STATUS.get(decided, 200)
+        and bool(met.injected) == bool(decided)
+        and (bool(decided) or met.seconds >= late)
+    )
+
+
+@pytest.fixture(scope="module")
+def embedded_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToxiproxyEngine]:
+    with served(embedded_command, tmp_path_factory.mktemp("requests")) as server:
+        yield server.engine
+
+
+@DRAWN
+@given(data=st.data())
+def test_whatever_overlaps_on_requests_the_next_one_meets_what_is_on_and_the_proxy_ends_as_it_was(
+    embedded_alone: ToxiproxyEngine, data: st.DataObject
+) -> None:
+    faults = items(REQUESTS)
+    with edge_of(embedded_alone, faults, Pages()) as edges:
+        listen = edges.made.listen
+        with closing(HTTPConnection(listen.host, listen.port, timeout=5)) as kept:
+            for deed in done(edges, deeds_of(data, faults)):
+                assert edges.is_as_it_should_be(), deed
+                with closing(HTTPConnection(listen.host, listen.port, timeout=5)) as anew:
+                    met = [asked_for_a_page(connection) for connection in (kept, anew, kept)]
+                assert all(meets_what_is_on(one, edges.active) for one in met), (deed, edges.active, met)
+            assert embedded_alone.read(edges.made.name) == CLEAN
+            assert asked_for_a_page(kept).status == 200
+
+
+def test_a_share_of_the_requests_passes_to_those_behind_it(embedded_alone: ToxiproxyEngine) -> None:
+    with edge_of(embedded_alone, items(REQUESTS), Pages()) as edges:
+        edges.begin("some")
+        edges.begin("teapot")
+        with closing(HTTPConnection(edges.made.listen.host, edges.made.listen.port, timeout=5)) as connection:
+            met = {asked_for_a_page(connection).status for _ in range(40)}
+
+    assert met == {500, 418}
