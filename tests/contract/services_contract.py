@@ -31,7 +31,7 @@ from harness.plan.plan import ServiceChange
 from harness.plan.services import relieved, struck
 from harness.runtime.ports import Services
 from harness.runtime.sabotage import UntouchedServices
-from tests.contract.recording import note
+from tests.contract.recording import begin, note
 from tests.histories.building import Story, fault
 from tests.histories.building import plan as plan_of
 
@@ -152,6 +152,7 @@ class ServiceFaultsContract(ABC):
         self, bring: Callable[..., Scene], request: pytest.FixtureRequest, deed: str
     ) -> None:
         self.skip_where_it_cannot(deed)
+        begin(request, deed, self.runtime)
         scene = bring(order="always", **({"replicas": 2} if deed == "scale" else {}))
 
         untouched = proofs(UntouchedServices(scene.services), scene, deed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from tests.contract.faults_contract import (
     short_plan,
 )
 from tests.contract.proxies_rig import embedded_command, free_address, served, toxiproxy_command
+from tests.contract.recording import NOT_FOOLED, compare, recorded_to, write_engines
 from tests.contract.test_proxies import TOXIPROXY as PROGRAM
 from tests.contract.test_proxies import needs_toxiproxy
 
@@ -81,21 +81,24 @@ def pair_of(engine: str, rows: Sequence[Row], folder: Path, at_once: int = 1, ti
 
 @pytest.fixture(scope="module")
 def note(request: pytest.FixtureRequest) -> Iterator[Note]:
-    """Keeps what came out of each row, for the table in the documentation, where its file is named."""
-    found: dict[str, dict[str, str]] = {}
+    """Keeps what came out of each row for the table in the documentation, anew and whole, or compares it with that."""
+    file = recorded_to(request)
+    if file is None:
+        yield compared
+        return
+    assert PROGRAM, "expected TOXIPROXY_SERVER to name a Toxiproxy: the table is recorded whole"
+    found: dict[tuple[str, str], set[str]] = {}
 
     def keep(row: str, engine: str, what: str) -> None:
-        found.setdefault(row, {})[engine] = what
+        found.setdefault((row, engine), set()).add(what)
 
     yield keep
-    file = request.config.getoption("--record-faults")
-    if file:
-        path = Path(file)
-        tables = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        engines = tables.setdefault("engines", {})
-        for row, outcomes in found.items():
-            engines[row] = {**engines.get(row, {}), **outcomes}
-        path.write_text(json.dumps(tables, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    write_engines(file, [row.name for row in ROWS], (EMBEDDED, TOXIPROXY), found)
+
+
+def compared(row: str, engine: str, what: str) -> None:
+    if what != NOT_FOOLED:
+        compare("engines", row, engine, what)
 
 
 def holds(pair: Pair, row: Row) -> None:
@@ -162,13 +165,14 @@ class TestSomeOnTheEmbeddedEngine:
 @pytest.mark.slow
 class TestAllOnTheEmbeddedEngine:
     @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-    def test_a_fault_does_what_it_says_and_is_proved(self, embedded_pair: Pair, row: Row, note: Note) -> None:
+    def test_a_fault_does_what_it_says_and_is_proved(self, note: Note, embedded_pair: Pair, row: Row) -> None:
         holds(embedded_pair, row)
         note(row.name, EMBEDDED, "passed")
 
     @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-    def test_a_fault_that_is_not_applied_is_not_proved(self, embedded_pair: Pair, row: Row) -> None:
+    def test_a_fault_that_is_not_applied_is_not_proved(self, note: Note, embedded_pair: Pair, row: Row) -> None:
         is_not_proved(embedded_pair, row)
+        note(row.name, EMBEDDED, NOT_FOOLED)
 
 
 @pytest.mark.slow
@@ -176,7 +180,7 @@ class TestAllOnTheEmbeddedEngine:
 class TestAllOnARealToxiproxy:
     @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
     def test_a_fault_does_what_it_says_and_is_proved_or_is_refused(
-        self, toxiproxy_pair: Pair, row: Row, toxiproxy: ToxiproxyEngine, note: Note
+        self, note: Note, toxiproxy_pair: Pair, row: Row, toxiproxy: ToxiproxyEngine
     ) -> None:
         if row not in toxiproxy_pair.rows:
             refuses(toxiproxy, row)
@@ -194,10 +198,12 @@ class TestAllOnARealToxiproxy:
             note(row.name, TOXIPROXY, "passed" if proved else BY_PACKETS)
 
     @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-    def test_a_fault_that_is_not_applied_is_not_proved(self, toxiproxy_pair: Pair, row: Row) -> None:
+    def test_a_fault_that_is_not_applied_is_not_proved(self, note: Note, toxiproxy_pair: Pair, row: Row) -> None:
         if row not in toxiproxy_pair.rows:
+            note(row.name, TOXIPROXY, NOT_FOOLED)
             pytest.skip(f"Toxiproxy cannot: {refused(row) or row.cannot}")
         is_not_proved(toxiproxy_pair, row)
+        note(row.name, TOXIPROXY, NOT_FOOLED)
 
 
 def refuses(engine: ToxiproxyEngine, row: Row) -> None:
