@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from harness.history.events import EdgeSeen, EngineRestarted, Event
 from harness.history.store import RunFolder
 from harness.plan.plan import CLEAN, ProxyState
 from harness.runtime.ports import Address, ProxyMade
+from harness.runtime.proxies.session import EngineGone
 from harness.runtime.proxies.supervised import GivenUp, SupervisedEngine
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from harness.runtime.recorder import Recorder, RequestTail
 from harness.runtime.sampler import MachineWatch, Sampler
+from tests.contract.memory_proxies import MemoryProxies
 from tests.contract.proxies_containers import TOXIPROXY_IMAGE, container, docker
 from tests.contract.proxies_contract import DISABLED, EDGE, OTHER, SLOW, made
 from tests.contract.proxies_rig import (
@@ -344,6 +346,52 @@ def test_a_change_that_is_refused_is_no_reason_for_a_restart(supervision: Superv
 
     assert supervision.recorded == []
     assert supervision.engine.put(EDGE, SLOW) == SLOW
+
+
+class Odd(MemoryProxies):
+    """An engine that shows more than it was asked for; gone once, where `gone`."""
+
+    gone = False
+
+    def ensure(self, proxies: Sequence[ProxyMade]) -> None:
+        self.create([proxy for proxy in proxies if proxy.name not in self.states])
+
+    def put(self, proxy: str, state: ProxyState) -> ProxyState:
+        if self.gone:
+            self.gone = False
+            raise EngineGone("it is gone")
+        super().put(proxy, state)
+        return self.read(proxy)
+
+    def read(self, proxy: str, within: float = 1.0) -> ProxyState:
+        found = super().read(proxy)
+        shown = tuple(t.model_copy(update={"attributes": {**t.attributes, "shown": 0}}) for t in found.toxics)
+        return found.model_copy(update={"toxics": shown})
+
+    def version(self, within: float = 1.0) -> str:
+        return "odd 1"
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["at once", "by a new engine"])
+def test_what_a_change_returns_is_what_the_engine_shows(gone: bool) -> None:
+    at = free_address()
+    engines = [Odd()]
+
+    def engine_at(_control: Address) -> Odd:
+        return engines[-1]
+
+    def restart() -> Address:
+        engines.append(Odd())
+        return at
+
+    supervised = SupervisedEngine(at, engine_at=engine_at, restart=restart, record=lambda event: None)
+    supervised.create([made()])
+    engines[0].gone = gone
+
+    (shown,) = supervised.put(EDGE, SLOW).toxics
+
+    assert shown.attributes == {**SLOW.toxics[0].attributes, "shown": 0}
+    assert len(engines) == 1 + gone
 
 
 def test_once_closed_nothing_is_restarted(supervision: Supervision) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.history.states import act_alike
 from harness.plan.plan import ProxyState, Toxic
 from harness.runtime.proxies.changes import is_same
+from tests.unit.test_judge_strikes import Told, bearing, missing, toxic
 
 LATER = {"name": "f-latency", "type": "latency", "stream": "downstream", "attributes": {"latency": 100}, "toxicity": 1.0}
 HUNG = {"name": "f-timeout", "type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}, "toxicity": 1.0}
@@ -67,3 +68,12 @@ def test_the_recorded_are_compared_as_the_proxies_own_are(one: list[dict[str, An
 
     assert act_alike(first.model_dump(mode="json"), second.model_dump(mode="json")) == is_same(first, second)
     assert is_same(first, second) == ((one.index(LATER) < one.index(ERROR)) == (other.index(LATER) < other.index(ERROR)))
+
+
+def test_a_proof_takes_what_acts_alike_and_nothing_else() -> None:
+    asked = bearing(toxic("timeout", "downstream", timeout=0), toxic("timeout", "upstream", timeout=0))
+    shown = bearing(toxic("timeout", "upstream"), toxic("timeout", "downstream", timeout=0, jitter=0))
+    turns = ((25.0, 45.0, asked),)
+
+    assert "set" not in missing(Told(turns=turns, found={"0": shown}))
+    assert "set" in missing(Told(turns=turns, found={"0": bearing(shown["toxics"][0])}))
