@@ -13,7 +13,7 @@ from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.edges import EdgeCounts, Traffic
 from harness.judge.sights import was_seen
-from harness.judge.states import is_clean, is_of_http, is_partial, sight_of
+from harness.judge.states import is_clean, is_of_http, is_partial, sight_of, sights_in
 from harness.judge.strikes import Strike
 from harness.judge.verdict import Finding, Outcome
 from harness.model.edges import CLIENT
@@ -407,7 +407,7 @@ def _slowest_healing(strike: Strike) -> float:
 
 
 def _healed(counts: EdgeCounts, strike: Strike, strikes: Sequence[Strike]) -> Proof:
-    ended, after = strike.ended, strike.probe("after")
+    ended = strike.ended
     if strike.began is None:
         return Proof(strike.proxy, "", f"{strike.fault} never began, so there was nothing to heal")
     if ended is None or len(strike.windows) < len(strike.turns):
@@ -422,14 +422,33 @@ def _healed(counts: EdgeCounts, strike: Strike, strikes: Sequence[Strike]) -> Pr
         told = f"{strike.fault} was healed, and yet {struck} {_whom(strike)} afterwards"
         return Proof(strike.proxy, "", told, "see the engine's log")
     told = f"in {words.seconds(_slowest_healing(strike))}"
-    if after is not None and after.outcome == "answered":
+    looks = [_look_again(strike, after) for after in strike.looks("after")] or ["nobody looked through the proxy after it"]
+    if seen := next(filter(None, looks), ""):
+        return Proof(
+            strike.proxy, "", f"{strike.fault} was healed {told}, and yet {seen}", "see the logs of the callee and the engine"
+        )
+    after = next((after for after in strike.looks("after") if after.outcome != "answered"), None)
+    if after is None:
         return Proof(strike.proxy, f"{told}, a probe was answered")
-    if any(_is_on(other, after.at if after else ended.at) for other in strikes if other.proxy == strike.proxy):
-        return Proof(strike.proxy, f"{told}, another fault was still on")
-    seen = "nobody looked through the proxy after it" if after is None else f"a probe was {after.outcome} after it"
-    return Proof(
-        strike.proxy, "", f"{strike.fault} was healed {told}, and yet {seen}", "see the logs of the callee and the engine"
-    )
+    others = [other.fault for other in strikes if other.proxy == strike.proxy and _is_on(other, after.at + after.seconds)]
+    still = words.several(list(dict.fromkeys(others))) or "another fault"
+    return Proof(strike.proxy, f"{told}, a probe was {after.outcome}, as it must be under {still}")
+
+
+def _look_again(strike: Strike, after: EdgeProbed) -> str:
+    """What a probe saw of the fault after its healing, or of anything that nothing else explains; empty where nothing."""
+    if after.injected in [toxic["name"] for toxic in strike.toxics]:
+        return f"a probe was answered by {after.injected} after it"
+    before = strike.probe("before")
+    own = sight_of({"toxics": strike.toxics}, strike.fault, strike.protocol)
+    shown = before is not None and was_seen(own, before, after)
+    if after.outcome == "answered" and not shown:
+        return ""
+    states = [strike.state_at(at) for at in (after.at, after.at + after.seconds)]
+    sights = [sight for state in states if state for sight in sights_in(state, strike.protocol)]
+    if before is not None and any(was_seen(sight, before, after) for sight in sights):
+        return ""
+    return f"a probe was {own.expected if shown else after.outcome} after it"
 
 
 SETTLED = 0.5

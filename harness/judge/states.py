@@ -88,6 +88,15 @@ def _fault_of(toxic: Toxic) -> str:
     return str(toxic["name"]).removesuffix(f"-{toxic['stream']}").removesuffix(f"-{toxic['type']}")
 
 
+def sights_in(state: Mapping[str, Any], protocol: str) -> list[Sight]:
+    """What anything that is on there may show to somebody who looks: each toxic by itself, and all delays together."""
+    if not state.get("enabled", True):
+        return [Refused()]
+    toxics = list(state.get("toxics") or ())
+    each = [_of_the_whole([toxic], protocol) or _of_its_own([toxic], [toxic], protocol) for toxic in toxics]
+    return [*each, _later(toxics)]
+
+
 def answers_pass(state: Mapping[str, Any]) -> bool:
     """Whether real answers, or some of them, pass a proxy in this state all the same."""
     certain = [toxic for toxic in state.get("toxics") or () if not is_partial(toxic)]

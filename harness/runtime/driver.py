@@ -296,8 +296,8 @@ class Driver:
             self._look_and_record(seen, moment, asking)
 
     def _look_around(self, seen: WatchBite, moment: str, at: float) -> None:
-        """While the fault lasts as often as is asked for, as far as its time allows; afterwards once."""
-        asking = seen.asking if moment == "during" else Asking()
+        """As often as is asked for, as far as the time allows; afterwards in the same way, to see what is left."""
+        asking = seen.asking
         for number in range(asking.connections):
             if self._over.wait(max(0.0, at - now())) or (number and now() >= at + asking.within):
                 return

@@ -28,14 +28,13 @@ from harness.judge.verdict import Finding
 from harness.model.experiment import Experiment
 from harness.model.load import Phases
 from harness.model.resolving import resolve
-from harness.plan.plan import Plan, ProxyState, ServiceChange
+from harness.plan.plan import CLEAN, Plan, ProxyState, ServiceChange
 from harness.plan.planning import plan_of
 from harness.runtime.driver import Driver, World
 from harness.runtime.ports import Address, Proxies, ProxyMade
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from harness.runtime.proxies.toxiproxy_log import AcceptedCounts
 from harness.runtime.recorder import Recorder, RequestTail
-from harness.runtime.sabotage import UntouchedProxies
 from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.stopping import Stop
 from tests.contract.proxies_rig import PROBE_HOST, Callee, free_address
@@ -554,6 +553,21 @@ class OpenGate:
         return None
 
 
+Sabotage = Callable[[Proxies], Proxies]
+
+
+class UnhealedProxies:
+    """The port `Proxies`, over proxies that take every fault, and accept a healing that is not applied."""
+
+    def __init__(self, proxies: Proxies) -> None:
+        self._put = proxies.put
+        self.create, self.read, self.seen = proxies.create, proxies.read, proxies.seen
+        self.heal_all, self.version = proxies.heal_all, proxies.version
+
+    def put(self, proxy: str, state: ProxyState) -> ProxyState:
+        return state if state == CLEAN else self._put(proxy, state)
+
+
 class SeenByLog:
     """A real Toxiproxy with what is seen of it on Docker: its log, and packets on each edge's own network.
 
@@ -634,12 +648,14 @@ def serving(
         yield services, listening
 
 
-def carry_out(plan: Plan, rows: Sequence[Row], engine: ToxiproxyEngine, folder: Path, *, sabotaged: bool = False) -> Carried:
-    """Carry out all rows at once; sabotaged, every fault is accepted and none is applied. The engine's log is in the folder."""
+def carry_out(
+    plan: Plan, rows: Sequence[Row], engine: ToxiproxyEngine, folder: Path, sabotage: Sabotage | None = None
+) -> Carried:
+    """Carry out all rows at once, sabotaged where that is asked for. The engine's log is in the folder."""
     real = engine.version().startswith("Toxiproxy")
     with serving(plan, rows, engine) as (services, listening):
         seen: Proxies = SeenByLog(engine, folder / "engine.log", services) if real else engine
-        acted = UntouchedProxies(seen) if sabotaged else seen
+        acted = sabotage(seen) if sabotage is not None else seen
         recorder = Recorder(RunFolder(folder / "run"), OpenGate())
         sampler = Sampler(recorder, seen, NoServices(), [])
         world = World(acted, NoServices(), NoLoad(), listening, PROBE_HOST)

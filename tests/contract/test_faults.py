@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from harness.model.runnable import needs_embedded
 from harness.plan.plan import CLEAN
 from harness.runtime.ports import ProxyMade
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
+from harness.runtime.sabotage import UntouchedProxies
 from tests.contract.faults_contract import (
     BRIEF,
     BY_PACKETS,
@@ -26,7 +27,9 @@ from tests.contract.faults_contract import (
     USUAL,
     Carried,
     Row,
+    Sabotage,
     Timing,
+    UnhealedProxies,
     carry_out,
     experiment_of,
     short_plan,
@@ -41,6 +44,9 @@ QUICK = tuple(row for row in ROWS if row.quick)
 REFUSING = ("outage/refuse", "flap")
 """Those that a real Toxiproxy counts nothing of: what it refuses shows in packets alone."""
 
+LONG_AFTERWARDS = 6.0
+"""Seconds in which the engine's count, read every second, shows that a share of the requests is struck still."""
+
 Note = Callable[[str, str, str], None]
 
 
@@ -53,30 +59,32 @@ def refused(row: Row) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same rows, as they are and sabotaged."""
+    """The same rows, as they are, with faults that are not applied, and with healings that are not."""
 
     rows: tuple[Row, ...]
     real: Carried
     sabotaged: Carried
+    unhealed: Carried
 
     def fault(self, row: Row) -> str:
         return f"f{self.rows.index(row) + 1}"
 
 
 def pair_of(engine: str, rows: Sequence[Row], folder: Path, at_once: int = 1, timing: Timing = USUAL) -> Pair:
-    """Carry the rows out twice, each time on an engine of its own."""
+    """Carry the rows out three times, each time on an engine of its own."""
     command = embedded_command if engine == EMBEDDED else toxiproxy_command(PROGRAM or "")
 
-    def one(name: str, sabotaged: bool) -> Carried:
+    def one(name: str, sabotage: Sabotage | None, timing: Timing = timing) -> Carried:
         own = folder / name
         own.mkdir()
         plan = short_plan(own, rows, timing)
         with served(command, own) as server:
-            return carry_out(plan, rows, server.engine, own, sabotaged=sabotaged)
+            return carry_out(plan, rows, server.engine, own, sabotage)
 
     with ThreadPoolExecutor(at_once) as pool:
-        real, sabotaged = pool.submit(one, "real", False), pool.submit(one, "sabotaged", True)
-        return Pair(tuple(rows), real.result(), sabotaged.result())
+        real, sabotaged = pool.submit(one, "real", None), pool.submit(one, "sabotaged", UntouchedProxies)
+        unhealed = pool.submit(one, "unhealed", UnhealedProxies, replace(timing, recovery=LONG_AFTERWARDS))
+        return Pair(tuple(rows), real.result(), sabotaged.result(), unhealed.result())
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +136,17 @@ def is_not_proved(pair: Pair, row: Row) -> None:
     assert found["bit"].advice
 
 
+def is_not_healed(pair: Pair, row: Row) -> None:
+    """Applied, and its healing accepted and not applied: that it was healed is not proved."""
+    found = pair.unhealed.evidence(pair.fault(row))["healed"]
+
+    assert found.outcome is Outcome.INCONCLUSIVE, found.details
+    assert "and yet" in found.why
+
+
 @pytest.fixture(scope="module")
 def quick_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return pair_of(EMBEDDED, QUICK, tmp_path_factory.mktemp("quick"), at_once=2, timing=BRIEF)
+    return pair_of(EMBEDDED, QUICK, tmp_path_factory.mktemp("quick"), at_once=3, timing=BRIEF)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +177,10 @@ class TestSomeOnTheEmbeddedEngine:
     def test_a_fault_that_is_not_applied_is_not_proved(self, quick_pair: Pair, row: Row) -> None:
         is_not_proved(quick_pair, row)
 
+    @pytest.mark.parametrize("row", QUICK, ids=lambda row: row.name)
+    def test_a_healing_that_is_not_applied_is_not_proved(self, quick_pair: Pair, row: Row) -> None:
+        is_not_healed(quick_pair, row)
+
 
 @pytest.mark.slow
 class TestAllOnTheEmbeddedEngine:
@@ -173,6 +193,10 @@ class TestAllOnTheEmbeddedEngine:
     def test_a_fault_that_is_not_applied_is_not_proved(self, note: Note, embedded_pair: Pair, row: Row) -> None:
         is_not_proved(embedded_pair, row)
         note(row.name, EMBEDDED, NOT_FOOLED)
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+    def test_a_healing_that_is_not_applied_is_not_proved(self, embedded_pair: Pair, row: Row) -> None:
+        is_not_healed(embedded_pair, row)
 
 
 @pytest.mark.slow
@@ -204,6 +228,12 @@ class TestAllOnARealToxiproxy:
             pytest.skip(f"Toxiproxy cannot: {refused(row) or row.cannot}")
         is_not_proved(toxiproxy_pair, row)
         note(row.name, TOXIPROXY, NOT_FOOLED)
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+    def test_a_healing_that_is_not_applied_is_not_proved(self, toxiproxy_pair: Pair, row: Row) -> None:
+        if row not in toxiproxy_pair.rows or row.unproved:
+            pytest.skip(f"Toxiproxy cannot: {refused(row) or row.cannot or row.unproved}")
+        is_not_healed(toxiproxy_pair, row)
 
 
 def refuses(engine: ToxiproxyEngine, row: Row) -> None:

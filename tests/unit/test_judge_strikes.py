@@ -58,6 +58,8 @@ class Told:
     found: dict[str, Any] = field(default_factory=dict)
     """What is found in place of what was asked for, at these begins."""
     protocol: str = "http"
+    left: dict[str, Any] = field(default_factory=lambda: CLEAN)
+    """The state in which its last healing leaves the proxy."""
 
 
 def history(told: Told) -> History:
@@ -67,7 +69,7 @@ def history(told: Told) -> History:
     for number, (begin, end, asked) in enumerate(told.turns):
         found = told.found.get(str(number), asked)
         events.append(FaultBegan(BEGAN + begin, BEGAN + begin - 0.01, "x", "outage", EDGE, asked, found))
-        events.append(FaultEnded(BEGAN + end + 0.01, BEGAN + end, "x", "outage", EDGE, CLEAN, CLEAN))
+        events.append(FaultEnded(BEGAN + end + 0.01, BEGAN + end, "x", "outage", EDGE, told.left, told.left))
     for at, asked in told.varied:
         events.append(FaultVaried(BEGAN + at, BEGAN + at - 0.01, "x", "outage", EDGE, asked, asked))
     for moment, at, outcome, seen in told.probes:
@@ -163,6 +165,51 @@ def test_a_healing_that_is_missing_of_one_of_two_is_missing() -> None:
     assert told["healed"].outcome is Outcome.INCONCLUSIVE
     assert "the healing of x was not recorded" in told["healed"].why
     assert "the end of x was not recorded" in told["met"].why
+
+
+def healed(asked: dict[str, Any], seen: dict[str, Any], outcome: str = "answered", **told: Any) -> str:
+    before = {"times": (0.002,), "status": 200, "bodies": ("aa",), "ended": 0.001}
+    probes = (("before", 20.0, "answered", before), ("during", 25.5, "answered", seen), ("after", 45.3, outcome, seen))
+    return missing(Told(turns=((25.0, 45.0, asked),), probes=probes, **told)).get("healed", "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "left", "gone"),
+    [
+        (SLOW, {"times": (0.102,)}, {"times": (0.003,)}),
+        (bearing(toxic("slow_close", delay=300)), {"ended": 0.301}, {"ended": 0.001}),
+        (bearing(toxic("http_corrupt", how="bytes")), {"bodies": ("bb",)}, {"bodies": ("aa",)}),
+        (bearing(toxic("http_error", status=500)), {"status": 500, "injected": "x-http_error-downstream"}, {"status": 200}),
+        (
+            ERRORS,
+            {"status": 500, "injected": "x-http_error-downstream"},
+            {"status": 500, "injected": "y-http_error-downstream"},
+        ),
+    ],
+)
+def test_what_is_still_seen_of_a_fault_after_its_healing_was_not_healed(
+    asked: dict[str, Any], left: dict[str, Any], gone: dict[str, Any]
+) -> None:
+    assert "x was healed in 10 ms, and yet a probe was " in healed(asked, left)
+    assert healed(asked, gone) == ""
+
+
+@pytest.mark.parametrize(
+    ("left", "outcome", "told"),
+    [
+        ({"enabled": False, "toxics": []}, "refused", ""),
+        ({"enabled": False, "toxics": []}, "silent", "a probe was silent after it"),
+        (bearing({**toxic("timeout", timeout=0), "name": "y-timeout-downstream"}), "silent", ""),
+        (bearing({**toxic("latency", latency=100), "name": "y-latency-downstream"}), "answered", ""),
+        (bearing({**toxic("latency", latency=10), "name": "y-latency-downstream"}), "silent", "a probe was silent after it"),
+        (CLEAN, "refused", "a probe was refused after it"),
+    ],
+)
+def test_another_fault_that_is_still_on_excuses_what_it_explains(left: dict[str, Any], outcome: str, told: str) -> None:
+    why = healed(SLOW, {"times": (0.102,)}, outcome, left=left)
+
+    assert told in why
+    assert bool(told) is bool(why)
 
 
 REFUSED_TOO = {**SLOW, "enabled": False}
