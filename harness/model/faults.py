@@ -155,8 +155,11 @@ class FaultItem(Part):
             return self
         name = QUANTITIES.get(self.kind)
         if name is None or getattr(self.fault, name) is None:
-            ramped = ", ".join(f"{kind}.{quantity}" for kind, quantity in QUANTITIES.items())
-            raise PydanticCustomError("ramp", "expected a ramp of one of {ramped}, found none of them said", {"ramped": ramped})
+            if name is not None:
+                message = "expected {name}, which a ramp of {kind} changes, found none"
+                raise PydanticCustomError("ramp", message, {"name": name, "kind": self.kind})
+            message = "expected a kind that has a ramp, found {kind}; there is {ramped}"
+            raise PydanticCustomError("ramp", message, {"ramped": ", ".join(QUANTITIES), "kind": self.kind})
         if self.ramp.from_ is None and self.kind in FALLING:
             raise PydanticCustomError(
                 "ramp",
@@ -167,9 +170,9 @@ class FaultItem(Part):
             raise PydanticCustomError("ramp", "expected a ramp that takes some time, found one over 0s")
         begins, ends = self.ramp_from(), getattr(self.fault, name)
         if begins == ends or (begins > ends) != (self.kind in FALLING):
-            raise PydanticCustomError(
-                "ramp", "expected a ramp that makes the fault worse, found one that begins with more of it"
-            )
+            message = "expected a ramp that makes the fault worse, found {name} that goes from {begins} to {ends}"
+            found = {"name": name, "begins": f"{begins:g}", "ends": f"{ends:g}"}
+            raise PydanticCustomError("ramp", message, found)
         return self
 
     def ramp_from(self) -> float:

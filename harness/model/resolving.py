@@ -305,9 +305,9 @@ class _Resolving:
             self._check_alone(index, faults, phases)
             message = "expected a fault that can be seen"
             if begin >= phases.fault or end > phases.fault + 1e-9 or end <= begin:
-                found = f"one from {begin:g}s to {end:g}s"
+                found = f"one from {begin:g}s on" if end <= begin else f"one from {begin:g}s to {end:g}s"
                 self._say(("faults", index), f"expected a fault within the fault phase of {phases.fault:g}s, found {found}")
-            elif unseen := cannot_be_seen(item, windows_of(timed, seed)):
+            elif unseen := cannot_be_seen(timed, windows_of(timed, seed)):
                 self._say(("faults", index), f"{message}, found {unseen}")
             elif item.repeat is not None and len(turns) < (item.repeat.times or 2):
                 asked = f"{item.repeat.times} times" if item.repeat.times else "to be repeated"

@@ -85,6 +85,8 @@ def cannot_be_seen(item: FaultItem, windows: tuple[Stretch, ...]) -> str:
         return "that it is never on"
     if isinstance(item.fault, Flap) and len(windows) < 2:
         return "a flap that comes once, where the fault has room for less than two periods"
+    if isinstance(item.fault, Flaky) and (room := (item.for_ or 0.0) * item.fault.share) < item.fault.mean:
+        return f"{room:.3g}s of it bad, where one window of {item.fault.mean:g}s has no room"
     longest = max(window.seconds for window in windows)
     mode = getattr(item.fault, "mode", "")
     comes_and_goes = isinstance(item.fault, Flaky | Flap)

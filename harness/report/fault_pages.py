@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from harness.model.faults import FALLING, KINDS, QUANTITIES
-from harness.model.kinds.edge import EdgeFault
+from harness.model.kinds.edge import SHORTEST_WINDOW, EdgeFault
 from harness.model.kinds.group import GroupFault
 from harness.model.kinds.http import RequestFault
 from harness.model.kinds.page import Between, Page
@@ -25,6 +25,8 @@ from harness.model.quantities import (
     parse_fraction,
     parse_size,
 )
+from harness.model.runnable import BEYOND_PROCESSES
+from harness.model.windows import SHORTEST_FAULT
 
 WIDTH = 100
 
@@ -137,6 +139,10 @@ def _timing() -> list[str]:
         "once it listens; `unreachable` wins over all but `refuse`. Each heals alone, in any order. Two faults on one service "
         "itself must not overlap.",
         "",
+        f"A fault lasts at least {SHORTEST_FAULT:g} s, so that a probe can see it, and a ramp leaves as much at its end. What "
+        f"comes and goes is bad for at least {SHORTEST_WINDOW:g} s at a time, and good as long; with mode hang or unreachable "
+        f"for {SHORTEST_FAULT:g} s.",
+        "",
         "Where an edge is asked for, `service: NAME` is every edge into it, and `from: NAME` every edge out of it.",
         "",
     ]
@@ -155,8 +161,23 @@ def _sections(found: KindTold) -> Iterator[tuple[str, str]]:
     yield "Connections that are open when it is healed", found.page.heal
     yield "What the caller sees", found.page.sees
     yield "What it does not imitate", found.page.misses
+    if needs := _needs(found.kind):
+        yield "What it needs", needs
     if found.ramp:
         yield "Ramp", found.ramp
+
+
+def _needs(kind: str) -> str:
+    """What it needs to be run on, where that is not just anything."""
+    if kind in BEYOND_PROCESSES:
+        return "containers"
+    if kind in ("cpu", "memory"):
+        return "containers, or control groups that can be made on this machine"
+    if kind == "lost_reply":
+        return "the embedded engine, where requests are chosen"
+    if kind in families()["requests of HTTP"]:
+        return "the embedded engine, and HTTP/1.1 in the clear"
+    return "the embedded engine, with a share" if "share" in KINDS[kind].model_fields and kind != "flaky" else ""
 
 
 def _ramp(kind: str) -> str:

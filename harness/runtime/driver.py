@@ -92,7 +92,7 @@ class Driver:
         self._active: dict[tuple[str, str], str] = {}
         self._changed: dict[str, float] = {}
         self._struck: dict[tuple[str, str], tuple[str, ServiceChange]] = {}
-        self._pool = ThreadPoolExecutor(16, thread_name_prefix="probe")
+        self._pool = ThreadPoolExecutor(64, thread_name_prefix="probe")
         self._probes: list[Future[None]] = []
         self._asking: list[Future[None]] = []
         self._over = threading.Event()

@@ -106,6 +106,9 @@ def test_every_kind_is_in_one_family() -> None:
         ("flaky: {edge: a, share: 1%}", "expected from 5% to 95%, found 1%"),
         ("http_error: {edge: a, status: 200}", "Input should be greater than or equal to 400"),
         ("http_error: {edge: a, share: 10%, every: 3}", "expected either every or share, found both"),
+        ("http_error: {edge: a, path: charges}", "expected a path that begins with / or *"),
+        ("http_error: {edge: a, path: '/charges?x=1'}", "expected a path that begins with / or *, without a query"),
+        ("http_error: {edge: a, header: X-Tenant}", "expected a header with a pattern"),
         ("http_error: {edge: a, method: post}", "String should match pattern"),
         ("partition: {between: [[a], [a]]}", "expected two groups of services that share none"),
         ("partition: {between: [[a], [b]], direction: one-way, by: network}", "expected direction: both with by: network"),
@@ -113,8 +116,8 @@ def test_every_kind_is_in_one_family() -> None:
         ("crash_loop: {service: a, lives: 100ms}", "expected from 200ms to 3600s, found 100ms"),
         ("scale: {service: a, to: 0}", "Input should be greater than or equal to 1"),
         ("{outage: {edge: a}, kill: {service: a}}", "expected exactly one fault, found outage and kill"),
-        ("{kill: {service: a}, ramp: 5s}", "expected a ramp of one of outage.share"),
-        ("{http_error: {edge: a}, ramp: 5s}", "expected a ramp of one of outage.share"),
+        ("{kill: {service: a}, ramp: 5s}", "expected a kind that has a ramp, found kill; there is outage, latency"),
+        ("{http_error: {edge: a}, ramp: 5s}", "expected share, which a ramp of http_error changes, found none"),
         ("{bandwidth: {edge: a, rate: 10KB/s}, ramp: 5s}", "expected ramp: {over: …, from: …}, with the rate to begin at"),
         (
             "{bandwidth: {edge: a, rate: 10KB/s}, ramp: {over: 5s, from: 7}}",
@@ -124,7 +127,10 @@ def test_every_kind_is_in_one_family() -> None:
             "{latency: {edge: a, latency: 1s}, ramp: {over: 5s, from: 3h}}",
             "expected ramp.from to fit: expected from 1ms to 3600s",
         ),
-        ("{latency: {edge: a, latency: 300ms}, ramp: {over: 5s, from: 5s}}", "expected a ramp that makes the fault worse"),
+        (
+            "{latency: {edge: a, latency: 300ms}, ramp: {over: 5s, from: 5s}}",
+            "expected a ramp that makes the fault worse, found latency that goes from 5 to 0.3",
+        ),
         ("{cpu: {service: a, cores: 1}, ramp: {over: 5s, from: true}}", "expected a number as ramp.from, found True"),
         (
             "{latency: {edge: a, latency: 300ms}, ramp: {over: 5s, from: {a: 1}}}",
@@ -344,6 +350,7 @@ def test_a_ramp_is_probed_when_it_has_grown(tmp_path: Path) -> None:
             "flap: {edge: order -> shipping, period: 4s, mode: hang}",
             "expected a fault that can be seen, found one of 2s at most, where 3s are needed",
         ),
+        ("flaky: {edge: order -> shipping, share: 30%, mean: 60s}", "found 6s of it bad, where one window of 60s has no room"),
         (
             "flap: {edge: order -> shipping, period: 1h}",
             "found a flap that comes once, where the fault has room for less than two",

@@ -15,6 +15,25 @@ LEAST_STATUS, MOST_STATUS = 400, 599
 LONGEST_BODY = 65_536
 
 
+def _path_alone(path: str) -> str:
+    if not path.startswith(("/", "*")) or "?" in path:
+        raise PydanticCustomError(
+            "path", "expected a path that begins with / or *, without a query, found {found}", {"found": repr(path)}
+        )
+    return path
+
+
+def _name_and_value(header: str) -> str:
+    name, colon, value = header.partition(": ")
+    if not (colon and value and name.replace("-", "").isalnum() and name.isascii()):
+        raise PydanticCustomError(
+            "header",
+            "expected a header with a pattern, as 'X-Tenant: acme*', found {found}",
+            {"found": repr(header)},
+        )
+    return header
+
+
 class Chosen(Aim):
     """Which requests on the edge are struck: those that meet all that is said, and of these every n-th, or a share.
 
@@ -23,8 +42,8 @@ class Chosen(Aim):
     """
 
     method: Method | None = None
-    path: Annotated[str, Field(pattern=r"^[/*]", max_length=1000)] | None = None
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+: .+$", max_length=1000)] | None = None
+    path: Annotated[str, Field(max_length=1000), AfterValidator(_path_alone)] | None = None
+    header: Annotated[str, Field(max_length=1000), AfterValidator(_name_and_value)] | None = None
     journey: str | None = None
     first_attempt: Literal[True] | None = None
     every: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
