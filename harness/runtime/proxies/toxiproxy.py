@@ -133,7 +133,7 @@ class ToxiproxyEngine:
         found = self._found(proxy)
         was = None if found is None else _state(found)
         if was is not None and is_same(was, state):
-            return state
+            return was
         if was is not None and (self._version.startswith("embedded") or spares_connections(was, state)):
             self._bring(proxy, was, state)
         elif was is not None and was.enabled and words(was) == words(state):
@@ -143,7 +143,7 @@ class ToxiproxyEngine:
         now = _state(self._show(proxy))
         if not is_same(now, state):
             raise ProxyError(f"{self._where}: expected {proxy} in the state {state!r}, read back {now!r}")
-        return state
+        return now
 
     def _bring(self, proxy: str, found: ProxyState, state: ProxyState) -> None:
         """Take away, change and add toxics under the open connections; a toxic that is there and may stay is not touched."""
