@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.runtime.proxies.embedded.toxics import EFFECTS
-from tests.contract.proxies_rig import PATIENCE, Echo, connect, eventually, read_all
+from tests.contract.proxies_rig import PATIENCE, Echo, connect, eventually, free_address, read_all
 from tests.contract.toxiproxy_conformance import NOBODY, Engine, error, running
 
 MOST_GROWN = 64 * 1024 * 1024
@@ -264,6 +264,31 @@ def test_a_request_in_single_bytes_is_a_request(whole: Whole) -> None:
         for byte in request_of("POST", "/reset", b""):
             sock.sendall(bytes([byte]))
         assert sock.recv(100).startswith(b"HTTP/1.1 204 ")
+
+
+def test_an_upgrade_that_is_offered_is_declined_and_the_connection_goes_on(whole: Whole) -> None:
+    offer = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with connect(whole.engine.control) as sock:
+        sock.sendall(offer + request_of("POST", "/reset", b""))
+        answered = b""
+        while b"HTTP/1.1 204 " not in answered and (data := sock.recv(4096)):
+            answered += data
+
+    assert answered.startswith(b"HTTP/1.1 200 ")
+    assert answered.count(b"HTTP/1.1 ") == 2
+
+
+def test_toxics_of_a_proxy_that_is_there_with_others_are_not_dropped_in_silence(whole: Whole) -> None:
+    entry = {"name": "again", "upstream": NOBODY, "listen": str(free_address())}
+    slow = {**entry, "toxics": [{"type": "latency", "attributes": {"latency": 5}}]}
+    assert whole.engine("POST", "/populate", [entry]).status_code == 201
+
+    assert whole.engine("POST", "/populate", [slow]).status_code == 409
+    assert whole.engine("DELETE", "/proxies/again").status_code == 204
+    assert whole.engine("POST", "/populate", [slow]).status_code == 201
+    assert whole.engine("POST", "/populate", [slow]).status_code == 201
+    assert whole.engine("POST", "/populate", [entry]).status_code == 201
+    assert whole.engine("DELETE", "/proxies/again").status_code == 204
 
 
 def test_a_listen_address_whose_name_is_nobodys_is_told(whole: Whole) -> None:

@@ -156,6 +156,7 @@ class TestHowItStartsAndEnds:
         [
             ("", "", "expected a JSON array of proxies, found no JSON"),
             ('[{"name": "a",\n  "upstream": }]', ":2:15", "expected a JSON array of proxies, found no JSON"),
+            ('[{"name": "a", "upstream": "b:1", "enabled": %s}]' % ("9" * 5000), "", "found what cannot be read"),
             ("{}", "", "expected a JSON array of proxies, found an object"),
             ("[" * 100_000, "", "expected a JSON array of proxies, found one nested too deeply"),
             ('[{"name": "a", "upstream": "b:1"},\n  7]', ":2:3: proxy 2", "expected an object for a proxy, found int"),
@@ -248,6 +249,8 @@ class TestHowItStartsAndEnds:
             (("--host", "192.0.2.7", "--allow-any-address"), 5, "cannot listen on 192.0.2.7:8474: cannot assign requested"),
             (("--host", "no-such-host.invalid"), 5, "cannot listen on no-such-host.invalid:8474: "),
             (("--seed", "x"), 2, "--seed"),
+            (("--control-fd", "77"), 2, "--control-fd, --parent-fd: expected descriptors that were inherited"),
+            (("--port", "0", "--parent-fd", "77"), 2, "--control-fd, --parent-fd: expected descriptors that were inherited"),
             (("-proxy-metrics=maybe",), 2, "expected true or false, found 'maybe'"),
             (("--log-level", "loud"), 2, "expected (also in LOG_LEVEL) one of trace, debug, info"),
             (("--check", "nowhere"), 2, "expected HOST:PORT, found 'nowhere'"),

@@ -19,7 +19,7 @@ from harness import __version__
 from harness.runtime.proxies.embedded.control import JSON, TEXT, Answer, Asked, error_answer, json_answer
 from harness.runtime.proxies.embedded.proxies import Place, Proxy, Registry
 from harness.runtime.proxies.embedded.refusals import Refusals
-from harness.runtime.proxies.embedded.toxics import Refused, Toxic, lowered, named, text, toxic_from_data, updated
+from harness.runtime.proxies.embedded.toxics import STREAMS, Refused, Toxic, lowered, named, text, toxic_from_data, updated
 
 SPEAKS = "2.12.0"
 """The version of Toxiproxy whose API this is."""
@@ -148,6 +148,9 @@ class Api:
             return await self._made(given)
         place = Place(given.get("listen") or there.listen, given["upstream"])
         if there.upstream_text == place.upstream and await self._registry.same_address(there, place.listen):
+            asked = [toxic for stream in STREAMS for toxic in given["toxics"] if toxic.stream == stream]
+            if asked and asked != there.toxics:
+                raise Refused(409, "proxy already exists, with other toxics: delete it first, or change them one by one")
             return there
         return await self._registry.replace(there, place, given["toxics"], enabled=given.get("enabled", True))
 

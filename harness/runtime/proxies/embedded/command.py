@@ -172,7 +172,13 @@ def _switch(text: str) -> bool:
 
 def _control_socket(given: argparse.Namespace) -> socket.socket:
     inherited = given.control_fd is not None
-    control = socket.socket(fileno=given.control_fd) if inherited else _bound(given.host, given.port)
+    try:
+        control = socket.socket(fileno=given.control_fd) if inherited else _bound(given.host, given.port)
+        if given.parent_fd is not None:
+            os.fstat(given.parent_fd)
+    except OSError as error:
+        told = f"expected descriptors that were inherited, found {error.strerror}"
+        raise CannotStart(INVALID, f"--control-fd, --parent-fd: {told}") from error
     host = control.getsockname()[0]
     if not given.allow_any_address and not ipaddress.ip_address(host).is_loopback:
         raise CannotStart(INVALID, f"control API: expected a loopback address, found {host}; --allow-any-address lifts this")

@@ -41,6 +41,8 @@ def read_config(path: Path) -> tuple[Entry, ...]:
     except json.JSONDecodeError as error:
         place = f"{path}:{error.lineno}:{error.colno}" if text.strip() else str(path)
         raise CannotStart(INVALID, f"{place}: expected a JSON array of proxies, found no JSON: {error.msg}") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise CannotStart(INVALID, f"{path}: expected a JSON array of proxies, found what cannot be read: {error}") from error
     except RecursionError as error:
         raise CannotStart(INVALID, f"{path}: expected a JSON array of proxies, found one nested too deeply") from error
     if not isinstance(whole, list):

@@ -158,10 +158,10 @@ class ControlConnection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except HttpParserCallbackError:  # from `on_body`
             self._hear_no_more(TOO_LONG)
-        except (HttpParserError, HttpParserUpgrade):
+        except HttpParserError:
             self._hear_no_more(error_answer(400, "bad request"))
         else:
             if self._taken > MOST_HEAD and not self._has_head:
@@ -171,6 +171,17 @@ class ControlConnection(asyncio.Protocol):
         if len(self._asked) > MOST_WAITING:
             self._transport.pause_reading()
         self._go_on()
+
+    def _feed(self, data: bytes) -> None:
+        """An upgrade that is offered is declined: the request is one like any other."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as offer:
+                self._parser = HttpRequestParser(self)
+                data = data[offer.args[0] :]
+            else:
+                return
 
     def _hear_no_more(self, answer: Answer) -> None:
         """What comes is thrown away; when all before it is answered, this is the last answer."""
