@@ -322,9 +322,7 @@ def test_a_service_that_no_edge_leads_to_may_be_struck_itself_and_not_by_its_edg
     assert [problem for problem in told if "strikes none" in problem]
 
 
-@pytest.mark.parametrize(
-    "fault", ["scale: {service: order, to: 1}", "disconnect: {service: order}"]
-)
+@pytest.mark.parametrize("fault", ["scale: {service: order, to: 1}", "disconnect: {service: order}"])
 def test_what_only_containers_can_have_is_refused_for_a_local_run_by_its_line(tmp_path: Path, fault: str) -> None:
     resolved = resolve(write_system(tmp_path, scenario=SCENARIO.replace("outage: {service: shipping}", fault)), environ={})
 
