@@ -284,9 +284,11 @@ def toxics(given: Given) -> Iterator[Row]:
         found: dict[str, list[float]] = {}
         for name, engine in stack.enter_context(engines(given.toxiproxy)).items():
             sick, well = engine.forward(callee), engine.forward(callee)
-            with loading("trickle", sick.listen, 8, 3600):
+            with loading("trickle", sick.listen, 8, 3600) as trickle:
                 states = {"clean": False, "sick": True}
                 both = rounds(given, states, lambda ill, e=engine, s=sick, w=well: _beside(e, s, w, ill, given.seconds))
+                if trickle.poll() is not None:
+                    raise Void("the client of the sick edge ended")
             found[name] = [ill / clean for ill, clean in zip(both["sick"], both["clean"], strict=True)]
         yield Row("rate kept beside an edge with every toxic", found, Asked(OURS, least=0.9))
 

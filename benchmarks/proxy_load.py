@@ -171,7 +171,9 @@ async def _trickle(host: str, port: int, end: float) -> int:
     answered = 0
     while time.perf_counter() < end:
         await asyncio.sleep(0.05)
-        with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+        with suppress(
+            OSError, TimeoutError, EOFError, asyncio.LimitOverrunError, RuntimeError
+        ):  # the last for writing to what was closed
             async with asyncio.timeout(1):
                 reader, writer = await asyncio.open_connection(host, port)
             try:
