@@ -198,7 +198,7 @@ class TestBetweenTwoNetworks:
         engine.put(EDGE, CLEAN)
 
         (seen,) = engine.seen()
-        assert seen == EdgeSeen(seen.at, EDGE, 0, 3, 0, 0, 0, 0)
+        assert seen == EdgeSeen(seen.at, EDGE, 0, 3, 0, 0, 0, 0, struck={})
 
     def test_the_control_api_is_not_reached_from_the_edge(self, edge: Edge, engine: ToxiproxyEngine) -> None:
         assert ask(edge, 8474) == "refused refused refused"
