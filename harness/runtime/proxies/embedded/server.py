@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from random import Random
 from typing import Any
 
 from harness import __version__
@@ -58,7 +59,7 @@ async def serve(options: Options) -> None:
     around = Surroundings(
         loop,
         Alarm(loop),
-        options.seed,
+        Random(options.seed),  # noqa: S311 -- chance that can be repeated is what is wanted
         Refusals(loop, options.ignored, options.packets),
         options.ignored,
         options.any_address,
