@@ -198,7 +198,7 @@ class TestWhatIsSeen:
             ask(sock, "/upgrade", "Connection: Upgrade\r\nUpgrade: x\r\n")
             found = seen(started)
 
-        assert (found.requests, found.answers) == (2, {"200": 1})
+        assert (found.requests, found.answers) == (2, {"200": 1, "101": 1})
         assert "1 connections ceased to be plain HTTP/1.1" in found.cannot
 
     def test_connections_of_the_harness_are_not_counted(self, started: StartedEngine, edge: ProxyMade) -> None:

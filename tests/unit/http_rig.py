@@ -69,7 +69,7 @@ class Connection:
     def __init__(self, *toxics: Toxic, faults: HttpFaults | None = None) -> None:
         self.alarm: Any = StoppedAlarm()
         self.counts = Counts()
-        self.faults = faults if faults is not None else HttpFaults(Random(1))
+        self.faults = faults if faults is not None else HttpFaults(lambda _: Random(1))
         self.tap = Tap(self.counts)
         self.callee, self.caller = End(), End()
         self.filter: HttpFilter | None = None

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable
-from random import Random
 
 import pytest
 import uvloop
@@ -23,7 +22,7 @@ NOBODY = "127.0.0.1:1"
 def with_proxies(use: Callable[[Registry], Awaitable[None]]) -> None:
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        around = Surroundings(loop, Alarm(loop), Random(1), Refusals(loop, Sources(), Packets()))
+        around = Surroundings(loop, Alarm(loop), 1, Refusals(loop, Sources(), Packets()))
         registry = Registry(around)
         async with asyncio.timeout(10):
             await use(registry)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -144,8 +144,8 @@ class Treatment:
 class HttpFaults:
     """The toxics of HTTP on one proxy, in the order in which they were added."""
 
-    def __init__(self, random: Random) -> None:
-        self._random = random
+    def __init__(self, random_of: Callable[[str], Random]) -> None:
+        self._random_of = random_of
         self._faults: dict[str, Fault] = {}
 
     def __bool__(self) -> bool:
@@ -166,7 +166,7 @@ class HttpFaults:
 
     def add(self, toxic: Toxic) -> None:
         """One more, behind the others."""
-        self._faults[toxic.name] = Fault(toxic, self._random)
+        self._faults[toxic.name] = Fault(toxic, self._random_of(toxic.name))
 
     def change(self, toxic: Toxic) -> Fault:
         """One has other attributes; those whom it holds have to be told."""

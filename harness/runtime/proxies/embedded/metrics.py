@@ -23,7 +23,10 @@ FAMILIES = {
     "chaos_proxy_struck_total": ("counter", "How often each toxic acted: connections, or requests for those of HTTP."),
     "chaos_proxy_open_connections": ("gauge", "Connections that are open."),
     "chaos_proxy_accepted_connections_total": ("counter", "Connections accepted."),
-    "chaos_proxy_refused_connections_total": ("counter", "Attempts refused by a fault; absent where some went unseen."),
+    "chaos_proxy_refused_connections_total": (
+        "counter",
+        "Attempts, repeated ones too, refused by a fault; absent where some went unseen.",
+    ),
     "chaos_proxy_cut_connections_total": ("counter", "Connections closed by a fault."),
     "chaos_proxy_unreached_connections_total": ("counter", "Connections whose upstream could not be reached."),
     "chaos_proxy_requests_total": ("counter", "HTTP/1.1 requests as callers sent them; absent where none were seen."),

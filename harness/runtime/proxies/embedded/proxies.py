@@ -17,9 +17,10 @@ from harness.runtime.proxies.embedded.counts import Counts
 from harness.runtime.proxies.embedded.draws import draw
 from harness.runtime.proxies.embedded.listening import CAN_BE_DEAF, Listener
 from harness.runtime.proxies.embedded.log import SILENT, Log
+from harness.runtime.proxies.embedded.lookups import Upstream
 from harness.runtime.proxies.embedded.matching import HttpFaults
 from harness.runtime.proxies.embedded.refusals import Refusals
-from harness.runtime.proxies.embedded.relay import Connection, End
+from harness.runtime.proxies.embedded.relay import Connection, End, Held
 from harness.runtime.proxies.embedded.sources import Sources
 from harness.runtime.proxies.embedded.toxics import HttpEffect, Refused, StreamEffect, Toxic, Unreachable
 
@@ -36,11 +37,12 @@ class Surroundings:
 
     loop: asyncio.AbstractEventLoop
     alarm: Alarm
-    random: Random
+    seed: int | None
     refusals: Refusals
     ignored: Sources = field(default_factory=Sources)
     any_address: bool = False
     log: Log = SILENT
+    held: Held = field(default_factory=Held)
 
 
 class Proxy:
@@ -48,17 +50,18 @@ class Proxy:
 
     def __init__(self, name: str, listen: str, upstream: str, around: Surroundings) -> None:
         self.name, self.listen = name, listen
-        self.loop, self.alarm, self.random = around.loop, around.alarm, around.random
+        self.loop, self.alarm, self.held = around.loop, around.alarm, around.held
         self.upstream_text = upstream
-        self.upstream = split_upstream(upstream)
+        self.upstream = Upstream(around.loop, *split_upstream(upstream))
         self.counts = Counts()
         self.connections: set[Connection] = set()
-        self.http = HttpFaults(self.random)
+        self.http = HttpFaults(self.random_of)
         self.unreachable = False
         self._around = around
         self._accepted = 0
         self._toxics: list[Toxic] = []
         self._numbers: dict[str, Numbers] = {}
+        self._randoms: dict[str, Random] = {}
         self._listener: Listener | None = None
         self._refusing: tuple[str, int] | None = None
         self._told_at = -TOLD_EVERY
@@ -104,7 +107,7 @@ class Proxy:
         self._listener = None if kept is not None else self._listener
         self._stop()
         self._listener = kept
-        self.upstream_text, self.upstream = upstream, target
+        self.upstream_text, self.upstream = upstream, Upstream(self.loop, *target)
         self.listen = listen if moved else self.listen
         if fresh is not None:
             await self._serve(fresh)
@@ -155,6 +158,7 @@ class Proxy:
             await self._become_reachable(toxic)
         self._toxics.remove(toxic)
         self._numbers.pop(name, None)
+        self._randoms.pop(name, None)
         if isinstance(toxic.effect, StreamEffect):
             for connection in tuple(self.connections):
                 connection.remove(toxic)
@@ -172,8 +176,15 @@ class Proxy:
     def draw(self, toxic: Toxic, connection: Connection) -> float:
         """What a connection drew for a toxic: by the toxic's seed, where it has one, and how many came before it."""
         if toxic.seed is None:
-            return self.random.random()
+            return self.random_of(toxic.name).random()
         return draw(toxic.seed, self._numbers[toxic.name].of(connection.number))
+
+    def random_of(self, toxic: str) -> Random:
+        """The chance of the toxic of this name, its own; with a seed it is the same each time the toxic is added."""
+        if toxic not in self._randoms:
+            seed = self._around.seed
+            self._randoms[toxic] = Random(None if seed is None else f"{seed}/{self.name}/{toxic}")  # noqa: S311 -- to be repeated
+        return self._randoms[toxic]
 
     async def heal(self) -> None:
         """Enabled, and without toxics. One that cannot be removed keeps no other from it."""

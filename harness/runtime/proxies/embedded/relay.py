@@ -8,6 +8,7 @@ faster than the other side takes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.counts import Counts
 from harness.runtime.proxies.embedded.http_faults import HttpFilter
+from harness.runtime.proxies.embedded.lookups import Addresses, Upstream
 from harness.runtime.proxies.embedded.matching import Fault, HttpFaults
 from harness.runtime.proxies.embedded.stages import ROOM, Passage, Stage, stage_for
 from harness.runtime.proxies.embedded.tap import NOT_HTTP, Tap
@@ -27,7 +29,21 @@ DIAL_WITHIN = 30.0
 """Seconds for reaching the upstream; longer than callers usually wait, so that a silent one looks silent."""
 
 _DIALLING, _FULL, _HELD, _SILENT, _WAITING = 1, 2, 4, 8, 16
+_STUCK = _FULL | _SILENT
 _RESET = struct.pack("ii", 1, 0)
+
+
+MOST_HELD = 256 * 1024 * 1024
+"""Bytes that all connections together may hold back; beyond that none may hold more than `ROOM`."""
+
+
+class Held:
+    """How many bytes all connections of an engine hold back."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
 
 
 class Edge(Protocol):
@@ -35,8 +51,8 @@ class Edge(Protocol):
 
     loop: asyncio.AbstractEventLoop
     alarm: Alarm
-    random: Random
-    upstream: tuple[str, int]
+    upstream: Upstream
+    held: Held
     connections: set[Connection]
     unreachable: bool
     http: HttpFaults
@@ -56,6 +72,10 @@ class Edge(Protocol):
 
     def draw(self, toxic: Toxic, connection: Connection) -> float:
         """What a connection drew for a toxic, from 0 to 1: it is struck where that is below the toxicity."""
+        ...
+
+    def random_of(self, toxic: str) -> Random:
+        """The chance of the toxic of this name."""
         ...
 
     def toxics_of(self, stream: str) -> list[Toxic]:
@@ -201,7 +221,7 @@ class Outlet:
 
     def feed(self, data: bytes) -> None:
         if self.kept is not None:
-            self.kept.append(data)
+            self._keep(data)
         elif self._dest.open:
             self.counts.bytes_up += len(data)
             self._dest.write(data)
@@ -225,7 +245,13 @@ class Outlet:
             if data is None:
                 self.finish()
             else:
+                self._direction.let_go(len(data), self)
                 self.feed(data)
+
+    def _keep(self, data: bytes) -> None:
+        assert self.kept is not None
+        self.kept.append(data)
+        self._direction.keep(len(data))
 
 
 class OutletDown(Outlet):
@@ -236,7 +262,7 @@ class OutletDown(Outlet):
     def feed(self, data: bytes) -> None:
         dest = self._dest
         if self.kept is not None:
-            self.kept.append(data)
+            self._keep(data)
         elif dest.open:
             self.counts.bytes_down += len(data)
             tap = dest.tap
@@ -288,11 +314,13 @@ class Direction:
     """
 
     __slots__ = (
+        "_all_held",
         "_blocked",
         "_close_at_end",
         "_drawn",
         "_exit",
         "_held",
+        "_owed",
         "_room",
         "_stages",
         "_struck",
@@ -304,7 +332,7 @@ class Direction:
         "is_new",
         "onward",
         "outlet",
-        "random",
+        "random_of",
         "reader",
         "source",
         "stream",
@@ -312,7 +340,8 @@ class Direction:
 
     def __init__(self, connection: Connection, stream: str, source: End, dest: End) -> None:
         self.connection, self.stream, self.source, self.dest = connection, stream, source, dest
-        self.alarm, self.random = connection.edge.alarm, connection.edge.random
+        self.alarm = connection.edge.alarm
+        self.random_of = connection.edge.random_of
         self.outlet = Outlet(self, dest) if stream == "upstream" else OutletDown(self, dest)
         self.reader: Passage | None = None
         self.onward: Callable[[bytes], None]
@@ -324,6 +353,8 @@ class Direction:
         self._struck: set[str] = set()
         self._blocked = 0
         self._held = 0
+        self._owed = 0
+        self._all_held = connection.edge.held
         self._room = ROOM
         self._close_at_end = False
         source.out = self
@@ -412,6 +443,8 @@ class Direction:
         for stage in self._stages.values():
             stage.drop()
         self._stages.clear()
+        self._all_held.size -= self._held
+        self._all_held = Held()  # what is told from now on counts no more
         self.lead_to(self.outlet)
 
     def strike(self, toxic: str) -> None:
@@ -420,10 +453,15 @@ class Direction:
             self.connection.counts.strike(toxic)
 
     def hold(self, size: int) -> None:
+        if size < 0 and self._blocked & _STUCK:  # it passed, and waits at the other end
+            self._owed -= size
+            return
         self._held += size
-        if self._held > self._room:
+        self._all_held.size += size
+        room = self._room if self._all_held.size <= MOST_HELD else ROOM
+        if self._held > room:
             self.block(_HELD)
-        elif self._blocked & _HELD and self._held <= self._room // 2:
+        elif self._blocked & _HELD and self._held <= room // 2:
             self.unblock(_HELD)
 
     def close_at_end(self) -> None:
@@ -472,6 +510,9 @@ class Direction:
         """This reason not to read is over."""
         if self._blocked:
             self._blocked &= ~reason
+            if self._owed and not self._blocked & _STUCK:
+                owed, self._owed = self._owed, 0
+                self.hold(-owed)
             if not self._blocked:
                 self._reading(pause=False)
 
@@ -718,15 +759,21 @@ class Connection:
             self.follow()
 
     async def _reach_upstream(self) -> None:
-        host, port = self.edge.upstream
         late = self.edge.loop.call_later(DIAL_WITHIN, self._give_up_dialling)
         try:
-            await self.edge.loop.create_connection(lambda: self.server, host, port)
+            await self._dial_one_of(await self.edge.upstream.addresses())
         except (OSError, ValueError) as reason:  # the latter for a name that can be none
             self._is_unreached(reason)
         finally:
             late.cancel()
             self._dial = None
+
+    async def _dial_one_of(self, addresses: Addresses) -> None:
+        for host, port in addresses[:-1]:
+            with contextlib.suppress(OSError):
+                await self.edge.loop.create_connection(lambda: self.server, host, port)
+                return
+        await self.edge.loop.create_connection(lambda: self.server, *addresses[-1])
 
     def _give_up_dialling(self) -> None:
         if self._early is not None:

@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from random import Random
 from typing import Any
 
 from harness import __version__
@@ -59,7 +58,7 @@ async def serve(options: Options) -> None:
     around = Surroundings(
         loop,
         Alarm(loop),
-        Random(options.seed),  # noqa: S311 -- chance that can be repeated is what is wanted
+        options.seed,
         Refusals(loop, options.ignored, options.packets),
         options.ignored,
         options.any_address,

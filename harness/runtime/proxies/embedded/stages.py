@@ -28,7 +28,7 @@ ROOM = 64 * 1024
 """Bytes that a direction holds back before its source is no longer read: a slow way must slow its source down."""
 
 ROOM_OF_LATENCY = 8 * 1024 * 1024
-"""With latency it is as much as may be under way."""
+"""With latency it is as much as may be under way, as long as all connections together do not hold too much."""
 
 
 class Passage(Protocol):
@@ -47,9 +47,12 @@ class Way(Protocol):
     """What a stage may do to the direction it stands in."""
 
     alarm: Alarm
-    random: Random
     is_new: bool
     """Whether the connection only begins, so that whatever comes meets the toxics that are there."""
+
+    def random_of(self, toxic: str) -> Random:
+        """The chance of the toxic of this name."""
+        ...
 
     def strike(self, toxic: str) -> None:
         """The toxic of this name has acted here; saying so again changes nothing."""
@@ -81,6 +84,7 @@ class _Stage:
     def __init__(self, toxic: str, way: Way, following: Passage) -> None:
         self.next = following
         self._toxic, self._way = toxic, way
+        self._random = way.random_of(toxic)
         self._bell: Bell | None = None
 
     def drop(self) -> None:
@@ -144,7 +148,7 @@ class LatencyStage(_Stage):
 
     def _delay(self) -> int:
         latency, jitter = self._effect.latency * _MS, self._effect.jitter * _MS
-        return max(0, latency + (self._way.random.randrange(-jitter, jitter) if jitter else 0))
+        return max(0, latency + (self._random.randrange(-jitter, jitter) if jitter else 0))
 
     def _put(self, read_at: int, due: int, data: bytes | None) -> None:
         if self._held:
@@ -461,7 +465,7 @@ class SlicerStage(_Queue):
         while size - effect.average_size > effect.size_variation:
             half = size // 2
             if effect.size_variation:
-                half += self._way.random.randrange(-effect.size_variation, effect.size_variation)
+                half += self._random.randrange(-effect.size_variation, effect.size_variation)
             self._cuts.append(size - half)
             size = half
         return size
