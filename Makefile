@@ -37,8 +37,8 @@ test-docker: env docker-answers
 	$(IMAGES) $(BIN)/python -m pytest -m 'docker and not nightly'
 
 nightly: env
-	$(IMAGES) $(BIN)/python -m pytest -m nightly
-	DRAWN_SEQUENCES=60 $(BIN)/python -m pytest tests/contract/test_faults_together.py
+	$(IMAGES) $(BIN)/python -m pytest -m nightly --timeout 7200
+	DRAWN_SEQUENCES=60 $(BIN)/python -m pytest --timeout 7200 tests/contract/test_faults_together.py
 	@$(MAKE) --no-print-directory docker-answers
 
 check: env
