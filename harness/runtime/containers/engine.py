@@ -132,6 +132,7 @@ def _asked(host: str, certificates: str) -> tuple[str, bool]:
     from docker.errors import DockerException
 
     try:
+        _knock(host)
         client = client_of(host, certificates, ANSWER_SECONDS)
         try:
             info = client.info()
@@ -141,6 +142,14 @@ def _asked(host: str, certificates: str) -> tuple[str, bool]:
             client.close()
     except (DockerException, requests.RequestException, OSError, ValueError, KeyError) as error:
         raise MissingPart(f"no Docker engine answers at {host} ({_root_of(error)})") from error
+
+
+def _knock(host: str) -> None:
+    """Raises OSError where nothing listens on the engine's socket: docker's SDK leaves its own open then."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(ANSWER_SECONDS)
+            sock.connect(host.removeprefix("unix://"))
 
 
 def _root_of(error: BaseException) -> str:
