@@ -171,8 +171,20 @@ class TestHowItStartsAndEnds:
             ),
             (
                 '[{"name": "a", "upstream": "b:1", "toxics": [{"type": "latency", "attributes": {"latncy": 1}}]}]',
+                ":1:2: proxy 1 (a): toxic 1",
+                "the attributes of latency has no latncy; did you mean latency?",
+            ),
+            ('[{"name": "a", "upstream": "b:1", "listen": "nowhere"}]', ":1:2: proxy 1 (a)", "missing port in address"),
+            (
+                '[{"name": "a", "upstream": "b:1", "upstream": "c:1"}]',
                 ":1:2: proxy 1 (a)",
-                "latncy",
+                "expected upstream once, found it more often",
+            ),
+            (
+                '[{"name": "a", "upstream": "b:1", "listen": "127.0.0.1:7"},\n'
+                '{"name": "b", "upstream": "b:1", "listen": "localhost:7"}]',
+                ":2:1: proxy 2 (b)",
+                "expected another address to listen on than that of",
             ),
         ],
     )
@@ -188,6 +200,29 @@ class TestHowItStartsAndEnds:
         assert found in ended.stderr
         assert ended.stderr.count("\n") == 1
 
+    def test_all_problems_of_a_configuration_are_told_at_once_and_none_as_a_request(self, tmp_path: Path) -> None:
+        proxies = [
+            {"name": "a", "upstrem": "b:1"},
+            {"name": "b", "upstream": "b:1", "listen": "192.0.2.7:1", "toxics": [{"type": "latncy"}]},
+            {"name": "a", "upstream": "b:1"},
+        ]
+        config = written(tmp_path, "[" + ",\n".join(map(json.dumps, proxies)) + "]")
+
+        ended = run("--port", "0", "--config", str(config))
+
+        assert ended.returncode == 2
+        assert [json.loads(line)["message"] for line in ended.stdout.splitlines()] == ["Starting embedded proxy engine"]
+        start = f"python -m harness.runtime.proxies.embedded: {config}"
+        begins = [
+            f"{start}:1:2: proxy 1 (a): a proxy has no upstrem; did you mean upstream?",
+            f"{start}:1:2: proxy 1 (a): missing required field: upstream",
+            f"{start}:2:1: proxy 2 (b): toxic 1: invalid toxic type: ",
+            f"{start}:3:1: proxy 3 (a): expected another name than that of {config}:1:2: proxy 1 (a)",
+            f"{start}:2:1: proxy 2 (b): listen: expected a loopback address, found 192.0.2.7:1",
+        ]
+        told = ended.stderr.splitlines()
+        assert [line[: len(begin)] for line, begin in zip(told, begins, strict=True)] == begins
+
     def test_a_configuration_that_cannot_be_read_ends_it_with_2(self, tmp_path: Path) -> None:
         other = tmp_path / "other.json"
         other.write_bytes(b"\xff\xfe[")
@@ -201,16 +236,21 @@ class TestHowItStartsAndEnds:
             assert (ended.returncode, ended.stdout) == (2, "")
             assert found in ended.stderr
 
-    def test_a_port_of_a_proxy_that_is_taken_ends_it_with_5_and_the_place(self, tmp_path: Path) -> None:
-        with control_socket() as taken:
-            taken.listen()
-            place = "{}:{}".format(*taken.getsockname())
-            config = written(tmp_path, json.dumps([{"name": "a", "upstream": "b:1", "listen": place}]))
+    def test_ports_of_proxies_that_are_taken_end_it_with_5_and_their_places(self, tmp_path: Path) -> None:
+        with control_socket() as one, control_socket() as two:
+            places = []
+            for taken in (one, two):
+                taken.listen()
+                places.append("{}:{}".format(*taken.getsockname()))
+            proxies = [{"name": name, "upstream": "b:1", "listen": place} for name, place in zip("ab", places, strict=True)]
+            config = written(tmp_path, json.dumps(proxies))
 
             ended = run("--port", "0", "--config", str(config), "--log-level", "error")
 
         assert ended.returncode == 5
-        assert f"{config}:1:2: proxy 1 (a): listen tcp {place}: bind: address already in use" in ended.stderr
+        first, second = ended.stderr.splitlines()
+        assert f"{config}:1:2: proxy 1 (a): listen tcp {places[0]}: bind: address already in use" in first
+        assert f"proxy 2 (b): listen tcp {places[1]}: bind: address already in use" in second
 
     def test_a_second_one_on_the_same_port_is_told_that_there_is_one_and_the_first_goes_on(self, engine: Standalone) -> None:
         ended = run("--host", engine.control.host, "--port", str(engine.control.port))

@@ -24,7 +24,7 @@ from harness.runtime.proxies.embedded.toxics import STREAMS, Refused, Toxic, low
 SPEAKS = "2.12.0"
 """The version of Toxiproxy whose API this is."""
 
-_PROXY_KEYS = ("name", "listen", "upstream", "enabled", "toxics", "logger")
+PROXY_KEYS = ("name", "listen", "upstream", "enabled", "toxics", "logger")
 
 Action = Callable[[tuple[str, ...], bytes], Awaitable[Answer]]
 
@@ -98,11 +98,11 @@ class Api:
         return json_answer(200, {proxy.name: proxy.as_data() for proxy in self._registry.all()})
 
     async def _create(self, _names: tuple[str, ...], body: bytes) -> Answer:
-        given = _proxy_keys(_decoded(body))
+        given = proxy_from_data(_decoded(body))
         for key in ("name", "upstream"):
             if not given.get(key):
                 raise Refused(400, f"missing required field: {key}")
-        return json_answer(201, (await self._made(_new_proxy(given))).as_data())
+        return json_answer(201, (await self._made(new_proxy(given))).as_data())
 
     async def _made(self, given: dict[str, Any]) -> Proxy:
         place = Place(given.get("listen") or "127.0.0.1:0", given["upstream"])
@@ -113,7 +113,7 @@ class Api:
 
     async def _update(self, names: tuple[str, ...], body: bytes) -> Answer:
         proxy = self._registry.get(names[0])
-        given = _proxy_keys(_decoded(body))
+        given = proxy_from_data(_decoded(body))
         listen, upstream = given.get("listen") or proxy.listen, given.get("upstream") or proxy.upstream_text
         await proxy.become(listen, upstream, enabled=given.get("enabled", proxy.enabled))
         return json_answer(200, proxy.as_data())
@@ -126,12 +126,12 @@ class Api:
         entries = _decoded(body)
         if not isinstance(entries, list):
             raise Refused(400, f"bad request body: expected an array of proxies, found {type(entries).__name__}")
-        wanted = [_proxy_keys(entry) for entry in entries]
+        wanted = [proxy_from_data(entry) for entry in entries]
         for place, given in enumerate(wanted, start=1):
             for key in ("name", "upstream"):
                 if not given.get(key):
                     raise Refused(400, f"missing required field: {key} at proxy {place}")
-        wanted = [_new_proxy(given) for given in wanted]
+        wanted = [new_proxy(given) for given in wanted]
         done: list[dict[str, Any]] = []
         for given in wanted:
             try:
@@ -186,16 +186,23 @@ def _decoded(body: bytes) -> Any:
         raise Refused(400, f"bad request body: {reason}") from error
 
 
-def _proxy_keys(data: object) -> dict[str, Any]:
-    given = lowered(data, _PROXY_KEYS, "a proxy")
+def proxy_from_data(data: object) -> dict[str, Any]:
+    """What is asked for of a proxy."""
+    given = lowered(data, PROXY_KEYS, "a proxy")
     for key in ("name", "listen", "upstream"):
         text(given.get(key, ""), key)
-    if not isinstance(given.get("enabled", True), bool):
-        raise Refused(400, f"bad request body: expected true or false for enabled, found {given['enabled']!r}")
+    enabled_from(given.get("enabled"))
     return given
 
 
-def _new_proxy(given: dict[str, Any]) -> dict[str, Any]:
+def enabled_from(value: object) -> bool:
+    """Whether a proxy is to listen; it is where nothing is said."""
+    if value is not None and not isinstance(value, bool):
+        raise Refused(400, f"bad request body: expected true or false for enabled, found {value!r}")
+    return value is not False
+
+
+def new_proxy(given: dict[str, Any]) -> dict[str, Any]:
     """What is asked for of a proxy that is to be made: an address of this API must lead to it, and its toxics are read."""
     named(given["name"], "name")
     toxics = given.get("toxics", [])

@@ -48,7 +48,7 @@ class ApiLog:
             self._log.info("Refused request", method=asked.method, url=asked.path, status=answer.status, error=told)
         if asked.path == "/populate":
             for proxy in data.get("proxies") or ():
-                self._log.info("Populated proxy", **_of_proxy(proxy))
+                self._log.info("Populated proxy", **of_proxy(proxy))
         elif answer.status < 400:
             self._tell_change(asked, data)
 
@@ -59,11 +59,12 @@ class ApiLog:
             self._log.info("Reset all proxies")
         elif message is not None:
             path = dict(zip(("proxy", "toxic"), parts[1::2], strict=False))
-            of_data = _of_proxy(data) if len(parts) <= 2 else _of_toxic(data)
+            of_data = of_proxy(data) if len(parts) <= 2 else _of_toxic(data)
             self._log.info(message, **{**path, **of_data})
 
 
-def _of_proxy(data: dict[str, Any]) -> dict[str, Any]:
+def of_proxy(data: dict[str, Any]) -> dict[str, Any]:
+    """What the log tells of a proxy that was made or changed, by what the API shows of it."""
     if not data:
         return {}
     shown = {"proxy": data["name"], "listen": data["listen"], "upstream": data["upstream"], "enabled": data["enabled"]}

@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m harne
         if given.check is not None:
             return _check(given)
         _serve(given)
-    except CannotStart as reason:
-        sys.stderr.write(f"{program}: {reason}\n")
-        return reason.code
+    except CannotStart as why:
+        sys.stderr.writelines(f"{program}: {reason}\n" for reason in why.reasons)
+        return why.code
     except KeyboardInterrupt:  # before it could listen for it
         pass
     return 0

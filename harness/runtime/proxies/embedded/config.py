@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,25 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 
 class CannotStart(Exception):
-    """Why the engine does not run, for the person who started it, and the exit code for it."""
+    """Why the engine does not run, every reason of it, for the person who started it, and the exit code for it."""
 
-    def __init__(self, code: int, message: str) -> None:
-        self.code = code
-        super().__init__(message)
+    def __init__(self, code: int, *reasons: str) -> None:
+        self.code, self.reasons = code, reasons
+        super().__init__("\n".join(reasons))
+
+
+class Object(dict[str, Any]):
+    """A JSON object that knows which of its keys, in any case, were said more than once: the last one counts."""
+
+    repeated: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, pairs: list[tuple[str, Any]]) -> Object:
+        """As it stands in the file."""
+        said = Counter(key.lower() for key, _ in pairs)
+        made = cls(pairs)
+        made.repeated = tuple(key for key, times in said.items() if times > 1)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +49,7 @@ class Entry:
 
 
 def read_config(path: Path) -> tuple[Entry, ...]:
-    """The entries of the file, in order. Two of one name are an error: the second would replace the first."""
+    """The entries of the file, in order."""
     text = _read(path)
     try:
         whole = json.loads(text)
@@ -47,9 +62,7 @@ def read_config(path: Path) -> tuple[Entry, ...]:
         raise CannotStart(INVALID, f"{path}: expected a JSON array of proxies, found one nested too deeply") from error
     if not isinstance(whole, list):
         raise CannotStart(INVALID, f"{path}: expected a JSON array of proxies, found {_kind(whole)}")
-    entries = _placed(path, text)
-    _check_names(entries)
-    return entries
+    return _placed(path, text)
 
 
 def _read(path: Path) -> str:
@@ -64,14 +77,12 @@ def _read(path: Path) -> str:
 def _placed(path: Path, text: str) -> tuple[Entry, ...]:
     """Each element of the array that the text is."""
     entries: list[Entry] = []
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=Object.of)
     start = _after(text, text.index("[") + 1)
     while text[start] != "]":
         data, end = decoder.raw_decode(text, start)
-        name = _name_of(data)
         line, column = text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
-        named = f" ({name})" if name else ""
-        entries.append(Entry(f"{path}:{line}:{column}: proxy {len(entries) + 1}{named}", data))
+        entries.append(Entry(f"{path}:{line}:{column}: {numbered('proxy', len(entries) + 1, data)}", data))
         start = _after(text, end)
     return tuple(entries)
 
@@ -82,17 +93,14 @@ def _after(text: str, start: int) -> int:
     return between.end()
 
 
-def _check_names(entries: tuple[Entry, ...]) -> None:
-    places: dict[str, str] = {}
-    for entry in entries:
-        name = _name_of(entry.data)
-        if name in places:
-            raise CannotStart(INVALID, f"{entry.place}: expected another name than that of {places[name]}")
-        if name:
-            places[name] = entry.place
+def numbered(what: str, number: int, data: object) -> str:
+    """How one of several is called: by its number, and its name where it has one."""
+    name = name_of(data)
+    shown = name if name.isprintable() else repr(name)
+    return f"{what} {number} ({shown})" if name else f"{what} {number}"
 
 
-def _name_of(data: object) -> str:
+def name_of(data: object) -> str:
     """Its name, where it has one: keys may be in any case."""
     found = next((data[key] for key in data if key.lower() == "name"), "") if isinstance(data, dict) else ""
     return found if isinstance(found, str) else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import resource
 import signal
@@ -14,17 +13,17 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 from harness import __version__
 from harness.runtime.proxies.embedded.alarm import Alarm
 from harness.runtime.proxies.embedded.api import SPEAKS, Api
 from harness.runtime.proxies.embedded.api_log import ApiLog
-from harness.runtime.proxies.embedded.config import COULD_NOT_RUN, INVALID, CannotStart, Entry
-from harness.runtime.proxies.embedded.control import Answer, Asked, ControlConnection, json_answer
+from harness.runtime.proxies.embedded.config import Entry
+from harness.runtime.proxies.embedded.control import Answer, ControlConnection, json_answer
 from harness.runtime.proxies.embedded.log import SILENT, Log
 from harness.runtime.proxies.embedded.metrics import CONTENT_TYPE, page
+from harness.runtime.proxies.embedded.populating import populate
 from harness.runtime.proxies.embedded.proxies import Registry, Surroundings
 from harness.runtime.proxies.embedded.refusals import LoopbackPackets, Packets, Refusals
 from harness.runtime.proxies.embedded.sources import Sources
@@ -66,10 +65,11 @@ async def serve(options: Options) -> None:
     )
     registry = Registry(around)
     watched = Watched(registry, around.refusals, of_process=options.runtime_metrics)
-    api = ApiLog(Api(registry, around.refusals, {"health": watched.health, "metrics": watched.metrics}).answer, log)
+    api = Api(registry, around.refusals, {"health": watched.health, "metrics": watched.metrics})
     log.info("Starting embedded proxy engine", version=__version__, api=SPEAKS)
-    await _populate(api, options.config)
-    control = await loop.create_server(lambda: ControlConnection(loop, api.answer), sock=options.control)
+    await populate(options.config, api, around)
+    answer = ApiLog(api.answer, log).answer
+    control = await loop.create_server(lambda: ControlConnection(loop, answer), sock=options.control)
     gc.freeze()
     gc.set_threshold(5_000, 10, 10)  # every connection leaves cycles behind: looking for them costs less at longer intervals
     log.info("Control API listens", addr=_address_of(options.control), proxies=len(registry.all()))
@@ -106,14 +106,6 @@ class Watched:
 def _address_of(control: socket.socket) -> str:
     host, port = control.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-async def _populate(api: ApiLog, config: Sequence[Entry]) -> None:
-    for entry in config:
-        answer = await api.answer(Asked("POST", "/populate", json.dumps([entry.data]).encode()))
-        if answer.status != HTTPStatus.CREATED:
-            found = json.loads(answer.body)["error"].removeprefix("bad request body: ").removesuffix(" at proxy 1")
-            raise CannotStart(COULD_NOT_RUN if answer.status >= 500 else INVALID, f"{entry.place}: {found}")
 
 
 def _tell_defect(log: Log, context: dict[str, Any]) -> None:

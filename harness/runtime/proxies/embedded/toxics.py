@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any, ClassVar, TypeAlias
 
 LONGEST = 3_600_000
@@ -321,12 +323,18 @@ def lowered(data: object, known: tuple[str, ...], what: str) -> dict[str, Any]:
     unknown = sorted(set(small) - set(known))
     if unknown:
         expected = f"expected some of {', '.join(known)}" if known else "expected none"
-        raise Refused(400, f"bad request body: {what} has no {_listed(unknown)}; {expected}")
+        raise Refused(400, f"bad request body: {what} has no {_listed(unknown)}{nearest(unknown, known)}; {expected}")
     return {key: value for key, value in small.items() if value is not None}
 
 
 def _listed(words: list[str]) -> str:
     return ", ".join(words) if len(words) <= 5 and all(len(word) < 100 for word in words) else f"{len(words)} of its keys"
+
+
+def nearest(words: Iterable[str], known: Collection[str]) -> str:
+    """Which of the known words was perhaps meant, to be put behind them; nothing where none looks like it."""
+    near = [match for word in islice(words, 5) if len(word) < 100 for match in get_close_matches(word.lower(), known, 1)]
+    return f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
 
 
 def text(value: object, what: str) -> str:
@@ -345,30 +353,42 @@ def named(value: object, what: str) -> str:
     return name
 
 
-_KEYS = ("name", "stream", "type", "toxicity", "attributes", "seed")
+TOXIC_KEYS = ("name", "stream", "type", "toxicity", "attributes", "seed")
 
 
 def toxic_from_data(data: object, taken: Container[str] = ()) -> Toxic:
     """A toxic as it is asked for, under a name that is not `taken`; the checks come in Toxiproxy's order."""
-    given = lowered(data, _KEYS, "a toxic")
-    said = text(given.get("stream") or "downstream", "stream")
-    stream = said.lower()
-    if stream not in STREAMS:
-        raise Refused(400, "stream was invalid, can be either upstream or downstream")
-    kind = text(given.get("type", ""), "type")
-    if kind not in EFFECTS:
-        raise Refused(400, f"invalid toxic type: expected one of {', '.join(EFFECTS)}, found {_shortened(kind)}")
+    given = lowered(data, TOXIC_KEYS, "a toxic")
+    stream = stream_from(given.get("stream"))
+    kind = kind_from(given.get("type"))
     name = named(given.get("name") or f"{kind}_{stream}", "name")
     if name in taken:
         raise Refused(409, "toxic already exists")
     effect = _merged(EFFECTS[kind](), given.get("attributes", {}))
-    return _sound(Toxic(name, stream, share("toxicity", given.get("toxicity", 1.0)), effect, _seed(given.get("seed"))))
+    return _sound(Toxic(name, stream, share("toxicity", given.get("toxicity", 1.0)), effect, seed_from(given.get("seed"))))
+
+
+def stream_from(value: object) -> str:
+    """Which stream is meant, in any case."""
+    stream = text(value or "downstream", "stream").lower()
+    if stream not in STREAMS:
+        raise Refused(400, "stream was invalid, can be either upstream or downstream")
+    return stream
+
+
+def kind_from(value: object) -> str:
+    """Which type of toxic is meant."""
+    kind = text("" if value is None else value, "type")
+    if kind not in EFFECTS:
+        hint = nearest([kind], EFFECTS)
+        raise Refused(400, f"invalid toxic type: expected one of {', '.join(EFFECTS)}, found {_shortened(kind)}{hint}")
+    return kind
 
 
 def updated(toxic: Toxic, data: object) -> Toxic:
     """The toxic with what is asked for changed: attributes and toxicity alone, all of it or nothing."""
-    given = lowered(data, _KEYS, "a toxic")
-    if _seed(given.get("seed", toxic.seed)) != toxic.seed:
+    given = lowered(data, TOXIC_KEYS, "a toxic")
+    if seed_from(given.get("seed", toxic.seed)) != toxic.seed:
         raise Refused(400, f"bad request body: the seed of {toxic.name} stays as it is; remove the toxic and add another one")
     toxicity = share("toxicity", given.get("toxicity", toxic.toxicity))
     return _sound(replace(toxic, toxicity=toxicity, effect=_merged(toxic.effect, given.get("attributes", {}))))
@@ -376,7 +396,7 @@ def updated(toxic: Toxic, data: object) -> Toxic:
 
 def _merged(effect: Effect, attributes: object) -> Effect:
     """The effect with these attributes; what it comes to as a whole is checked, defaults too."""
-    checks = dict(_checks(effect))
+    checks = checks_of(type(effect))
     given: Mapping[str, Any] = lowered(attributes, tuple(checks), f"the attributes of {effect.kind}")
     kept = {name: checks[name](name, value) for name, value in given.items()}
     if not isinstance(effect, HttpEffect):
@@ -385,12 +405,11 @@ def _merged(effect: Effect, attributes: object) -> Effect:
     return replace(effect, **own, match=replace(effect.match, **kept))
 
 
-def _checks(effect: Effect) -> Iterator[tuple[str, Check]]:
-    for each in fields(effect):
-        if each.name == "match":
-            yield from ((of_match.name, of_match.metadata["check"]) for of_match in fields(Match))
-        else:
-            yield each.name, each.metadata["check"]
+def checks_of(kind: type[Effect]) -> dict[str, Check]:
+    """The attributes of this type of toxic, those of its match too, each with what holds it to its bounds."""
+    own = [each for each in fields(kind) if each.name != "match"]
+    of_match = fields(Match) if len(own) < len(fields(kind)) else ()
+    return {each.name: each.metadata["check"] for each in (*own, *of_match)}
 
 
 def _sound(toxic: Toxic) -> Toxic:
@@ -406,7 +425,8 @@ def _sound(toxic: Toxic) -> Toxic:
     return toxic
 
 
-def _seed(value: object) -> int | None:
+def seed_from(value: object) -> int | None:
+    """A seed, where one is said."""
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
