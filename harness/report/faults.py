@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from harness.model.faults import Fault, FaultItem
+from harness.model.faults import QUANTITIES, Fault, FaultItem
 from harness.model.kinds.edge import (
     Bandwidth,
     Flaky,
@@ -43,8 +43,31 @@ def fault_in_words(item: FaultItem | None, kind: str) -> str:
     if item is None:
         return kind
     if item.on_service is not None:
-        return _of_a_service(item.on_service, kind)
-    return _of_an_edge(item.fault) + _some_of(item.fault)
+        return _of_a_service(item.on_service, kind) + _growing(item)
+    return _of_an_edge(item.fault) + _some_of(item.fault) + _growing(item)
+
+
+def _growing(item: FaultItem) -> str:
+    """From what to what, and how slowly, where it grows."""
+    if item.ramp is None:
+        return ""
+    name = QUANTITIES[item.kind]
+    begins, ends = (_quantity(name, value) for value in (item.ramp_from(), getattr(item.fault, name)))
+    return f", from {begins} to {ends} over {duration(item.ramp.over)}"
+
+
+def _quantity(name: str, value: float) -> str:
+    match name:
+        case "share":
+            return format_share(value)
+        case "rate":
+            return format_data_rate(int(value))
+        case "bytes" | "limit":
+            return format_size(int(value))
+        case "cores":
+            return f"{value:g}"
+        case _:
+            return duration(value)
 
 
 def _some_of(fault: Fault) -> str:

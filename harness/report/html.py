@@ -25,7 +25,7 @@ from harness.report.measures import WIDTH, gauge
 from harness.report.series import Dot, Stretch, dot_of, log_scale, sample, stretches
 from harness.report.summary import ANSWERS, Answer, Summary
 from harness.report.timeline import NARROW, WIDE, Sheet, TimeAxis, dot_path, draw_picture, phase_at
-from harness.report.topology import ACROSS, DOWN, draw_topology
+from harness.report.topology import ACROSS, DOWN, draw_topology, struck_by_faults
 
 MOST_JOURNEYS = 20
 MOST_DETAILS = 40
@@ -55,6 +55,7 @@ def html_report(history: History, verdict: Verdict, command: str) -> str:
             left_out=max(0, len(verdict.expectations) - MOST_FINDINGS),
             pictures=[draw_picture(summary, dots, parts, sheet) for sheet in (WIDE, NARROW)],
             drawings=[draw_topology(summary, layout) for layout in (ACROSS, DOWN)],
+            struck=struck_by_faults(summary),
             journeys=_journeys(summary, dots),
             journeys_left_out=max(0, len(verdict.journeys) - MOST_JOURNEYS),
             failures=_failures(summary),

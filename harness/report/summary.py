@@ -16,6 +16,7 @@ from harness.history.events import (
     FaultBegan,
     FaultEnded,
     FaultRefused,
+    FaultVaried,
     GuardianActed,
     RunBegan,
     RunEnded,
@@ -72,7 +73,10 @@ def restart_in_words(restart: EngineRestarted) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One fault on one proxy, or on the service named in its place, from when it was set to when it was asked to heal."""
+    """One fault on one proxy, or on the service named in its place, from when it was set to when it was asked to heal.
+
+    One that grows is varied at `rises`, and is whole when it was set `levels` times.
+    """
 
     fault: str
     proxy: str
@@ -81,6 +85,8 @@ class Strike:
     begin: float
     end: float
     healed: bool
+    rises: tuple[float, ...] = ()
+    levels: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +201,14 @@ class Summary:
         healed: dict[tuple[str, str, str], list[float]] = {}
         for ended in self.history.of(FaultEnded):
             healed.setdefault((ended.fault, ended.proxy, ended.service), []).append(ended.asked_at)
+        varied: dict[tuple[str, str, str], list[float]] = {}
+        for change in self.history.of(FaultVaried):
+            varied.setdefault((change.fault, change.proxy, change.service), []).append(change.at)
         found = []
         for began in self.history.of(FaultBegan):
-            ends = [at for at in healed.get((began.fault, began.proxy, began.service), ()) if at >= began.at]
+            aim = (began.fault, began.proxy, began.service)
+            ends = [at for at in healed.get(aim, ()) if at >= began.at]
+            end = min(ends, default=self.history.ended)
             found.append(
                 Strike(
                     began.fault,
@@ -205,11 +216,18 @@ class Summary:
                     began.kind,
                     fault_in_words(items.get(began.fault), began.kind),
                     self.since(began.at),
-                    self.since(min(ends, default=self.history.ended)),
+                    self.since(end),
                     bool(ends),
+                    tuple(self.since(at) for at in varied.get(aim, ()) if began.at <= at <= end),
+                    self._levels(began.fault),
                 )
             )
         return tuple(found)
+
+    def _levels(self, fault: str) -> int:
+        """How often a fault was to be set, each time that it was to be on."""
+        verbs = [step["verb"] for step in self.history.plan.get("steps", ()) if step["fault"] == fault]
+        return 1 + verbs.count("vary") // max(1, verbs.count("begin"))
 
     @cached_property
     def struck_time(self) -> tuple[tuple[float, float], ...]:

@@ -13,6 +13,7 @@ from harness.report.wording import clean, duration
 MOST_BARS = 10
 MOST_MARK_ROWS = 6
 ROW = 20.0
+BAR = 15.0
 NOT_JUDGED = ("warmup", "drain")
 
 
@@ -60,16 +61,20 @@ class Label:
     full: str = ""
 
 
+NO_LABEL = Label("", 0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A fault on one proxy."""
+    """A fault on one proxy; `wedge` is the part of it that is filled, where it grows."""
 
     x: float
     y: float
     width: float
-    text: str
+    label: Label
     inside: bool
     open: bool
+    wedge: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +271,7 @@ def _stacks(parts: Sequence[Stretch], axis: TimeAxis, lane: Lane, most: float) -
 
 
 def _bars(summary: Summary, axis: TimeAxis, top: float) -> tuple[Bar, ...]:
-    """A row for each fault on each proxy, with a bar for each time it is on; its name is in the last one, or behind it."""
+    """A row for each fault on each proxy, with a bar for each time it is on; its name is in the only one, or beside them."""
     rows: dict[tuple[str, str], list[Strike]] = {}
     for strike in summary.strikes:
         rows.setdefault((strike.fault, strike.proxy), []).append(strike)
@@ -276,14 +281,37 @@ def _bars(summary: Summary, axis: TimeAxis, top: float) -> tuple[Bar, ...]:
         text = f"{strikes[0].proxy.replace('->', '→')} {strikes[0].words}"
         if more > 0 and number == MOST_BARS - 1:
             text = f"and {more + 1} more"
+        y = top + ROW * number
+        label, inside = _name_of_bars(text, strikes, axis, y)
         for strike in strikes:
             x, end = axis.x(strike.begin), axis.x(strike.end)
-            room = int((end - x - 10) / axis.sheet.letter)
-            inside = len(strikes) == 1 and room >= min(len(text), 16)
-            space = room if inside else int((axis.sheet.width - end - 8) / axis.sheet.letter)
-            told = clean(text, max(4, space)) if strike is strikes[-1] else ""
-            found.append(Bar(x, top + ROW * number, max(2.0, end - x), told, inside, not strike.healed))
+            own = label if strike is strikes[-1] else NO_LABEL
+            found.append(Bar(x, y, max(2.0, end - x), own, inside, not strike.healed, _wedge(strike, axis, y)))
     return tuple(found)
+
+
+def _name_of_bars(text: str, strikes: Sequence[Strike], axis: TimeAxis, y: float) -> tuple[Label, bool]:
+    """The name of a row: in its bar, where that is whole and wide enough, else on that side of the bars with more room."""
+    x, end, letter = axis.x(strikes[0].begin), axis.x(strikes[-1].end), axis.sheet.letter
+    room = int((end - x - 10) / letter)
+    if len(strikes) == 1 and not strikes[0].rises and room >= min(len(text), 16):
+        return Label(clean(text, room), x + 6, y + 11.5, full=text), True
+    before, behind = int((x - axis.sheet.left - 6) / letter), int((axis.sheet.width - end - 8) / letter)
+    if behind >= min(len(text), before):
+        return Label(clean(text, max(4, behind)), end + 6, y + 11.5, full=text), False
+    return Label(clean(text, before), x - 6, y + 11.5, "end", text), False
+
+
+def _wedge(strike: Strike, axis: TimeAxis, y: float) -> str:
+    """A bar that rises in steps, as high each as the part of the fault that was on."""
+    if strike.levels < 2:
+        return ""
+    bottom = y + BAR
+    path = f"M{axis.x(strike.begin):g} {bottom:g}"
+    borders = [strike.begin, *strike.rises, max(strike.begin, strike.end)]
+    for level, until in enumerate(borders[1:], 1):
+        path += f"V{bottom - BAR * min(1.0, level / strike.levels):.1f}H{axis.x(until):g}"
+    return f"{path}V{bottom:g}z"
 
 
 def _spots(marks: Sequence[Mark], axis: TimeAxis, top: float) -> tuple[tuple[Spot, ...], float]:

@@ -1,4 +1,4 @@
-"""Where it was cut, and who felt it: the system laid out in layers, from the client on.
+"""Where it was struck, and who felt it: the system laid out in layers, from the client on.
 
 A layered drawing: each service stands one layer behind its furthest caller, edges that pass a layer keep a
 lane free in it, and the order within a layer is the one with the fewest crossings that a few sweeps find.
@@ -14,10 +14,11 @@ from typing import Literal, TypeAlias
 
 from harness.history.events import EdgeSeen
 from harness.model.edges import CLIENT
-from harness.report.summary import Summary
+from harness.report.summary import Strike, Summary
 from harness.report.wording import percent
 
-Felt: TypeAlias = Literal["nothing", "fallback", "failed", "cut"]
+Felt: TypeAlias = Literal["nothing", "fallback", "failed", "struck"]
+Sign: TypeAlias = Literal["cut", "slow", "wrong"]
 Link: TypeAlias = tuple[str, str]
 Stop: TypeAlias = tuple[str, ...]
 """A place in a layer: a service, or the lane of an edge that passes (caller, callee, layer)."""
@@ -29,6 +30,9 @@ Beside: TypeAlias = dict[Stop, list[Stop]]
 
 SWEEPS = 6
 STORES = ("postgresql", "redis")
+SLOW = ("latency", "bandwidth", "slow_close", "slicer", "http_delay", "cpu", "memory")
+WRONG = ("http_error", "http_corrupt")
+MOST_FAULTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """An edge as it is drawn; `x` and `y` are where the sign of a cut stands, `bare` ones have no proxy."""
+    """An edge as it is drawn; `x` and `y` are where the sign of its fault stands, `bare` ones have no proxy."""
 
     path: str
-    cut: str
-    slow: bool
+    sign: Sign | None
     x: float
     y: float
     name: str
@@ -81,6 +84,32 @@ class Drawing:
     layout: Layout
     nodes: tuple[Node, ...]
     curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A fault on an edge or a service, in words; how often it came is not told."""
+
+    sign: Sign
+    where: str
+    fault: str
+    words: str
+
+
+def struck_by_faults(summary: Summary) -> tuple[tuple[Struck, ...], int]:
+    """What struck where, each fault and each edge or service once; and how many are left out."""
+    once = {(strike.fault, strike.proxy): strike for strike in summary.strikes}.values()
+    found = tuple(Struck(_sign(one.kind), one.proxy.replace("->", "→"), one.fault, _named(one)) for one in once)
+    return found[:MOST_FAULTS], max(0, len(found) - MOST_FAULTS)
+
+
+def _sign(kind: str) -> Sign:
+    return "slow" if kind in SLOW else "wrong" if kind in WRONG else "cut"
+
+
+def _named(strike: Strike) -> str:
+    """The kind of a fault, and what it does."""
+    return f"{strike.kind}: {strike.words}"
 
 
 def draw_topology(summary: Summary, layout: Layout) -> Drawing:
@@ -216,15 +245,19 @@ def _spread(wanted: list[float], gaps: list[float]) -> list[float]:
 def _curves(summary: Summary, routes: dict[Link, list[Stop]], place: Place, layout: Layout) -> tuple[Curve, ...]:
     names = {edge.name: (edge.caller, edge.callee) for edge in summary.experiment.system.edges}
     bare = {(edge.caller, edge.callee) for edge in summary.experiment.system.unproxied} - set(names.values())
-    struck = {names[strike.proxy]: strike for strike in summary.strikes if strike.proxy in names}
+    struck: dict[Link, list[Strike]] = defaultdict(list)
+    for strike in summary.strikes:
+        if strike.proxy in names:
+            struck[names[strike.proxy]].append(strike)
     found = []
     for link, route in routes.items():
-        strike = struck.get(link)
+        strikes = struck.get(link, [])
         path, (x, y) = _path([place(stop) for stop in route], layout)
-        told = f": {strike.words}" if strike else ": no proxy" if link in bare else ""
-        slow = strike is not None and strike.kind == "latency"
-        found.append(Curve(path, strike.words if strike else "", slow, x, y, f"{link[0]} → {link[1]}{told}", link in bare))
-    return tuple(sorted(found, key=lambda curve: bool(curve.cut)))
+        words = "; ".join(dict.fromkeys(map(_named, strikes))) or ("no proxy" if link in bare else "")
+        told = f"{link[0]} → {link[1]}" + (f": {words}" if words else "")
+        sign = min((_sign(strike.kind) for strike in strikes), default=None)
+        found.append(Curve(path, sign, x, y, told, link in bare))
+    return tuple(sorted(found, key=lambda curve: curve.sign is not None))
 
 
 def _path(points: list[tuple[float, float]], layout: Layout) -> tuple[str, tuple[float, float]]:
@@ -251,7 +284,7 @@ def _straight(lanes: list[tuple[float, float]], half: float, along: int) -> Iter
 
 
 def felt_by(summary: Summary) -> dict[str, tuple[Felt, str]]:
-    """What each service felt while a fault was on: cut off, answering with errors, falling back; and by what one sees it."""
+    """What each service felt while a fault was on: struck, answering with errors, falling back; and by what one sees it."""
     system = summary.experiment.system
     struck = {strike.proxy for strike in summary.strikes}
     felt: dict[str, tuple[Felt, str]] = {}
@@ -267,7 +300,9 @@ def felt_by(summary: Summary) -> dict[str, tuple[Felt, str]]:
     for callee in {edge.callee for edge in system.edges}:
         into = [edge for edge in (*system.edges, *system.unproxied) if edge.callee == callee]
         if all(edge.name in struck for edge in into):
-            felt[callee] = ("cut", "every way to it was struck")
+            felt[callee] = ("struck", "every way to it was struck")
+    called = {edge.callee for edge in system.edges}
+    felt.update({one.proxy: ("struck", _named(one)) for one in summary.strikes if one.proxy in called})
     return felt
 
 

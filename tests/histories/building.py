@@ -42,9 +42,11 @@ from harness.history.events import (
 from harness.history.history import History
 from harness.history.requests import Request, request_to_data
 from harness.history.store import REQUESTS, RunFolder, append_line
+from harness.model.aiming import toxic_name
 from harness.model.expectations import ExpectationItem, SteadyItem
 from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
+from harness.model.kinds.edge import Aim
 from harness.model.load import Phases
 from harness.plan.plan import CLEAN, Plan, ProxyState, ServiceChange
 from harness.plan.services import WELL, changes_of, relieved, sights_of, struck
@@ -211,8 +213,8 @@ def edges_of(item: FaultItem) -> tuple[str, ...]:
         forth = {f"{caller} -> {callee}" for caller in first for callee in second}
         back = {f"{caller} -> {callee}" for caller in second for callee in first} if both else set()
         return tuple(edge for edge in EDGES if edge in forth | back)
-    aim = item.outage or item.latency
-    assert aim is not None
+    aim = item.fault
+    assert isinstance(aim, Aim)
     return tuple(
         edge
         for edge in EDGES
@@ -234,7 +236,12 @@ def state_of(item: FaultItem) -> ProxyState:
 
 
 def _toxic(item: FaultItem, kind: str, attributes: dict[str, int]) -> ProxyState:
-    toxic = {"name": f"{item.id}-{kind}", "type": kind, "stream": "downstream", "attributes": attributes}
+    toxic = {
+        "name": toxic_name(str(item.id), kind, "downstream"),
+        "type": kind,
+        "stream": "downstream",
+        "attributes": attributes,
+    }
     return ProxyState.model_validate({"toxics": [toxic]})
 
 

@@ -262,10 +262,10 @@ def test_who_felt_it_is_not_guessed_where_answers_were_not_seen() -> None:
 
     felt = felt_by(Summary(history, judge(history)))
 
-    assert {name: how for name, (how, _) in felt.items()} == {"order": "fallback", "shipping": "cut"}
+    assert {name: how for name, (how, _) in felt.items()} == {"order": "fallback", "shipping": "struck"}
 
 
-def test_an_edge_without_a_proxy_is_drawn_as_such_and_keeps_its_callee_from_being_cut_off() -> None:
+def test_an_edge_without_a_proxy_is_drawn_as_such_and_keeps_its_callee_from_being_struck_on_every_way() -> None:
     edges = [dict(edge) for edge in SYSTEM["edges"]]
     bare = [edge for edge in edges if edge["name"] == "gateway -> shipping"]
     carried = [edge for edge in edges if edge not in bare]
@@ -277,7 +277,7 @@ def test_an_edge_without_a_proxy_is_drawn_as_such_and_keeps_its_callee_from_bein
     curves = {curve.name: curve for curve in draw_topology(summary, ACROSS).curves}
 
     assert curves["gateway → shipping: no proxy"].bare
-    assert not curves["order → shipping: refused"].bare
+    assert not curves["order → shipping: outage: refused"].bare
     assert "shipping" not in felt_by(summary)
     assert edge_table(summary).rows[-1].cells == (("no proxy", "no proxy"),) * 3
 

@@ -8,20 +8,25 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import astuple, replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from markupsafe import escape
 
-from harness.history.events import RunFailed, ServiceExited
+from harness.history.events import FaultBegan, FaultEnded, FaultVaried, RunFailed, ServiceExited
 from harness.history.history import History
 from harness.judge.verdict import Measure, Word
+from harness.model.faults import KINDS
+from harness.model.kinds.edge import Aim
+from harness.report.faults import fault_in_words
 from harness.report.html import html_report
 from harness.report.measures import gauge
 from harness.report.summary import Summary
-from harness.report.topology import ACROSS, draw_topology, felt_by
+from harness.report.timeline import WIDE, draw_picture
+from harness.report.topology import ACROSS, draw_topology, felt_by, struck_by_faults
 from tests.golden.made_up import BEGAN, BROKEN, COMMAND, made_up, with_titles
 from tests.histories.building import Story, fault
 
@@ -224,7 +229,7 @@ def test_the_script_is_small() -> None:
 def test_services_are_outlined_by_what_they_felt() -> None:
     felt = felt_by(Summary(*made_up("passed")))
 
-    assert {service: what for service, (what, _) in felt.items()} == {"order": "fallback", "shipping": "cut"}
+    assert {service: what for service, (what, _) in felt.items()} == {"order": "fallback", "shipping": "struck"}
 
 
 def test_a_circle_of_calls_and_a_service_that_nobody_calls_are_drawn_too() -> None:
@@ -254,6 +259,84 @@ def test_faults_of_every_kind_are_said_in_words() -> None:
     words = {strike.words for strike in Summary(history, verdict).strikes}
 
     assert words == {"+0.3 s ± 50 ms", "hangs", "parted"}
+
+
+EDGE_KINDS: dict[str, dict[str, Any]] = {
+    "outage": {},
+    "latency": {"latency": "300ms"},
+    "bandwidth": {"rate": "20KB/s"},
+    "slow_close": {"delay": "1s"},
+    "timeout": {"timeout": "1s"},
+    "reset_peer": {},
+    "slicer": {"average_size": "64B"},
+    "limit_data": {"bytes": "2KB"},
+    "flaky": {"share": "30%"},
+    "flap": {"period": "4s"},
+    "lost_reply": {},
+    "http_error": {"status": 503, "share": "50%"},
+    "http_delay": {"delay": "100ms"},
+    "http_corrupt": {},
+}
+
+
+def test_every_kind_of_fault_on_edges_is_on_the_map() -> None:
+    assert set(EDGE_KINDS) == {kind for kind, model in KINDS.items() if issubclass(model, Aim)}
+
+
+@pytest.mark.parametrize("kind", EDGE_KINDS)
+def test_the_map_names_the_fault_and_says_what_it_does(kind: str) -> None:
+    item = fault(kind, id="own", edge="order -> payment", **EDGE_KINDS[kind])
+    summary = Summary(*made_up("passed", Story(faults=(item,))))
+    page = html_report(summary.history, summary.verdict, COMMAND)
+
+    ((told,), left_out) = struck_by_faults(summary)
+
+    assert (told.where, told.fault, told.words) == ("order → payment", "own", f"{kind}: {fault_in_words(item, kind)}")
+    assert left_out == 0
+    assert escape(f"order → payment: {told.words}") in page
+    assert "cut off" not in Page(page).text
+
+
+def test_two_faults_on_one_edge_are_both_named_there() -> None:
+    faults = (
+        fault("latency", id="slow", edge="order -> payment", latency="300ms"),
+        fault("http_error", edge="order -> payment"),
+    )
+
+    drawing = draw_topology(Summary(*made_up("passed", Story(faults=faults))), ACROSS)
+
+    assert [curve.name for curve in drawing.curves if curve.sign] == [
+        "order → payment: latency: +0.3 s; http_error: answers 503"
+    ]
+
+
+def test_a_fault_that_grows_is_a_bar_that_rises_in_as_many_steps_as_planned() -> None:
+    history, verdict = made_up("passed")
+    began = next(event for event in history.events if isinstance(event, FaultBegan))
+    steps = [{"verb": "begin", "fault": began.fault}, *[{"verb": "vary", "fault": began.fault}] * 3]
+    varied = [FaultVaried(began.at + n, began.at + n, *astuple(began)[2:]) for n in (1, 2, 3)]
+    grown = History({**history.plan, "steps": steps}, (*history.events, *varied), history.requests)
+
+    first, *others = draw_picture(Summary(grown, verdict), (), (), WIDE).bars
+
+    heights = [float(height) for height in re.findall(r"V([\d.]+)H", first.wedge)]
+    assert [round(first.y + 15 - height, 1) for height in heights] == [3.8, 7.5, 11.2, 15]
+    assert not first.inside
+    assert others, "the other edges of the story are struck as a whole"
+
+
+def test_a_fault_that_comes_again_is_a_bar_each_time() -> None:
+    history, verdict = made_up("passed")
+    began = next(event for event in history.events if isinstance(event, FaultBegan))
+    ended = [FaultEnded(began.at + 4, began.at + 4, began.fault, began.kind, began.proxy, {}, {})]
+    again = replace(began, at=began.at + 8, asked_at=began.at + 8)
+
+    bars = draw_picture(Summary(History(history.plan, (*history.events, *ended, again), ()), verdict), (), (), WIDE).bars
+
+    row = [bar for bar in bars if bar.y == bars[0].y]
+    assert len(row) == 2
+    assert row[0].x + row[0].width < row[1].x
+    assert [bool(bar.label.text) for bar in row] == [False, True]
 
 
 @pytest.mark.parametrize(
