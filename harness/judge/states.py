@@ -26,9 +26,7 @@ from harness.judge.sights import (
     Uncertain,
     Unreachable,
 )
-
-CHOOSING = ("methods", "path", "header", "journey", "first_attempt", "every", "share")
-"""Attributes of a toxic of HTTP by which it strikes some requests and not others."""
+from harness.model.aiming import CHOOSING_REQUESTS, toxic_name
 
 OF_BYTES = ("bandwidth", "slicer")
 OF_TIME = ("latency", "http_delay")
@@ -40,16 +38,14 @@ def is_clean(state: Mapping[str, Any]) -> bool:
 
 
 def own_toxics(state: Mapping[str, Any], fault: str) -> tuple[Toxic, ...]:
-    """The toxics of a state that a fault has set: their names are made of its id, their type and their stream."""
+    """The toxics of a state that a fault has set."""
     toxics = state.get("toxics") or ()
-    return tuple(
-        toxic for toxic in toxics if toxic["name"] in (f"{fault}-{toxic['type']}-{toxic['stream']}", f"{fault}-{toxic['type']}")
-    )
+    return tuple(toxic for toxic in toxics if toxic["name"] == toxic_name(fault, toxic["type"], toxic["stream"]))
 
 
 def is_partial(toxic: Toxic) -> bool:
     """Whether it strikes some connections, or some requests, and not others."""
-    return toxic.get("toxicity", 1.0) < 1 or any(_said(toxic, name) for name in CHOOSING)
+    return toxic.get("toxicity", 1.0) < 1 or any(_said(toxic, name) for name in CHOOSING_REQUESTS)
 
 
 def is_of_http(toxic: Toxic) -> bool:

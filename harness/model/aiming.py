@@ -9,9 +9,17 @@ from harness.model.experiment import System
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Aim
 from harness.model.kinds.group import Isolate, Partition
-from harness.model.kinds.http import Chosen, LostReply
+from harness.model.kinds.http import CHOOSING, Chosen, LostReply
 from harness.model.kinds.service import OnService
 from harness.model.reading import Loc
+
+CHOOSING_REQUESTS = tuple("methods" if name == "method" else name for name in CHOOSING)
+"""Attributes of a toxic by which it strikes some requests and not others: those of the faults, several methods at once."""
+
+
+def toxic_name(fault: str, kind: str, stream: str) -> str:
+    """The name of the toxic that a fault sets on one stream, which tells later whose it is."""
+    return f"{fault}-{kind}-{stream}"
 
 
 def edges_hit(item: FaultItem, edges: Iterable[Edge]) -> tuple[Edge, ...]:

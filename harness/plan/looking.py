@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import ceil, log
 
+from harness.model.aiming import CHOOSING_REQUESTS, toxic_name
 from harness.plan.plan import Asking, Heal, ProxyState, Step, Toxic
 
 PATIENCE = 1.5
@@ -42,7 +43,6 @@ HALF = 0.5
 """The share that a toxic strikes whose choice says none."""
 
 LATE = ("latency", "http_delay", "bandwidth", "slicer")
-CHOOSING = ("methods", "path", "header", "journey", "first_attempt", "every", "share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +125,14 @@ def _connections(fault: str, toxic: Toxic) -> int:
 
 
 def _is_own(fault: str, toxic: Toxic) -> bool:
-    return toxic.name == f"{fault}-{toxic.type}-{toxic.stream}"
+    return toxic.name == toxic_name(fault, toxic.type, toxic.stream)
 
 
 def _share(toxic: Toxic) -> float | None:
     """Of how many connections, or requests, it strikes each; None for one that strikes all."""
     if toxic.toxicity < 1:
         return toxic.toxicity
-    if not any(name in toxic.attributes for name in CHOOSING):
+    if not any(name in toxic.attributes for name in CHOOSING_REQUESTS):
         return None
     return _said(toxic, "share") or HALF
 

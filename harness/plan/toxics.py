@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import assert_never
 from zlib import crc32
 
+from harness.model.aiming import toxic_name
 from harness.model.edges import Edge
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import (
@@ -51,8 +52,10 @@ def toxics_of(item: FaultItem, edge: Edge, seed: int, journeys: Mapping[str, str
     draw = crc32(f"{seed}:{item.id}:{edge.name}".encode())
     share = fault.share if isinstance(fault, Partial) else None
     toxics = [
-        Toxic.model_validate({"name": f"{item.id}-{kind}-{stream}", "type": kind, "stream": stream, "attributes": said})
-        for kind, stream, said in _said(item, edge, journeys)
+        Toxic.model_validate(
+            {"name": toxic_name(str(item.id), kind, stream), "type": kind, "stream": stream, "attributes": attributes}
+        )
+        for kind, stream, attributes in _said(item, edge, journeys)
     ]
     if share is not None:
         return tuple(toxic.model_copy(update={"toxicity": share, "seed": draw}) for toxic in toxics)
