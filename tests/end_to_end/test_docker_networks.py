@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.recording import note
+from tests.contract.recording import begin, note
 from tests.end_to_end.chaos import PROJECT, chaos, environment, evidence, verdict_of
 from tests.end_to_end.docker_rig import PROXIES, DockerRun, docker, images, kinds_of, scenario_of, seconds_until, tiny_system
 
@@ -88,7 +88,7 @@ class EngineRun(DockerRun):
 def start(tmp_path: Path) -> Iterator[Any]:
     runs: list[EngineRun] = []
 
-    def begin(fault: str, engine: str, phases: str = PHASES) -> EngineRun:
+    def begun(fault: str, engine: str, phases: str = PHASES) -> EngineRun:
         path = scenario_of(tiny_system(tmp_path), faults=f"[{{{fault}}}]", expect=EXPECT, more=phases)
         runs.append(EngineRun(path, tmp_path / "reports", engine))
         run = runs[-1]
@@ -96,7 +96,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
         assert run.process.poll() is None, run.process.communicate()[0]
         return run
 
-    yield begin
+    yield begun
     for run in runs:
         run.make_sure_it_is_over()
 
@@ -110,6 +110,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="Toxiproxy's networks are
 def test_no_handshake_is_answered_and_an_open_connection_lives_on(
     start: Any, request: pytest.FixtureRequest, kind: str, engine: str
 ) -> None:
+    begin(request, f"{ROWS[kind]}, {engine}", "docker")
     run = start(FAULTS[kind], engine)
 
     before, during, after, is_same, looks = json.loads(docker("exec", run.container("front"), "python3", "-c", LOOK))
