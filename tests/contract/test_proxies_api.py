@@ -322,6 +322,32 @@ def test_populating_makes_what_is_missing_and_leaves_what_is_there(control: Cont
     assert control("POST", "/populate", []).json() == {"proxies": None}
 
 
+def test_a_disabled_proxy_that_cannot_be_replaced_goes_on_counting_whom_it_refuses(control: Control) -> None:
+    address = free_address()
+    control.made("a", listen=str(address), enabled=False)
+    wanted = {"name": "a", "listen": str(address), "upstream": "127.0.0.1:2"}
+    before = control("GET", "/proxies/a").json()
+    with socket.create_server((address.host, address.port)):
+        assert control("POST", "/populate", [wanted]).status_code == 500
+
+    assert control("GET", "/proxies/a").json() == before
+    assert refuses(address)
+    assert control("GET", "/edges").json()[0]["refused"] in (1, None)
+
+
+def test_a_disabled_proxy_in_the_place_of_another_counts_whom_it_refuses(control: Control) -> None:
+    address = free_address()
+    for enabled in (False, True):
+        control.made("a", listen=str(address), enabled=enabled)
+        wanted = {"name": "a", "listen": str(address), "upstream": "127.0.0.1:2", "enabled": False}
+        assert control("POST", "/populate", [wanted]).json()["proxies"][0]["upstream"] == "127.0.0.1:2"
+
+        assert refuses(address)
+
+        assert control("GET", "/edges").json()[0]["refused"] in (1, None)
+        control("DELETE", "/proxies/a")
+
+
 def test_populating_tells_how_far_it_came(control: Control) -> None:
     taken = control.made("a")["listen"]
 

@@ -268,6 +268,28 @@ def test_a_proxy_may_be_so_from_the_beginning_and_anywhere(engine: Engine, both:
     both.pair(listen)
 
 
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("after", [True, False])
+def test_a_proxy_is_replaced_where_it_listens_whichever_of_the_two_is_so(
+    engine: Engine, both: Controlled, before: bool, after: bool
+) -> None:
+    listen = engine.made()
+    if before:
+        engine.toxic("unreachable")
+    toxics = [{"type": "unreachable", "name": "u"}] if after else []
+    replacing = {"name": "p", "listen": str(listen), "upstream": str(both.address), "toxics": toxics}
+
+    assert engine("POST", "/populate", [replacing]).status_code == 201
+
+    assert no_answer(listen) is after
+    assert (seen(engine)["refused"] in (0, None)) is not after
+    if after:
+        engine.remove("u")
+    both.pair(listen)
+    engine("PATCH", "/proxies/p", {"enabled": False})
+    assert refuses(listen)
+
+
 def _split(text: str) -> tuple[str, int]:
     host, port = text.split(":")
     return host, int(port)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contract import toxiproxy_conformance
-from tests.contract.proxies_rig import connect, ends, refuses
+from tests.contract.proxies_rig import connect, ends, read_all, refuses
 from tests.contract.toxiproxy_conformance import (
     DIFFERENCES,
     ENGINES,
     NOBODY,
+    Asked,
     Controlled,
     Engine,
     address,
@@ -455,6 +456,23 @@ class TestPopulate:
 
         assert (replaced["enabled"], replaced["toxics"]) == (True, [])
         assert engine.shown() == replaced
+
+    def test_what_cannot_be_replaced(self, engine: Engine) -> None:
+        taken = str(engine.made("q"))
+        with closing(Asked()) as callee, connect(engine.made(upstream=callee.address)) as caller:
+            engine.toxic("noop")
+            caller.sendall(b"one")
+            assert read_all(caller, 6) == b"answer"
+            before = engine.shown()
+
+            answer = engine("POST", "/populate", [{"name": "p", "listen": taken, "upstream": NOBODY}])
+
+            assert (answer.status_code, answer.json()["proxies"]) == (500, None)
+            after = engine.shown()
+            assert {**after, "enabled": True} == before
+            with suppress(OSError):  # it may be gone
+                caller.sendall(b"two")
+            assert (after["enabled"], ends(caller)) == engine.says("a proxy half replaced")
 
     def test_nothing_is_made_where_one_lacks_something(self, engine: Engine) -> None:
         answer = engine("POST", "/populate", [{"name": "a", "upstream": NOBODY}, {"name": "b"}])

@@ -72,6 +72,9 @@ DIFFERENCES = {
     "unvalidated attributes": Difference(200, 400, "A value out of its range does not do what it says; some end Toxiproxy."),
     "a toxic half changed": Difference(77, 0, "A change that is refused has changed nothing."),
     "a proxy half moved": Difference(False, True, "A proxy that cannot move to where it is asked stays where it was."),
+    "a proxy half replaced": Difference(
+        (False, True), (True, False), "A proxy that cannot be replaced goes on as it was, its connections too."
+    ),
     "a reset that fails": Difference("bind", "both", "What cannot be enabled keeps no other proxy from being healed."),
     "toxics in populate": Difference(
         [], ["slow"], "What is asked for is set, before the first connection, rather than dropped without a word."

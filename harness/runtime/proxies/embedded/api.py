@@ -137,7 +137,7 @@ class Api:
             try:
                 done.append((await self._ensured(given)).as_data())
             except Refused as refused:
-                data = {"error": refused.message, "status": refused.status, "proxies": done}
+                data = {"error": refused.message, "status": refused.status, "proxies": done or None}
                 return Answer(refused.status, json.dumps(data).encode(), JSON)
         return json_answer(201, {"proxies": done or None})
 

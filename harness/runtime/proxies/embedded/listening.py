@@ -31,7 +31,9 @@ class Listener:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, address: tuple[str, int], accept: Callable[[], asyncio.Protocol]
     ) -> None:
-        self._loop, self._accept = loop, accept
+        self._loop = loop
+        self.accept = accept
+        """Makes the protocol of each connection; whoever it belongs to may change."""
         self._server: asyncio.AbstractServer | None = None
         self._filler: socket.socket | None = None
         self._taking_in: set[asyncio.Task[Any]] = set()
@@ -50,7 +52,7 @@ class Listener:
         self._take_in()
         self._drop_filler()
         if accepting is not None:
-            self._server = await self._loop.create_server(self._accept, sock=accepting, backlog=BACKLOG)
+            self._server = await self._loop.create_server(self._protocol, sock=accepting, backlog=BACKLOG)
 
     def deafen(self) -> None:
         """Let nobody in from now on. Who is in the queue came before."""
@@ -72,6 +74,9 @@ class Listener:
         self._stop_accepting()
         self._sock.close()
         self._drop_filler()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.accept()
 
     def _listen(self, backlog: int) -> None:
         try:
@@ -116,7 +121,7 @@ class Listener:
 
     async def _take_over(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it is gone again
-            await self._loop.connect_accepted_socket(self._accept, sock)
+            await self._loop.connect_accepted_socket(self._protocol, sock)
 
     def _stop_accepting(self) -> None:
         if self._server is not None:

@@ -91,6 +91,21 @@ class Proxy:
         self._stop()
         self._turn_away_at(address)
 
+    async def take_over(self, other: Proxy) -> None:
+        """Listen where another proxy does, which then is no more. Where that is refused, the other goes on as it was."""
+        listener = other._listener
+        assert listener is not None
+        if self.unreachable and not other.unreachable:
+            listener.deafen()
+        elif other.unreachable and not self.unreachable:
+            await listener.open()
+        listener.accept = self._accept
+        self._listener, other._listener = listener, None
+        other.forget()
+        self.listen = _as_text(listener.address)
+        if self.unreachable:
+            self._turn_away_at(listener.address)
+
     def forget(self) -> None:
         """Close everything: this proxy is no more."""
         self._stop()
@@ -256,7 +271,7 @@ class Proxy:
 
     def _turn_nobody_away(self) -> None:
         if self._refusing is not None:
-            self._around.refusals.unwatch(self._refusing)
+            self._around.refusals.unwatch(self._refusing, self.counts)
             self._refusing = None
 
     def _become_unreachable(self) -> None:
@@ -373,26 +388,28 @@ class Registry:
         """Make a proxy, which has its toxics when it takes its first connection; one that cannot listen is not kept."""
         if name in self._proxies:
             raise Refused(409, "proxy already exists")
-        self._proxies[name] = await self._make(name, place, toxics, enabled=enabled)
-        return self._proxies[name]
+        proxy = await self._make(name, place, toxics)
+        await (proxy.enable() if enabled else proxy.disable())
+        self._proxies[name] = proxy
+        return proxy
 
     async def replace(self, proxy: Proxy, place: Place, toxics: Sequence[Toxic], *, enabled: bool) -> Proxy:
-        """Put a new proxy in the place of one of the same name, which stays as it is where the new one cannot listen."""
-        if await self.same_address(proxy, place.listen):
-            split_upstream(place.upstream)
-            proxy.forget()
-            self._proxies[proxy.name] = await self._make(proxy.name, place, toxics, enabled=enabled)
+        """Put a new proxy in the place of one of the same name, which goes on as it was where the new one cannot listen."""
+        fresh = await self._make(proxy.name, place, toxics)
+        if enabled and proxy.enabled and await self.same_address(proxy, place.listen):
+            await fresh.take_over(proxy)
         else:
-            self._proxies[proxy.name] = await self._make(proxy.name, place, toxics, enabled=enabled)
+            await (fresh.enable() if enabled else fresh.disable())
             proxy.forget()
-        return self._proxies[proxy.name]
+        self._proxies[proxy.name] = fresh
+        return fresh
 
-    async def _make(self, name: str, place: Place, toxics: Sequence[Toxic], *, enabled: bool) -> Proxy:
+    async def _make(self, name: str, place: Place, toxics: Sequence[Toxic]) -> Proxy:
+        """A proxy that has its toxics, and neither listens nor turns anybody away."""
         proxy = Proxy(name, place.listen, place.upstream, self._around)
         await resolve(place.listen, self._around)
         for toxic in toxics:
             proxy.add(toxic)
-        await (proxy.enable() if enabled else proxy.disable())
         return proxy
 
     async def same_address(self, proxy: Proxy, listen: str) -> bool:

@@ -65,11 +65,13 @@ class Refusals:
         self.read()  # what came before does not count
         self._watched[socket.inet_aton(host), port] = counts
 
-    def unwatch(self, address: tuple[str, int]) -> None:
-        """Attempts at this address are no longer refused; those refused so far are counted before this returns."""
+    def unwatch(self, address: tuple[str, int], counts: Counts) -> None:
+        """Attempts at this address are counted here no longer; those refused so far are before this returns."""
         self.read()
         with contextlib.suppress(OSError):
-            self._watched.pop((socket.inet_aton(address[0]), address[1]), None)
+            place = socket.inet_aton(address[0]), address[1]
+            if self._watched.get(place) is counts:  # and not those of whoever refuses there next
+                del self._watched[place]
         if not self._watched:
             self.close()
 
