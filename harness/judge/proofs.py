@@ -12,7 +12,7 @@ from harness.history.requests import Request
 from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.edges import EdgeCounts, Traffic
-from harness.judge.sights import was_seen
+from harness.judge.sights import Sight, was_seen
 from harness.judge.states import is_clean, is_of_http, is_partial, sight_of, sights_in
 from harness.judge.strikes import Strike
 from harness.judge.verdict import Finding, Outcome
@@ -55,6 +55,8 @@ def evidence_finding(kind: str, title: str, proofs: Sequence[Proof], seen: str, 
     )
 
 
+SEE_WHY_IT_ENDED = "see why the run ended before its end"
+
 # set
 
 
@@ -84,9 +86,7 @@ def _set(strike: Strike) -> Proof:
             "run the scenario itself, not its twin without fault",
         )
     if not strike.is_whole:
-        planned = strike.planned + strike.varied
-        seldom = f"{strike.fault} was set {len(strike.changes)} of {planned} times"
-        return Proof(strike.proxy, "", seldom, "see why the run ended before its end")
+        return Proof(strike.proxy, "", strike.unset, SEE_WHY_IT_ENDED)
     return Proof(
         strike.proxy, "", f"{strike.fault} was asked for, and read back the proxy was in another state", "see the engine's log"
     )
@@ -99,25 +99,58 @@ def bit(case: Case, strikes: Sequence[Strike]) -> Finding:
     """A probe through the proxy saw what the fault must show, where before it got an answer; or the engine counted it."""
     counts = EdgeCounts(case.history)
     proofs = [_bit(counts, strike) for strike in strikes]
-    probes = [probe for strike in strikes for probe in strike.looks("during")]
-    slowest = max((probe.seconds for probe in probes), default=0.0)
-    kinds = words.several(sorted({probe.outcome for probe in probes}))
-    return evidence_finding("bit", "it bit", proofs, f"a probe was {kinds} ({words.seconds(slowest)})")
+    bites = [bite for strike in strikes if (bite := _bite(strike))]
+    seen = _bitten(bites) if bites else "; ".join(dict.fromkeys(proof.seen for proof in proofs))
+    return evidence_finding("bit", "it bit", proofs, seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Bite:
+    """What a probe saw of a fault, and what it got before."""
+
+    sight: Sight
+    before: EdgeProbed
+    during: EdgeProbed
+
+    @property
+    def saw(self) -> str:
+        """What became of the probe."""
+        if self.during.outcome == "answered":
+            return self.sight.expected
+        return "left without an answer" if self.during.outcome == "silent" else self.during.outcome
+
+
+def _bite(strike: Strike) -> Bite | None:
+    """The first look that saw the fault."""
+    before = strike.probe("before")
+    for look in strike.looks("during"):
+        sight = sight_of(strike.state_at(look.at), strike.fault, strike.protocol)
+        if before is not None and was_seen(sight, before, look):
+            return Bite(sight, before, look)
+    return None
+
+
+def _bitten(bites: Sequence[Bite]) -> str:
+    """What the probes saw, all together."""
+    saw = words.several(list(dict.fromkeys(bite.saw for bite in bites)))
+    during, before = (
+        max(probe.seconds for probe in probes) for probes in zip(*((b.during, b.before) for b in bites), strict=True)
+    )
+    return f"a probe was {saw} ({words.seconds(during)}), where before it was answered ({words.seconds(before)})"
 
 
 def _bit(counts: EdgeCounts, strike: Strike) -> Proof:
     before, looks = strike.probe("before"), strike.looks("during")
     if not strike.is_set:
-        return Proof(strike.proxy, "", f"{strike.fault} was not set, so it could not bite", "")
+        return Proof(strike.proxy, "", f"{strike.unset}, so nothing is said of whether it bit", "")
     if before is None or not looks:
         return Proof(
             strike.proxy, "", f"nobody looked through the proxy {'before' if before is None else 'during'} the fault", ""
         )
-    sights = [sight_of(strike.state_at(look.at), strike.fault, strike.protocol) for look in looks]
-    for sight, during in zip(sights, looks, strict=True):
-        if was_seen(sight, before, during):
-            return Proof(strike.proxy, _told(before, during))
-    why = sights[-1].unseen(before)
+    if bite := _bite(strike):
+        return Proof(strike.proxy, _told(bite.before, bite.during))
+    sight = sight_of(strike.state_at(looks[-1].at), strike.fault, strike.protocol)
+    why = sight.unseen(before)
     if not why and any(map(is_partial, strike.toxics)):
         why = f"none of {words.count(len(looks), 'look')} was among those that it strikes"
     if why:
@@ -125,7 +158,7 @@ def _bit(counts: EdgeCounts, strike: Strike) -> Proof:
     return Proof(
         strike.proxy,
         "",
-        f"expected a probe to be {sights[-1].expected}, it was {_told(before, looks[-1])}",
+        f"expected a probe to be {sight.expected}, it was {_told(before, looks[-1])}",
         "see the logs of the callee and the engine",
     )
 
@@ -223,7 +256,7 @@ def _used(proof: Proof) -> Proof:
 
 def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, Rung]:
     if not strike.is_set:
-        return Proof(strike.proxy, "", f"{strike.fault} was not set, so nothing could meet it"), NOWHERE
+        return Proof(strike.proxy, "", f"{strike.unset}, so nothing is said of what met it"), NOWHERE
     if len(strike.windows) < len(strike.turns):
         return Proof(strike.proxy, "", f"the end of {strike.fault} was not recorded"), NOWHERE
     traffic = counts.during_all(strike.proxy, strike.windows)
@@ -422,7 +455,9 @@ def _healed(counts: EdgeCounts, strike: Strike, strikes: Sequence[Strike]) -> Pr
         told = f"{strike.fault} was healed, and yet {struck} {_whom(strike)} afterwards"
         return Proof(strike.proxy, "", told, "see the engine's log")
     told = f"in {words.seconds(_slowest_healing(strike))}"
-    looks = [_look_again(strike, after) for after in strike.looks("after")] or ["nobody looked through the proxy after it"]
+    if not strike.looks("after"):
+        return Proof(strike.proxy, "", f"{strike.fault} was healed {told}, and nobody looked whether it was", SEE_WHY_IT_ENDED)
+    looks = [_look_again(strike, after) for after in strike.looks("after")]
     if seen := next(filter(None, looks), ""):
         return Proof(
             strike.proxy, "", f"{strike.fault} was healed {told}, and yet {seen}", "see the logs of the callee and the engine"

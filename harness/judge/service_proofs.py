@@ -14,7 +14,7 @@ from harness.history.events import ServiceChanged
 from harness.judge import words
 from harness.judge.blows import TELLS_EARLY, Blow, Bout, Glimpse
 from harness.judge.case import Case
-from harness.judge.proofs import Proof, evidence_finding, met
+from harness.judge.proofs import SEE_WHY_IT_ENDED, Proof, evidence_finding, met
 from harness.judge.strikes import is_as
 from harness.judge.verdict import Finding, Outcome
 
@@ -92,10 +92,7 @@ def _set(blow: Blow) -> Proof:
     if not recorded.turns:
         return Proof(blow.service, "", f"{blow.fault} was never set", "see why the run ended before it")
     if not recorded.is_whole:
-        varied = sum(len(turn.varied) for turn in recorded.turns)
-        often = f"{blow.fault} was set {_times(len(recorded.turns))} of {recorded.planned}"
-        often += f", and varied {_times(varied)} of {recorded.varied}" if recorded.varied else ""
-        return Proof(blow.service, "", often, "see why the run ended before it")
+        return Proof(blow.service, "", recorded.unset, SEE_WHY_IT_ENDED)
     slowest = max(change.at - change.asked_at for change in recorded.changes)
     often = f" {_times(len(recorded.turns))}" if recorded.planned > 1 else ""
     often += f", varied {_times(recorded.varied)}" if recorded.varied else ""
@@ -118,7 +115,7 @@ def _state(state: dict[str, object]) -> str:
 
 def _bit(blow: Blow) -> Proof:
     if not blow.is_set:
-        return Proof(blow.service, "", f"{blow.fault} was not set, so it could not bite")
+        return Proof(blow.service, "", f"{blow.recorded.unset}, so nothing is said of whether it bit")
     if missing := next((missing for bout in blow.bouts if (missing := _unfelt(blow, bout))), None):
         return missing
     each = f"each of {len(blow.bouts)} times" if len(blow.bouts) > 1 else ""
@@ -235,7 +232,7 @@ def _met(case: Case, blows: Sequence[Blow]) -> Finding:
 
 def _unmet(blow: Blow) -> tuple[str, str]:
     if blow.withheld or not blow.is_set:
-        return f"{blow.fault} was not set, so nothing could meet it", ""
+        return f"{blow.recorded.unset}, so nothing is said of what met it", ""
     nobody = f"no edge leads to {blow.service}, so nobody can tell whether {blow.fault} met traffic"
     return nobody, f"write who calls it, as edges: [caller -> {blow.service}:PORT] in system.yaml"
 

@@ -78,6 +78,13 @@ class Strike:
         return bool(self.turns) and self.is_whole and all(map(_is_set, self.changes))
 
     @property
+    def unset(self) -> str:
+        """That it was not set, or seldomer than planned, as one says it."""
+        if self.turns and not self.is_whole:
+            return f"{self.fault} was set {len(self.changes)} of {self.planned + self.varied} times"
+        return f"{self.fault} was not set"
+
+    @property
     def windows(self) -> tuple[Window, ...]:
         """When it was on, as far as its ends are known."""
         return tuple(turn.window for turn in self.turns if turn.window is not None)

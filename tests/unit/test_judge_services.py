@@ -197,7 +197,7 @@ def test_how_often_it_was_set_is_told() -> None:
     assert found["bit"].seen.startswith("each of 2 times told of kill, die; ")
     assert found["healed"].details[0].startswith("in 12 ms, 2 times; ")
     once = found_in(repeated(KILLED, (FaultBegan, FaultEnded)))
-    assert once["set"].why == "shipping: kill-1 was set once of 2"
+    assert once["set"].why == "shipping: kill-1 was set 1 of 2 times"
 
 
 @pytest.mark.parametrize(("read_back", "word"), [({}, "passed"), ({"cores": None}, "inconclusive"), (None, "inconclusive")])

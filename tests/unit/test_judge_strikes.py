@@ -115,7 +115,52 @@ def test_one_that_came_once_of_twice_is_not_set() -> None:
     once = replace(TWICE, turns=TWICE.turns[:1], planned=(2, 0))
 
     assert missing(once)["set"] == f"{EDGE}: x was set 1 of 2 times"
-    assert "bit" in missing(once)
+    assert missing(once)["bit"] == f"{EDGE}: x was set 1 of 2 times, so nothing is said of whether it bit"
+    assert missing(once)["met"] == f"{EDGE}: x was set 1 of 2 times, so nothing is said of what met it"
+
+
+@pytest.mark.parametrize(
+    ("state", "during", "saw"),
+    [
+        (HANG, ("silent", {}), "left without an answer (1.5 s)"),
+        (
+            bearing(toxic("http_error", status=500)),
+            ("answered", {"status": 500, "injected": "x-http_error-downstream"}),
+            "answered 500 by the proxy (2 ms)",
+        ),
+        (SLOW, ("answered", {"times": (0.11,)}), "answered 0.1 s later (2 ms)"),
+        ({"enabled": False, "toxics": []}, ("refused", {}), "refused (2 ms)"),
+    ],
+)
+def test_what_the_probe_saw_is_said_in_words_and_beside_it_what_it_got_before(
+    state: dict[str, Any], during: tuple[str, dict[str, Any]], saw: str
+) -> None:
+    outcome, seen = during
+    told = Told(
+        turns=((25.0, 45.0, state),),
+        probes=(("before", 20.0, "answered", {}), ("during", 25.5, outcome, seen), ("after", 45.3, "answered", {})),
+    )
+
+    assert found(told)["bit"].seen == f"a probe was {saw}, where before it was answered (2 ms)"
+
+
+def test_where_the_engine_alone_saw_it_no_probe_is_said_to_have_seen_it() -> None:
+    some = bearing(toxic("http_error", status=500, share=0.3))
+    told = Told(
+        turns=((25.0, 45.0, some),),
+        probes=(("before", 20.0, "answered", {}), ("during", 25.5, "answered", {}), ("after", 45.3, "answered", {})),
+        struck=((26.0, 4),),
+        answers=((20.0, {"200": 5}), (26.0, {"200": 9, "500": 4})),
+    )
+
+    assert found(told)["bit"].seen == "4 requests struck, as the engine counted"
+
+
+def test_a_healing_after_which_nobody_looked_blames_neither_callee_nor_engine() -> None:
+    healed = found(Told(probes=(("before", 20.0, "answered", {}), ("during", 25.5, "silent", {}))))["healed"]
+
+    assert healed.why == f"{EDGE}: x was healed in 10 ms, and nobody looked whether it was"
+    assert healed.advice == "see why the run ended before its end"
 
 
 @pytest.mark.parametrize("number", ["0", "1"])
