@@ -102,36 +102,48 @@ class Silent(_Plain):
 class Later:
     """The answer comes later: by `seconds` on average, `surely` by so much, and by what `slowing` toxics add to each.
 
-    These, bandwidth and slicer, go by the number of bytes.
+    These, bandwidth and slicer, go by the number of bytes. By what other faults add, `beside`, it comes later besides: a
+    small delay is not seen in that a large one is.
     """
 
     seconds: float
     surely: float
     slowing: tuple[Toxic, ...] = field(default=(), hash=False)
+    beside: Later | None = None
 
     @property
     def expected(self) -> str:
-        by = f"{words.seconds(self.seconds)} " if self.seconds else ""
-        return f"answered {by}later" + (
-            f" ({words.several([toxic['type'] for toxic in self.slowing])})" if self.slowing else ""
-        )
+        seconds, slowing = self.seconds, self.slowing
+        if self.beside is not None:
+            seconds, slowing = seconds + self.beside.seconds, (*slowing, *self.beside.slowing)
+        by = f"{words.seconds(seconds)} " if seconds else ""
+        return f"answered {by}later" + (f" ({words.several([toxic['type'] for toxic in slowing])})" if slowing else "")
 
     def unseen(self, before: EdgeProbed) -> str:
-        if self.seconds + self._by_bytes(before) >= LEAST_DELAY:
-            return ""
-        return "its answers are too small, so that they come hardly later"
+        added = self._on_average(before)
+        if added < LEAST_DELAY:
+            return "its answers are too small, so that they come hardly later"
+        if self.beside is not None and self.beside.seconds - self.beside.surely > added:
+            return "hidden by another fault, whose jitter is larger than this delay"
+        return ""
 
     def is_seen(self, before: EdgeProbed, during: EdgeProbed) -> bool:
-        added = self._by_bytes(during)
-        surely, average = self.surely + added, self.seconds + added
+        least, average = self._at_least(during), self._on_average(during)
+        others, usual = (self.beside._at_least(during), self.beside._on_average(during)) if self.beside else (0.0, 0.0)
         if during.outcome == "silent":
-            return during.seconds <= surely
+            return usual < during.seconds <= others + least
         if during.outcome != "answered" or average < LEAST_DELAY:
             return False
         was, now = before.times or (before.seconds,), during.times or (during.seconds,)
-        if surely >= SURELY_LATER * average:
-            return min(now) >= min(was) + SURELY_LATER * surely
-        return sum(now) / len(now) >= sum(was) / len(was) + LATER_ON_AVERAGE * average
+        if others + least >= SURELY_LATER * (usual + average):
+            return min(now) >= min(was) + others + SURELY_LATER * least
+        return sum(now) / len(now) >= sum(was) / len(was) + usual + LATER_ON_AVERAGE * average
+
+    def _at_least(self, probe: EdgeProbed) -> float:
+        return self.surely + self._by_bytes(probe)
+
+    def _on_average(self, probe: EdgeProbed) -> float:
+        return self.seconds + self._by_bytes(probe)
 
     def _by_bytes(self, probe: EdgeProbed) -> float:
         """By how much the toxics that go by the number of bytes delay an answer such as this probe's."""

@@ -8,6 +8,7 @@ a fault that it does not belong to; where nothing does, it is what the fault's o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.judge import words
@@ -138,7 +139,8 @@ def _of_its_own(own: Sequence[Toxic], certain: Sequence[Toxic], protocol: str) -
         return Uncertain("it strikes requests of HTTP, and something else is spoken there")
     match kind:
         case "latency" | "http_delay" | "bandwidth" | "slicer":
-            return _later(certain)
+            others = [toxic for toxic in certain if toxic not in own]
+            return replace(_later(own), beside=_later(others) if others else None)
         case "limit_data":
             limits = {toxic["stream"]: int(_said(toxic, "bytes") or 0) for toxic in own}
             return Limited(limits.get("upstream"), limits.get("downstream"))

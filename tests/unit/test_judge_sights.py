@@ -61,7 +61,7 @@ BANDWIDTH, SLICER = toxic("bandwidth", rate=20), toxic("slicer", average_size=64
         (state(toxic("bandwidth", rate=0)), Silent()),
         (state(toxic("latency", latency=300, jitter=50)), Later(0.3, 0.25)),
         (state(toxic("latency", latency=300), toxic("latency", "upstream", latency=200)), Later(0.5, 0.5)),
-        (state(toxic("latency", latency=100), toxic("http_delay", delay=200, fault="y")), Later(0.3, 0.3)),
+        (state(toxic("latency", latency=100), toxic("http_delay", delay=200, fault="y")), Later(0.1, 0.1, (), Later(0.2, 0.2))),
         (state(toxic("latency", latency=100, jitter=300)), Later(0.1, 0.0)),
         (state(BANDWIDTH), Later(0.0, 0.0, (BANDWIDTH,))),
         (state(SLICER), Later(0.0, 0.0, (SLICER,))),
@@ -288,6 +288,38 @@ def test_most_of_an_added_delay_must_be_felt(seconds: float, proved: bool) -> No
 def test_of_several_answers_the_quickest_decides_so_that_one_that_is_late_by_chance_proves_nothing() -> None:
     assert not was_seen(Later(0.1, 0.1), ANSWERED, probe("answered", times=(0.5, 0.4, 0.003)))
     assert was_seen(Later(0.1, 0.1), ANSWERED, probe("answered", times=(0.101, 0.102, 0.2)))
+
+
+@pytest.mark.parametrize(("seconds", "proved"), [(0.5, False), (0.503, False), (0.504, True), (0.505, True)])
+def test_a_small_delay_is_not_seen_in_a_large_one_of_another_fault(seconds: float, proved: bool) -> None:
+    before = probe("answered", times=(0.0,))
+
+    both = Later(0.005, 0.005, (), beside=Later(0.5, 0.5))
+
+    assert was_seen(both, before, probe("answered", times=(seconds,))) is proved
+    assert both.expected == "answered 0.51 s later"
+
+
+def test_silence_while_another_fault_alone_would_keep_all_silent_says_nothing_of_a_delay() -> None:
+    both = Later(1.0, 1.0, (), beside=Later(9.5, 9.5))
+
+    assert not was_seen(both, ANSWERED, probe("silent", 9.0))
+    assert was_seen(both, ANSWERED, probe("silent", 10.0))
+
+
+def test_a_delay_smaller_than_the_jitter_of_another_fault_is_hidden_by_it() -> None:
+    both = Later(0.005, 0.005, (), beside=Later(0.5, 0.4))
+
+    assert both.unseen(ANSWERED) == "hidden by another fault, whose jitter is larger than this delay"
+    assert not was_seen(both, ANSWERED, probe("answered", times=(0.505,) * 20))
+
+
+def test_beside_the_jitter_of_another_fault_the_average_decides() -> None:
+    both = Later(0.2, 0.2, (), beside=Later(0.1, 0.0))
+    before = probe("answered", times=(0.0,) * 4)
+
+    assert not was_seen(both, before, probe("answered", times=(0.2, 0.0, 0.1, 0.1)))
+    assert was_seen(both, before, probe("answered", times=(0.3, 0.4, 0.2, 0.3)))
 
 
 def test_with_jitter_the_average_decides() -> None:
