@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.runtime.proxies.embedded.toxics import EFFECTS
-from tests.contract.proxies_rig import PATIENCE, Echo, connect, eventually, free_address, read_all
+from tests.contract.proxies_rig import PATIENCE, Echo, connect, free_address, read_all
 from tests.contract.toxiproxy_conformance import NOBODY, Engine, error, running
 
 MOST_GROWN = 64 * 1024 * 1024
@@ -310,6 +310,7 @@ def test_an_upstream_that_does_not_resolve_ends_its_connections_alone(whole: Who
 
 
 def test_very_many_toxics_and_proxies_come_and_go(whole: Whole) -> None:
+    before = sorted(whole.engine("GET", "/proxies").json())
     for number in range(100):
         whole.engine.toxic("noop", proxy="beside", more={"name": f"t{number}"})
     whole.check()
@@ -318,4 +319,6 @@ def test_very_many_toxics_and_proxies_come_and_go(whole: Whole) -> None:
         whole.engine.made(f"p{number}")
     for number in range(100):
         assert whole.engine("DELETE", f"/proxies/p{number}").status_code == 204
-    assert eventually(lambda: whole.engine("GET", "/health").json()["proxies"] >= 1)
+    assert whole.engine.toxics("beside") == []
+    assert sorted(whole.engine("GET", "/proxies").json()) == before
+    assert whole.engine("GET", "/health").json()["proxies"] == len(before)

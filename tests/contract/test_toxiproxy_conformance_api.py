@@ -495,11 +495,16 @@ class TestPopulate:
         assert set(engine("GET", "/proxies").json()) == {"p", "a"}
 
     def test_toxics_in_it(self, engine: Engine) -> None:
-        slow = {"name": "slow", "type": "latency", "attributes": {"latency": 100}}
+        short = {"name": "short", "type": "limit_data", "attributes": {"bytes": 3}}
+        listen = somewhere()
+        with closing(Asked()) as callee:
+            wanted = {"name": "p", "listen": listen, "upstream": str(callee.address), "toxics": [short]}
 
-        engine("POST", "/populate", [{"name": "p", "listen": "127.0.0.1:0", "upstream": NOBODY, "toxics": [slow]}])
+            engine("POST", "/populate", [wanted])
 
-        assert engine.toxics() == engine.says("toxics in populate")
+            with connect(address(listen)) as first:
+                first.sendall(b"question")
+                assert (engine.toxics(), read_all(first, 6)) == engine.says("toxics in populate")
 
 
 @pytest.mark.parametrize("name", ENGINES)
