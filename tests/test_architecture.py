@@ -30,8 +30,8 @@ THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "model": {"pydantic", "pydantic_core", "yaml"},
     "plan": {"pydantic"},
-    "history": set(),
-    "judge": set(),
+    "history": {"numpy"},
+    "judge": {"numpy"},
     "report": {"jinja2", "markupsafe", "rich"},
     "runtime": {
         "asyncpg",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from harness.history.events import Event, FaultBegan, FaultEnded, LoadBegan, PhaseBegan, PhaseEnded
 from harness.history.requests import Request
 from harness.history.store import read_events, read_plan, read_requests
+from harness.history.table import Requests, Times, requests_of
 
 E = TypeVar("E")
 
@@ -46,10 +47,11 @@ class Window:
         """Whether a moment counts."""
         return any(piece.begin <= at < piece.end for piece in self.pieces)
 
-    def elapsed(self, at: float) -> float:
-        """How much of it had passed by a moment."""
+    def elapsed(self, at: Times) -> Times:
+        """How much of it had passed by each of several moments."""
         if self.parts:
-            return sum(part.elapsed(min(at, part.end)) for part in self.parts if part.begin <= at)
+            passed: Times = np.sum([np.clip(at - part.begin, 0.0, part.seconds) for part in self.parts], axis=0)
+            return passed
         return at - self.begin
 
     def shared(self, other: Window) -> tuple[Window, ...]:
@@ -80,9 +82,8 @@ class History:
     ) -> None:
         self.plan = plan
         self.events = tuple(sorted(events, key=lambda event: event.at))
-        self.requests = tuple(sorted(requests, key=lambda request: request.due))
+        self.requests = requests_of(requests)
         self.notes = tuple(notes)
-        self._dues = [request.due for request in self.requests]
 
     def of(self, kind: type[E]) -> tuple[E, ...]:
         """Every event of one kind, in order of time."""
@@ -97,7 +98,7 @@ class History:
     @cached_property
     def ended(self) -> float:
         """The time of the last thing recorded."""
-        return max(self.events[-1].at if self.events else 0.0, max((request.end for request in self.requests), default=0.0))
+        return max(self.events[-1].at if self.events else 0.0, float(self.requests.end.max(initial=0.0)))
 
     @cached_property
     def phases(self) -> dict[str, Window]:
@@ -128,12 +129,9 @@ class History:
             ends = [times[turn] for times in healed.values() if turn < len(times)]
             yield Window(begin, min(ends, default=self.ended))
 
-    def due_in(self, window: Window) -> tuple[Request, ...]:
+    def due_in(self, window: Window) -> Requests:
         """The requests whose intended start lies in the window."""
-        parts = [
-            self.requests[bisect_left(self._dues, piece.begin) : bisect_left(self._dues, piece.end)] for piece in window.pieces
-        ]
-        return parts[0] if len(parts) == 1 else tuple(chain.from_iterable(parts))
+        return self.requests.between((piece.begin, piece.end) for piece in window.pieces)
 
 
 def read_history(folder: Path) -> History:

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from functools import cached_property
 from math import ceil
 
+import numpy as np
+
 from harness.errors import UnreadableRun
 from harness.history.events import ServiceExited
 from harness.history.history import History, Window, together
 from harness.history.requests import Request
+from harness.history.table import NONE, Requests, Times
 from harness.judge import words
 from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
 from harness.model.load import GUARD_SECONDS, PHASES
-
-Group = tuple[Request, ...]
 
 FEWEST_REQUESTS = 30
 """A window with fewer requests than this shows nothing."""
@@ -39,7 +40,7 @@ class Case:
         except ValueError as error:
             raise UnreadableRun(f"the run's plan holds no experiment that can be read: {error}") from error
         self._plain = {request: plain for plain, request in self.experiment.system.journeys.items()}
-        self._groups: dict[Window, dict[str, Group]] = {}
+        self._groups: dict[Window, dict[str, Requests]] = {}
 
     def journey_of(self, request: Request) -> str:
         """The plain name of a request's journey; one that nobody named is a journey under its own name."""
@@ -97,37 +98,41 @@ class Case:
                 return f"{words.seconds(seen)} of the {total} that {fault} was on lie between the guards of the fault phase"
         return ""
 
-    def groups(self, window: Window) -> dict[str, Group]:
+    def groups(self, window: Window) -> dict[str, Requests]:
         """The requests that were due in a window, by journey, in the order of the journeys' names.
 
         An arrival that found no user free was never drawn a journey: it counts only among all requests.
         """
         if window not in self._groups:
-            found: dict[str, list[Request]] = {}
-            for request in self.history.due_in(window):
-                if request.journey:
-                    found.setdefault(self.journey_of(request), []).append(request)
-            self._groups[window] = {journey: tuple(found[journey]) for journey in sorted(found)}
+            due = self.history.due_in(window)
+            found: dict[str, list[str]] = {}
+            for place in np.unique(due.journey):
+                if name := due.journeys.known[place]:
+                    found.setdefault(self.plain(name), []).append(name)
+            self._groups[window] = {journey: due.at(due.of(found[journey].__contains__)) for journey in sorted(found)}
         return self._groups[window]
 
-    def group(self, journey: str | None, window: Window) -> Group:
+    def group(self, journey: str | None, window: Window) -> Requests:
         """The requests of one journey, or of all together, that were due in a window."""
-        return self.history.due_in(window) if journey is None else self.groups(window).get(self.plain(journey), ())
+        return self.history.due_in(window) if journey is None else self.groups(window).get(self.plain(journey), NONE)
 
-    def under_fault(self, journeys: Iterable[str], window: Window) -> Group:
+    def under_fault(self, journeys: Iterable[str], windows: Iterable[Window]) -> Requests:
         """Requests that met a fault from their start to their end: healing frees calls in flight, so those say nothing."""
         wanted = {self.plain(journey) for journey in journeys}
-        return tuple(
-            request
-            for request in self.history.due_in(window)
-            if self.journey_of(request) in wanted and request.start >= window.begin and request.end <= window.end
-        )
+        spans = [(window.begin, window.end) for window in windows]
+        due = self.history.requests.between(spans)
+        met = np.zeros(len(due), dtype=bool)
+        for begin, end in spans:
+            met |= (due.due >= begin) & (due.start >= begin) & (due.end <= end)
+        return due.at(met & due.of(lambda name: self.plain(name) in wanted))
 
-    def waited(self, request: Request) -> float:
-        """How long a request took; one that never ended counts as at least the client's timeout."""
-        if request.outcome in ("unfinished", "dropped"):
-            return max(request.latency, self.experiment.load.timeout)
-        return request.latency
+    def waited(self, group: Requests) -> Times:
+        """How long each request took; one that never ended counts as at least the client's timeout."""
+        return np.where(group.never_ended, np.maximum(group.latency, self.experiment.load.timeout), group.latency)
+
+    def slowest(self, group: Requests) -> tuple[Request, ...]:
+        """A few examples, the slowest first."""
+        return tuple(group.at(np.lexsort((group.due, -self.waited(group)))[:MOST_EXAMPLES]))
 
     def fault(self, name: str | None) -> FaultItem | None:
         """The fault of this id, or the only one where none is named."""

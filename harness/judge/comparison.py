@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Literal
 
 from harness.history.history import Window
-from harness.judge.case import Case, Group
+from harness.history.table import Requests
+from harness.judge.case import Case
 from harness.judge.rows import against
 from harness.judge.statistics import FEWEST_BLOCKS, Blocks, Change, Interval, blocks, bootstrap_changes, newcombe
 from harness.judge.verdict import Outcome
@@ -34,7 +35,7 @@ class Comparison:
     windows: tuple[Window, Window]
 
     @cached_property
-    def groups(self) -> tuple[Group, Group]:
+    def groups(self) -> tuple[Requests, Requests]:
         """Its requests before, and after."""
         before, after = (self.case.group(self.journey, window) for window in self.windows)
         return before, after
@@ -48,14 +49,14 @@ class Comparison:
     @cached_property
     def errors(self) -> tuple[float, Interval]:
         """By how much the share of failed requests rose."""
-        before, after = ((sum(not request.ok for request in group), len(group)) for group in self.groups)
+        before, after = ((int((~group.ok).sum()), len(group)) for group in self.groups)
         rise = after[0] / max(after[1], 1) - before[0] / max(before[1], 1)
         return rise, newcombe(before, after)
 
     @cached_property
     def _blocks(self) -> tuple[Blocks, Blocks]:
         before, after = (
-            blocks(((window.elapsed(request.due), self.case.waited(request)) for request in group), 0.0, window.seconds)
+            blocks(window.elapsed(group.due), self.case.waited(group), window.seconds)
             for group, window in zip(self.groups, self.windows, strict=True)
         )
         return before, after

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import sqrt
 
+import numpy as np
+
 from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunFailed, RunHalted, RunInterrupted, ServiceExited
 from harness.history.history import Window
-from harness.history.requests import Request
+from harness.history.table import DROPPED, Requests
 from harness.judge import words
 from harness.judge.blows import blows_of
 from harness.judge.case import FEWEST_REQUESTS, Case
@@ -67,9 +69,8 @@ def load_arrived(case: Case) -> Finding:
 
 
 def _load_seen(case: Case, windows: dict[str, Window]) -> str:
-    due = [request for window in windows.values() for request in case.history.due_in(window)]
     seconds = sum(window.seconds for window in windows.values())
-    sent = sum(request.outcome != "dropped" for request in due)
+    sent = sum(case.history.due_in(window).sent for window in windows.values())
     rate = case.experiment.load.rate
     told = f"{sent / seconds:.1f}" if seconds else "0"
     lag = words.seconds(max((_lag(case.history.due_in(window)) for window in windows.values()), default=0.0))
@@ -78,16 +79,16 @@ def _load_seen(case: Case, windows: dict[str, Window]) -> str:
 
 def _window_seen(case: Case, window: Window) -> str:
     due = case.history.due_in(window)
-    dropped = sum(request.outcome == "dropped" for request in due)
+    dropped = len(due) - due.sent
     lost = f", {dropped} not sent" if dropped else ""
     foreign = foreign_share(case, window)
     busy = f", other programs used {words.share(foreign)} of the machine" if foreign is not None else ""
     return f"{words.count(len(due), 'request')}, lag p99 {words.seconds(_lag(due))}{lost}{busy}"
 
 
-def _lag(due: tuple[Request, ...]) -> float:
-    sent = sorted(request.start - request.due for request in due if request.outcome != "dropped")
-    return max(0.0, quantile(sent, 0.99)) if sent else 0.0
+def _lag(due: Requests) -> float:
+    sent = due.at(due.outcome != DROPPED)
+    return max(0.0, quantile(np.sort(sent.start - sent.due), 0.99)) if sent else 0.0
 
 
 def _load_problems(case: Case) -> Iterator[tuple[str, str]]:
@@ -150,7 +151,7 @@ def _window_problems(case: Case, phase: str) -> Iterator[tuple[str, str]]:
         return
     due = case.history.due_in(window)
     users = case.experiment.load.users
-    sent = sum(request.outcome != "dropped" for request in due)
+    sent = due.sent
     if len(due) < FEWEST_REQUESTS:
         told = f"{words.count(len(due), 'request')} in the {phase}, at least {FEWEST_REQUESTS} are needed"
         yield told, case.more(phase, len(due), FEWEST_REQUESTS)

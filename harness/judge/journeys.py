@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.judge.case import Case, Group
+import numpy as np
+
+from harness.history.table import NONE, Requests
+from harness.judge.case import Case
 from harness.judge.evidence import JUDGED
 from harness.judge.expectations.fallback import STRAY
 from harness.judge.statistics import quantile, wilson
@@ -20,30 +23,30 @@ def journeys_of(case: Case) -> tuple[JourneyFigures, ...]:
     others = sorted({journey for found in groups.values() for journey in found} - set(named))
     rows = []
     for journey in (*named, *others):
-        phases = {phase: figures_of(case, found.get(journey, ())) for phase, found in groups.items()}
-        before, during = (groups.get(phase, {}).get(journey, ()) for phase in ("baseline", "fault"))
+        phases = {phase: figures_of(case, found.get(journey, NONE)) for phase, found in groups.items()}
+        before, during = (groups.get(phase, {}).get(journey, NONE) for phase in ("baseline", "fault"))
         rows.append(JourneyFigures(journey, phases, _felt(case, before, during)))
     return tuple(rows)
 
 
-def figures_of(case: Case, group: Group) -> Figures:
+def figures_of(case: Case, group: Requests) -> Figures:
     """One journey in one window."""
-    waited = sorted(case.waited(request) for request in group)
+    waited = np.sort(case.waited(group))
     return Figures(
         requests=len(group),
-        errors=sum(not request.ok for request in group),
-        fallbacks=sum(request.ok and bool(request.marks) for request in group),
-        p50=quantile(waited, 0.5) if waited else None,
-        p95=quantile(waited, 0.95) if waited else None,
+        errors=int((~group.ok).sum()),
+        fallbacks=int((group.ok & group.marked).sum()),
+        p50=quantile(waited, 0.5) if group else None,
+        p95=quantile(waited, 0.95) if group else None,
     )
 
 
-def _felt(case: Case, before: Group, during: Group) -> Literal["nothing", "slower", "fallback", "failed"]:
+def _felt(case: Case, before: Requests, during: Requests) -> Literal["nothing", "slower", "fallback", "failed"]:
     """The worst that surely happened to it."""
     if not before or not during:
         return "nothing"
     usual = Usual(case, before, case.experiment.margins)
-    failed, marked = sum(not request.ok for request in during), sum(bool(request.marks) for request in during)
+    failed, marked = int((~during.ok).sum()), int(during.marked.sum())
     if wilson(failed, len(during)).low > usual.errors:
         return "failed"
     if wilson(marked, len(during)).low > STRAY:

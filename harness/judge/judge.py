@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from typing import assert_never
 
 from harness.history.events import FaultBegan, FaultEnded, RunBegan, RunFailed, RunHalted, RunInterrupted
@@ -161,13 +162,10 @@ def _marks(case: Case, expectations: Sequence[Finding]) -> Iterator[tuple[str, f
     """Moments worth a dot on the time axis, in seconds since the load began."""
     began = min((event.at for event in case.history.of(FaultBegan)), default=None)
     healed = max((event.at for event in case.history.of(FaultEnded)), default=None)
-    under_fault = [request for request in case.history.requests if began is not None and request.due >= began]
-    for label, shown in (
-        ("first fallback", [request for request in under_fault if request.marks]),
-        ("first failing request", [request for request in under_fault if not request.ok]),
-    ):
-        if shown:
-            yield label, round(case.since_load(min(request.end for request in shown)), 3)
+    under_fault = case.history.requests.between([(began if began is not None else inf, inf)])
+    for label, shown in (("first fallback", under_fault.marked), ("first failing request", ~under_fault.ok)):
+        if shown.any():
+            yield label, round(case.since_load(float(under_fault.end[shown].min())), 3)
     for finding in expectations:
         if finding.kind == "recovery" and healed is not None and finding.measure and finding.measure.observed is not None:
             yield "good again", round(case.since_load(healed) + finding.measure.observed, 3)

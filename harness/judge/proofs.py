@@ -8,7 +8,7 @@ from math import ceil
 
 from harness.history.events import CounterRead, EdgeProbed, UndoDone, UndoFailed
 from harness.history.history import History, Window
-from harness.history.requests import Request
+from harness.history.table import Requests
 from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.edges import EdgeCounts, Traffic
@@ -309,9 +309,9 @@ class Looking:
         return max(REFUSED_PACKETS, sum(map(_packets_of, made))) + ceil(NEIGHBOUR_PACKETS * seconds)
 
     @property
-    def due(self) -> list[Request]:
+    def due(self) -> Requests:
         """The requests of the load that were due while it lasted."""
-        return [request for window in self.windows for request in self.case.history.due_in(window)]
+        return self.case.history.requests.between((window.begin, window.end) for window in self.windows)
 
 
 def _packets_of(probe: EdgeProbed) -> int:
@@ -360,8 +360,7 @@ def _sent(look: Looking) -> Rung:
     """On the way in the caller is the load itself: what it sent, it knows."""
     proxies = look.case.history.plan.get("proxies", ())
     enters = any(proxy["name"] == look.strike.proxy and proxy["caller"] == CLIENT and not proxy["spare"] for proxy in proxies)
-    sent = [request for request in look.due if request.outcome != "dropped"]
-    return Rung(len(sent), "requests of the load") if enters else NOWHERE
+    return Rung(look.due.sent, "requests of the load") if enters else NOWHERE
 
 
 def _connections(look: Looking) -> Rung:
@@ -410,7 +409,7 @@ def _fallbacks_for(case: Case, proxy: str) -> set[str]:
 
 def _marks(look: Looking) -> int:
     names = _fallbacks_for(look.case, look.strike.proxy)
-    return sum(bool(names & set(request.marks)) for request in look.due)
+    return int(look.due.bears(*names).sum())
 
 
 def _moved(case: Case, strike: Strike, window: Window) -> int:

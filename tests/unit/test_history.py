@@ -104,7 +104,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
     assert stored.plan == history.plan
     assert stored.events == history.events
-    assert stored.requests == history.requests
+    assert list(stored.requests) == list(history.requests)
     assert stored.notes == history.notes
 
 

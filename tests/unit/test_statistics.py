@@ -107,13 +107,14 @@ def test_so_few_values_do_not_bound_a_quantile_above(share, fewest):
 def window(seed: int, *, scale: float = 1.0, seconds: float = 16.0, rate: int = 30):
     random = Random(seed)
     values = [(number / rate, scale * random.lognormvariate(-4, 0.5)) for number in range(int(seconds * rate))]
-    return blocks(values, 0.0, seconds)
+    elapsed, found = zip(*values, strict=True)
+    return blocks(numpy.array(elapsed), numpy.array(found), seconds)
 
 
 def test_blocks_keep_every_value_and_the_remainder_goes_to_the_last():
-    found = blocks([(10.0, 3.0), (10.5, 1.0), (12.0, 2.0), (14.9, 4.0)], 10.0, 15.0)
+    found = blocks(numpy.array([0.0, 0.5, 2.0, 4.9]), numpy.array([3.0, 1.0, 2.0, 4.0]), 5.0)
 
-    assert found == ((1.0, 3.0), (2.0, 4.0))
+    assert [list(block) for block in found] == [[1.0, 3.0], [2.0, 4.0]]
 
 
 def test_the_bootstrap_of_a_ratio_is_that_of_scipy():

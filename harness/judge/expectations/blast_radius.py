@@ -108,7 +108,8 @@ def _errors(comparison: Comparison, margin: float) -> Row:
         fewest = min(comparison.numbers)
         why = f"{words.count(fewest, 'request')} of {journey} cannot show that errors rose by at most {margin * 100:g} points"
         advice = case.more("fault", fewest, max(enough_for(margin), round(fewest * STRETCHED)))
-    failed = tuple(request for request in comparison.groups[1] if not request.ok)[:MOST_EXAMPLES]
+    during = comparison.groups[1]
+    failed = tuple(during.at(~during.ok)[:MOST_EXAMPLES])
     seen = f"{journey} errors {words.points(rise)}"
     limit = f"may +{margin * 100:g} points"
     return Row(journey, outcome, seen, why, advice, measure("points", rise, interval, margin, "max"), failed, limit)
@@ -151,10 +152,11 @@ def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> 
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"the interval of the {name} of {journey} lies across the limit"
         advice = case.more("fault", fewest, round(fewest * STRETCHED))
-    slowest = sorted(comparison.groups[1], key=lambda request: (-case.waited(request), request.due))[:MOST_EXAMPLES]
     _, shown = min(_measures(change, allowed), key=lambda found: (found[0], strain(found[1])))
     told = f"{seen} ({words.rise(change.plus)})" if shown.unit == "seconds" else seen
-    return Row(journey, outcome, told, why, advice, shown, tuple(slowest), f"may {words.margin(allowed)}", seen)
+    return Row(
+        journey, outcome, told, why, advice, shown, case.slowest(comparison.groups[1]), f"may {words.margin(allowed)}", seen
+    )
 
 
 def _measures(change: Change, allowed: LatencyMargin) -> Iterator[tuple[Outcome, Measure]]:

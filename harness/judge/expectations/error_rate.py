@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from harness.history.history import Window
+from harness.history.requests import OUTCOMES
+from harness.history.table import Requests
 from harness.judge import words
-from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case, Group
+from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing
 from harness.judge.statistics import enough_for, wilson
 from harness.judge.verdict import Finding, Outcome
@@ -25,7 +29,7 @@ def judge_error_rate(name: str, expected: ErrorRate, case: Case) -> Finding:
         return nothing(heading, f"no window {during} was recorded")
     if expected.journey == EACH:
         journeys = sorted({*case.experiment.system.journeys, *case.groups(window)})
-        groups: dict[str, Group] = {journey: case.group(journey, window) for journey in journeys}
+        groups: dict[str, Requests] = {journey: case.group(journey, window) for journey in journeys}
     else:
         groups = {expected.journey or ALL: case.group(expected.journey, window)}
     if during not in ("warmup", "baseline", "fault", "recovery"):
@@ -34,15 +38,17 @@ def judge_error_rate(name: str, expected: ErrorRate, case: Case) -> Finding:
     return finding(case, heading, rows)
 
 
-def _met(group: Group, window: Window) -> Group:
+def _met(group: Requests, window: Window) -> Requests:
     """Healing frees calls in flight, so those that were still open say nothing about the fault."""
-    ends = [(piece.begin, piece.end) for piece in window.pieces]
-    return tuple(request for request in group if any(begin <= request.due and request.end <= end for begin, end in ends))
+    met = np.zeros(len(group), dtype=bool)
+    for piece in window.pieces:
+        met |= (piece.begin <= group.due) & (group.end <= piece.end)
+    return group.at(met)
 
 
-def _row(journey: str, group: Group, limit: float, place: tuple[Case, str]) -> Row:
+def _row(journey: str, group: Requests, limit: float, place: tuple[Case, str]) -> Row:
     case, during = place
-    failed = tuple(request for request in group if not request.ok)
+    failed = group.at(~group.ok)
     share = wilson(len(failed), len(group))
     if len(group) < FEWEST_REQUESTS:
         told = words.count(len(group), "request")
@@ -63,7 +69,9 @@ def _row(journey: str, group: Group, limit: float, place: tuple[Case, str]) -> R
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"the interval of {journey} lies across the limit"
         advice = case.more(during, len(group), _needed(observed, limit, len(group)))
-    return Row(journey, outcome, seen, why, advice, measure("share", observed, share, limit, "max"), failed[:MOST_EXAMPLES])
+    return Row(
+        journey, outcome, seen, why, advice, measure("share", observed, share, limit, "max"), tuple(failed[:MOST_EXAMPLES])
+    )
 
 
 def _needed(observed: float, limit: float, have: int) -> int:
@@ -77,11 +85,9 @@ def _needed(observed: float, limit: float, have: int) -> int:
     return have * 4
 
 
-def _kinds(failed: Group) -> str:
+def _kinds(failed: Requests) -> str:
     """How they failed, most frequent first."""
-    counts: dict[str, int] = {}
-    for request in failed:
-        counts[request.outcome] = counts.get(request.outcome, 0) + 1
+    counts = {OUTCOMES[place]: int(number) for place, number in enumerate(np.bincount(failed.outcome)) if number}
     return words.several(
         [f"{number} {kind}" for kind, number in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))]
     )

@@ -6,14 +6,15 @@ answer may have passed all the same. A fallback passes on the word of two that a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from typing import Literal, TypeAlias
 
 from harness.history.events import CounterRead, FaultBegan, FaultVaried
 from harness.history.history import Window
+from harness.history.table import NONE, Mask, Requests
 from harness.judge import words
-from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case, Group
+from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case
 from harness.judge.edges import EdgeCounts
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing
 from harness.judge.states import answers_pass, is_clean
@@ -51,7 +52,7 @@ def judge_fallback(name: str, expected: Fallback, case: Case) -> Finding:
     declared = case.experiment.system.fallbacks.get(expected.name)
     item = case.fault(expected.fault)
     windows = case.history.windows.get(item.id, ()) if item is not None and item.id is not None else ()
-    group = _under_fault(case, declared.journeys, windows) if declared is not None else ()
+    group = case.under_fault(declared.journeys, windows) if declared is not None else NONE
     source = f"{words.count(len(group), 'request')} of {words.several(declared.journeys)}" if declared is not None else ""
     heading = Heading(name, "fallback", f"fallback {expected.name}", limit, source)
     if declared is None:
@@ -60,30 +61,18 @@ def judge_fallback(name: str, expected: Fallback, case: Case) -> Finding:
         return nothing(heading, "nothing was injected under which it could have fired", "take it out, or add a fault")
     if item is None or not windows:
         return nothing(heading, "no fault was recorded under which it could have fired", "name the fault with fault:")
-    marked = sum(_fired(request.marks, expected.name) and request.ok for request in group)
-    rows = [_share(expected, declared, (case, group, marked))]
+    fired = group.bears(expected.name) & group.ok
+    rows = [_share(expected, declared, (case, group, fired))]
     rows += [_control(expected.name, declared, phase, case) for phase in ("baseline", "recovery")]
     if len(group) >= FEWEST_REQUESTS:
-        rows.append(_witnesses(expected.name, declared, (case, item, windows), (len(group), marked)))
+        rows.append(_witnesses(expected.name, declared, (case, item, windows), (len(group), int(fired.sum()))))
     return finding(case, heading, rows)
 
 
-def _under_fault(case: Case, journeys: Iterable[str], windows: Iterable[Window]) -> Group:
-    """The requests that met the fault from their start to their end; while it is away for a moment, none does.
-
-    What a breaker still keeps from the callee then is no failure of the fallback, and no proof of it.
-    """
-    wanted = tuple(journeys)
-    return tuple(request for window in windows for request in case.under_fault(wanted, window))
-
-
-def _fired(marks: tuple[str, ...], name: str) -> bool:
-    return name in marks
-
-
-def _share(expected: Fallback, declared: FallbackDeclared, seen: tuple[Case, Group, int]) -> Row:
+def _share(expected: Fallback, declared: FallbackDeclared, seen: tuple[Case, Requests, Mask]) -> Row:
     """How many of the requests that met the fault were answered, and by the fallback."""
-    case, group, marked = seen
+    case, group, fired = seen
+    marked = int(fired.sum())
     journeys = words.several(declared.journeys)
     if len(group) < FEWEST_REQUESTS:
         told = f"{words.count(len(group), 'request')} of {journeys} met the fault, at least {FEWEST_REQUESTS} are needed"
@@ -97,10 +86,10 @@ def _share(expected: Fallback, declared: FallbackDeclared, seen: tuple[Case, Gro
     elif outcome is Outcome.INCONCLUSIVE:
         why = "the interval lies across the limit"
         advice = case.more("fault", len(group), max(2 * len(group), enough_for(1 - limit)))
-    others = tuple(request for request in group if not (request.ok and _fired(request.marks, expected.name)))
+    others = tuple(group.at(~fired)[:MOST_EXAMPLES])
     seen_in_words = f"{words.share(observed)} of {len(group)} requests {words.span(interval.low, interval.high)}"
     shown = measure("share", observed, interval, limit, bound)
-    return Row("marker", outcome, seen_in_words, why, advice, shown, others[:MOST_EXAMPLES])
+    return Row("marker", outcome, seen_in_words, why, advice, shown, others)
 
 
 def _judged(interval: Interval, share: ShareLimit) -> Iterator[tuple[Outcome, float, Literal["min", "max"]]]:
@@ -115,9 +104,9 @@ def _control(name: str, declared: FallbackDeclared, phase: str, case: Case) -> R
     subject = "before the fault" if phase == "baseline" else "after healing"
     window = case.judged(phase)
     wanted = {case.plain(journey) for journey in declared.journeys}
-    groups = case.groups(window) if window is not None else {}
-    group = tuple(request for journey in wanted for request in groups.get(journey, ()))
-    stray = tuple(request for request in group if _fired(request.marks, name))
+    due = case.history.due_in(window) if window is not None else NONE
+    group = due.at(due.of(lambda request: case.plain(request) in wanted))
+    stray = tuple(group.at(group.bears(name)))
     if len(group) < FEWEST_REQUESTS:
         told = f"{words.count(len(group), 'request')} in the {phase}, at least {FEWEST_REQUESTS} are needed"
         return Row(subject, Outcome.INCONCLUSIVE, told, told, case.more(phase, len(group), FEWEST_REQUESTS))
@@ -173,7 +162,7 @@ def _counter(name: str, declared: FallbackDeclared, case: Case) -> tuple[Word, s
         return Word.SILENT, f"the counter of {declared.counter.service} could not be read ({detail})"
     first = values[0] if reads[0].value is not None else 0.0
     moved = sum(max(0.0, new - old) if new >= old else new for old, new in zip([first, *values], values, strict=False))
-    marks = sum(name in request.marks for request in case.history.requests)
+    marks = int(case.history.requests.bears(name).sum())
     told = f"{declared.counter.service} counted {moved:g}, {words.count(marks, 'answer')} bore the marker"
     return (Word.AGREES if _close(moved, marks) else Word.CONTRADICTS), told
 

@@ -13,8 +13,9 @@ from math import ceil
 from harness.history.events import FaultEnded
 from harness.history.history import Window
 from harness.history.requests import Request
+from harness.history.table import NONE, Mask, Requests
 from harness.judge import words
-from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case, Group
+from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case
 from harness.judge.rows import Heading, Row, finding, nothing
 from harness.judge.statistics import BLOCK_SECONDS
 from harness.judge.usual import Usual
@@ -38,7 +39,7 @@ class Stretch:
 
     begin: float
     trouble: str
-    bad: Group
+    bad: tuple[Request, ...]
 
 
 def judge_recovery(name: str, expected: Recovery, case: Case) -> Finding:
@@ -74,7 +75,7 @@ def _stretches(case: Case, usual: dict[str, Usual], window: Window) -> list[Stre
     found: list[Stretch] = []
     while (begin := window.begin + STEP_SECONDS * len(found)) + BLOCK_SECONDS <= window.end + 1e-6:
         groups = case.groups(Window(begin, begin + BLOCK_SECONDS))
-        troubles = [(journey, *was.trouble(groups.get(journey, ()))) for journey, was in usual.items()]
+        troubles = [(journey, *was.trouble(groups.get(journey, NONE))) for journey, was in usual.items()]
         told = words.several([f"{journey}: {trouble}" for journey, trouble, _ in troubles if trouble])
         bad = sorted((request for _, _, bad in troubles for request in bad), key=lambda request: request.due)
         found.append(Stretch(begin, told, tuple(bad)))
@@ -99,17 +100,17 @@ def _moment(case: Case, stretches: Sequence[Stretch], first: int, healed: float)
         bad = stretches[first - 1].bad
         return bad[-1].due if bad else stretches[first].begin
     moment = healed
-    for request in case.history.due_in(Window(healed, healed + BLOCK_SECONDS)):
-        if request.due - moment > PAUSE_SECONDS:
+    due = case.history.due_in(Window(healed, healed + BLOCK_SECONDS))
+    for at in map(float, due.due[_are_bad(due)]):
+        if at - moment > PAUSE_SECONDS:
             break
-        if _is_bad(request):
-            moment = request.due
+        moment = at
     return moment
 
 
-def _is_bad(request: Request) -> bool:
-    """Failed, or still answered by a fallback."""
-    return not request.ok or bool(request.marks)
+def _are_bad(group: Requests) -> Mask:
+    """Which failed, or were still answered by a fallback."""
+    return ~group.ok | group.marked
 
 
 def _in_time(seconds: float, expected: Recovery, before: Sequence[Stretch]) -> Row:
@@ -121,7 +122,7 @@ def _in_time(seconds: float, expected: Recovery, before: Sequence[Stretch]) -> R
     return Row("time", Outcome.FAILED, seen, why, "see what was still in the way after healing", shown, _last(before))
 
 
-def _last(stretches: Sequence[Stretch]) -> Group:
+def _last(stretches: Sequence[Stretch]) -> tuple[Request, ...]:
     return next((stretch.bad[-MOST_EXAMPLES:] for stretch in reversed(stretches) if stretch.bad), ())
 
 
@@ -156,18 +157,20 @@ def _never(stretches: Sequence[Stretch], expected: Recovery) -> Row:
 
 def _borne_out(journey: str, was: Usual, case: Case, after: Window) -> list[Row]:
     """What of a journey followed the moment of recovery; a row only where it does not bear the recovery out."""
-    group = case.groups(after).get(journey, ())
+    group = case.groups(after).get(journey, NONE)
     trouble, bad = was.trouble(group)
     if trouble:
         why = f"{journey} did not stay as it was: {trouble}"
-        return [Row(journey, Outcome.FAILED, trouble, why, "see what came back after healing", examples=bad[:MOST_EXAMPLES])]
+        return [
+            Row(journey, Outcome.FAILED, trouble, why, "see what came back after healing", examples=tuple(bad[:MOST_EXAMPLES]))
+        ]
     if len(was.group) < FEWEST_AFTERWARDS:
         told = f"{words.count(len(was.group), 'request')} of {journey} in the baseline, at least {FEWEST_AFTERWARDS} are needed"
         return [Row(journey, Outcome.INCONCLUSIVE, told, told, case.more("baseline", len(was.group), FEWEST_AFTERWARDS))]
     if len(group) < FEWEST_AFTERWARDS:
         told = f"{words.count(len(group), 'request')} of {journey} afterwards, at least {FEWEST_AFTERWARDS} are needed"
         return [Row(journey, Outcome.INCONCLUSIVE, told, told, case.more("recovery", len(group), FEWEST_AFTERWARDS))]
-    share = sum(not request.ok for request in group) / len(group)
+    share = float((~group.ok).mean())
     if share > was.errors:
         told = f"{words.share(share)} of {journey} failed afterwards, too few to say whether that is usual"
         return [Row(journey, Outcome.INCONCLUSIVE, told, told, case.more("recovery", len(group), 2 * len(group)))]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import numpy as np
 
 from harness.history.history import Window
+from harness.history.table import Requests, Times
 from harness.judge import words
-from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case, Group
+from harness.judge.case import FEWEST_REQUESTS, LONGER, Case
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing
 from harness.judge.statistics import FEWEST_BLOCKS, Interval, blocks, bootstrap_quantile, quantile, quantile_interval
 from harness.judge.verdict import Finding, Outcome
@@ -50,16 +51,15 @@ def _limits(limit: DurationLimit) -> str:
     return " and ".join([*most, *least])
 
 
-def _rows(subject: tuple[str | None, Group], name: str, limit: DurationLimit, place: tuple[Case, Window, str]) -> list[Row]:
+def _rows(subject: tuple[str | None, Requests], name: str, limit: DurationLimit, place: tuple[Case, Window, str]) -> list[Row]:
     (journey, group), (case, window, during) = subject, place
     label = f"{journey} {name}" if journey else name
     if len(group) < NEEDED[name]:
         told = f"{words.count(len(group), 'request')} in {during}, at least {NEEDED[name]} are needed"
         return [Row(label, Outcome.INCONCLUSIVE, told, told, case.more(during, len(group), NEEDED[name]))]
-    waited = [(request.due, case.waited(request)) for request in group]
-    ordered = sorted(value for _, value in waited)
-    interval = interval_of(waited, window, QUANTILES[name])
-    observed = quantile(ordered, QUANTILES[name])
+    waited = case.waited(group)
+    interval = interval_of(group.due, waited, window, QUANTILES[name])
+    observed = quantile(np.sort(waited), QUANTILES[name])
     rows = []
     for bound, line in (("max", limit.max), ("min", limit.min)):
         if line is not None:
@@ -67,15 +67,15 @@ def _rows(subject: tuple[str | None, Group], name: str, limit: DurationLimit, pl
             seen = f"{label} {words.seconds(observed)} of {len(group)} requests"
             shown = measure("seconds", observed, interval, line, "max" if bound == "max" else "min")
             rows.append(
-                Row(label, outcome, seen, *_advice(outcome, label, (case, during, len(group))), shown, _slowest(case, group))
+                Row(label, outcome, seen, *_advice(outcome, label, (case, during, len(group))), shown, case.slowest(group))
             )
     return rows
 
 
-def interval_of(waited: list[tuple[float, float]], window: Window, share: float) -> Interval:
+def interval_of(due: Times, waited: Times, window: Window, share: float) -> Interval:
     """The wider of two intervals: requests that wait in one queue are not independent, and a few blocks are not much."""
-    parts = blocks(((window.elapsed(at), value) for at, value in waited), 0.0, window.seconds)
-    interval = quantile_interval(sorted(chain.from_iterable(parts)), share)
+    parts = blocks(window.elapsed(due), waited, window.seconds)
+    interval = quantile_interval(np.sort(waited), share)
     return interval.hull(bootstrap_quantile(parts, share)) if len(parts) >= FEWEST_BLOCKS else interval
 
 
@@ -86,7 +86,3 @@ def _advice(outcome: Outcome, label: str, place: tuple[Case, str, int]) -> tuple
     if outcome is Outcome.INCONCLUSIVE:
         return f"the interval of {label} lies across the limit", case.more(during, have, have * 2)
     return "", ""
-
-
-def _slowest(case: Case, group: Group) -> Group:
-    return tuple(sorted(group, key=lambda request: (-case.waited(request), request.due))[:MOST_EXAMPLES])
