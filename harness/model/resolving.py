@@ -21,6 +21,7 @@ from harness.model.faults import FaultItem
 from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
+from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
 from harness.model.system_reading import ReadSystem, compose_files_of, read_system
 from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, windows_of
 
@@ -68,7 +69,9 @@ def resolve(
     `compose_of` reads the Compose files, where somebody else than this package is to do so.
     """
     document = read_document(scenario, "a scenario")
-    written, problems = validate(ScenarioFile, document)
+    if mistaken := mistaken_for(document, SCENARIO):
+        raise InvalidFile(mistaken)
+    written, problems = validate(ScenarioFile, document, misshapen_faults(document))
     if written is None:
         raise InvalidFile(problems)
     return _Resolving(document, written, scenario, os.environ if environ is None else environ, compose_of).resolved(seed)
