@@ -272,7 +272,7 @@ def validate(files: Sequence[Path]) -> None:
         except InvalidFile as error:
             problems += error.problems
             continue
-        for warning in resolved.system.warnings:
+        for warning in resolved.warnings:
             click.echo(f"warning: {warning}", err=True)
         click.echo(f"{file}: valid" + ("" if len(able) > 1 else f", for --runtime {able[0]} alone"))
     if problems:
@@ -307,7 +307,7 @@ def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> N
     if explain:
         origins = origins_of(resolved.experiment, *resolved.documents)
         click.echo("\n" + explanation(decided, origins), nl=False, err=as_json)
-    for warning in resolved.system.warnings:
+    for warning in resolved.warnings:
         click.echo(f"warning: {warning}", err=True)
 
 

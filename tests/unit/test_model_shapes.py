@@ -160,3 +160,69 @@ def test_a_method_of_ones_own_is_taken_unless_it_is_nearly_a_known_one(method: s
 @pytest.mark.parametrize("method", METHODS)
 def test_every_known_method_is_taken(method: str) -> None:
     assert HttpError.model_validate({"edge": "a -> b", "method": method}).method == method
+
+
+def doubled(folder: Path, faults: str) -> tuple[str, ...]:
+    scenario = HEAD + faults + TAIL
+    warnings = resolve(write_system(folder, scenario=scenario), environ={}).warnings
+    return tuple(warning.removeprefix(f"{folder}/") for warning in warnings)
+
+
+def test_two_faults_that_cut_the_same_at_a_time_are_a_warning_that_names_both_lines(tmp_path: Path) -> None:
+    faults = "  - outage: {service: shipping}\n    for: 10s\n  - outage: {edge: order -> shipping, mode: hang}\n    at: 5s\n"
+
+    assert doubled(tmp_path, faults) == (
+        "scenario.yaml:7:5: outage-2 and outage-1 (line 5) both cut order -> shipping from 5s to 10s: "
+        "one of them does nothing then",
+    )
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        "  - outage: {service: shipping}\n    for: 10s\n  - outage: {service: shipping}\n    at: 10s\n",
+        "  - outage: {edge: order -> shipping}\n  - outage: {edge: order -> redis}\n",
+        "  - outage: {service: shipping, mode: hang, share: 30%}\n  - outage: {service: shipping}\n",
+        "  - outage: {service: shipping}\n  - latency: {service: shipping, latency: 100ms}\n",
+        "  - isolate: gateway\n  - isolate: order\n",
+    ],
+)
+def test_faults_of_which_each_does_something_are_no_warning(tmp_path: Path, faults: str) -> None:
+    assert doubled(tmp_path, faults) == ()
+
+
+def test_what_is_said_of_the_steady_state_and_of_what_is_expected_has_different_names(tmp_path: Path) -> None:
+    steady = "steady_state:\n  - error_rate: {max: 1%}\n  - error_rate: {max: 2%}\n"
+    expect = "expect:\n  - error_rate: {max: 1%}\n"
+    path = write_system(tmp_path, scenario=HEAD.replace("faults:\n", f"{steady}faults: []\n") + expect)
+
+    experiment = resolve(path, environ={}).experiment
+
+    assert [item.id for item in experiment.steady_state] == ["steady-error_rate-1", "steady-error_rate-2"]
+    assert [item.id for item in experiment.expect] == ["error_rate-1"]
+
+
+def test_the_steady_state_that_nobody_wrote_has_a_name_of_its_own_too(tmp_path: Path) -> None:
+    path = write_system(tmp_path, scenario=HEAD.replace("faults:\n", "faults: []\n") + "expect:\n  - error_rate: {max: 1%}\n")
+
+    experiment = resolve(path, environ={}).experiment
+
+    assert [item.id for item in (*experiment.steady_state, *experiment.expect)] == ["steady-error_rate-1", "error_rate-1"]
+
+
+def test_an_id_in_both_is_refused_and_both_lines_are_named(tmp_path: Path) -> None:
+    steady = "steady_state:\n  - id: healthy\n    error_rate: {max: 1%}\n"
+    expect = "expect:\n  - id: healthy\n    error_rate: {max: 1%}\n"
+    path = write_system(tmp_path, scenario=HEAD.replace("faults:\n", f"{steady}faults: []\n") + expect)
+
+    assert problems_of(path) == ["scenario.yaml:5:9: expected each id once, found 'healthy' again (first in line 9)"]
+
+
+def test_an_id_that_another_fault_has_by_default_names_the_line_of_that_one(tmp_path: Path) -> None:
+    found = told(
+        tmp_path,
+        "  - id: outage-2\n    latency: {edge: order -> shipping, latency: 1s}\n  - outage: {service: order}\n"
+        "  - outage: {service: shipping}\n",
+    )
+
+    assert found == ["scenario.yaml:8:5: expected each id once, found 'outage-2' again (first in line 5)"]
