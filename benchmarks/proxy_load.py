@@ -21,15 +21,28 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import uvloop
 
 SIZE = 512
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (SIZE, b"x" * SIZE)
-REQUEST = b"GET / HTTP/1.1\r\nHost: callee\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n"
-LAST_REQUEST = REQUEST.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost")
+_ID = b"%032x"
+_REQUEST = b"GET / HTTP/1.1\r\nHost: callee\r\ntraceparent: 00-" + _ID + b"-b7ad6b7169203331-01\r\n\r\n"
+_LAST_REQUEST = _REQUEST.replace(b"\r\nHost", b"\r\nConnection: close\r\nHost")
+_IDS = count(random.getrandbits(96) << 32)
 PATIENCE = 20.0
+
+
+def request() -> bytes:
+    """One with a trace id of its own, as each request of a run has."""
+    return _REQUEST % next(_IDS)
+
+
+def last_request() -> bytes:
+    """One after which the callee closes."""
+    return _LAST_REQUEST % next(_IDS)
 
 
 # Callees
@@ -98,7 +111,7 @@ class Asking(asyncio.Protocol):
 
     def ask(self) -> None:
         self.idle, self._left = False, 0
-        self._transport.write(REQUEST)
+        self._transport.write(request())
 
     def data_received(self, data: bytes) -> None:
         if self._left == 0:
@@ -154,7 +167,7 @@ async def _connect_until(host: str, port: int, end: float) -> int:
 
 async def _whole_answer(host: str, port: int) -> None:
     reader, writer = await asyncio.open_connection(host, port)
-    writer.write(LAST_REQUEST)
+    writer.write(last_request())
     answer = await reader.read()
     writer.close()
     if not answer.startswith(b"HTTP/1.1 200") or not answer.endswith(b"x" * SIZE):
@@ -178,7 +191,7 @@ async def _trickle(host: str, port: int, end: float) -> int:
                 reader, writer = await asyncio.open_connection(host, port)
             try:
                 for _ in range(10):
-                    writer.write(REQUEST)
+                    writer.write(request())
                     async with asyncio.timeout(0.5):
                         await reader.readuntil(b"x" * SIZE)
                     answered += 1
@@ -191,8 +204,8 @@ async def _trickle(host: str, port: int, end: float) -> int:
 class Churn:
     """Connections one after another, each with one of the habits of callers; counts what became of them."""
 
-    def __init__(self, host: str, port: int, count: int) -> None:
-        self._host, self._port, self._left = host, port, count
+    def __init__(self, host: str, port: int, times: int) -> None:
+        self._host, self._port, self._left = host, port, times
         self.seen: Counter[str] = Counter()
         self._habits = (self.closes, self.keeps, self.half_closes, self.goes, self.resets, self.says_nothing, self.pipelines)
         self._weights = (30, 25, 15, 10, 10, 5, 5)
@@ -226,7 +239,7 @@ class Churn:
     async def closes(self) -> None:
         """The callee closes after its answer."""
         reader, writer = await self._open()
-        writer.write(LAST_REQUEST)
+        writer.write(last_request())
         await self._answers(reader)
         if await reader.read():
             raise ValueError("more than the answer")
@@ -236,14 +249,14 @@ class Churn:
         """A few requests, then the caller closes."""
         reader, writer = await self._open()
         for _ in range(3):
-            writer.write(REQUEST)
+            writer.write(request())
             await self._answers(reader)
         writer.close()
 
     async def half_closes(self) -> None:
         """Says that nothing more comes, and still expects the answer."""
         reader, writer = await self._open()
-        writer.write(LAST_REQUEST)
+        writer.write(last_request())
         writer.write_eof()
         await self._answers(reader)
         await reader.read()
@@ -252,14 +265,14 @@ class Churn:
     async def goes(self) -> None:
         """Does not wait for the answer."""
         _, writer = await self._open()
-        writer.write(REQUEST)
+        writer.write(request())
         await asyncio.sleep(0)
         writer.close()
 
     async def resets(self) -> None:
         """Breaks off half-way in the answer."""
         reader, writer = await self._open()
-        writer.write(REQUEST * 3)
+        writer.write(b"".join(request() for _ in range(3)))
         await reader.read(100)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
@@ -270,13 +283,13 @@ class Churn:
 
     async def pipelines(self) -> None:
         reader, writer = await self._open()
-        writer.write(REQUEST * 4)
+        writer.write(b"".join(request() for _ in range(4)))
         await self._answers(reader, 4)
         writer.close()
 
 
-async def churn(host: str, port: int, connections: float, count: float) -> dict[str, float]:
-    return await Churn(host, port, int(count)).run(int(connections))
+async def churn(host: str, port: int, connections: float, times: float) -> dict[str, float]:
+    return await Churn(host, port, int(times)).run(int(connections))
 
 
 CLIENTS = {"ask": ask, "connect": connect, "trickle": trickle, "churn": churn}

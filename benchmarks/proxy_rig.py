@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from proxy_load import REQUEST, answer_http, echo, send_much
+from proxy_load import answer_http, echo, send_much
 
 from harness.errors import ProxyError
 from harness.runtime.ports import Address, ProxyMade
@@ -219,9 +219,9 @@ def requests_per_second(way: Address, connections: int, seconds: float, *, close
 
 
 def _wrk(way: Address, connections: int, seconds: float, *, close: bool) -> float:
-    headers = [REQUEST.split(b"\r\n")[2].decode()] + ["Connection: close"] * close
-    said = [word for header in headers for word in ("-H", header)]
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}", *said, f"http://{way}/"]
+    said = ["-H", "Connection: close"] if close else []
+    ids = ["-s", str(LOAD.with_suffix(".lua")), f"http://{way}/", "--", f"{random.getrandbits(64):016x}"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}", *said, *ids]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Socket errors" in output or "Non-2xx" in output:
         raise Void(f"requests failed:\n{output}")

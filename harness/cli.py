@@ -20,6 +20,7 @@ from harness.errors import CouldNotRun, HarnessError, InvalidFile, Problem
 
 if TYPE_CHECKING:
     from harness.experiment import Options, Run
+    from harness.model.resolving import Resolved
     from harness.proof import Trial
 
 INVALID = 2
@@ -89,9 +90,12 @@ FILES = click.argument("files", type=click.Path(path_type=Path), nargs=-1, requi
 RUN = click.argument("run", type=click.Path(path_type=Path))
 SEED = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Decides everything that is drawn; in every report.")
 
+RUNTIMES = ("auto", "docker", "local")
+ENGINES = ("auto", "toxiproxy", "embedded")
+
 RUNTIME = click.option(
     "--runtime",
-    type=click.Choice(["auto", "docker", "local"]),
+    type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
     help="What the system runs on: containers, or local processes; auto takes containers where a Docker engine answers.",
@@ -99,7 +103,7 @@ RUNTIME = click.option(
 
 ENGINE = click.option(
     "--engine",
-    type=click.Choice(["auto", "toxiproxy", "embedded"]),
+    type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
     help="The proxies: Toxiproxy (containers alone; what auto takes there, if it can do all that is asked) or embedded ones.",
@@ -261,22 +265,48 @@ def _proof_table(file: Path, trials: Sequence[Trial]) -> str:
 
 @commands.command()
 @FILES
-def validate(files: Sequence[Path]) -> None:
+@click.option("--runtime", type=click.Choice(RUNTIMES), help="Check for this runtime, as plan does; else for each.")
+@click.option("--engine", type=click.Choice(ENGINES), help="Check for these proxies, as plan does; else for whatever fits.")
+def validate(files: Sequence[Path], runtime: Any, engine: Any) -> None:
     """Check scenarios and the systems they name; every problem at once, with its place."""
-    from harness.experiment import validate as validated
-
+    check = _validity_anywhere if runtime is None and engine is None else _validity_on(runtime or "auto", engine or "auto")
     problems: list[Problem] = []
     for file in files:
         try:
-            resolved, able = validated(file)
+            resolved, where = check(file)
         except InvalidFile as error:
             problems += error.problems
             continue
-        for warning in resolved.system.warnings:
+        for warning in resolved.warnings:
             click.echo(f"warning: {warning}", err=True)
-        click.echo(f"{file}: valid" + ("" if len(able) > 1 else f", for --runtime {able[0]} alone"))
+        click.echo(f"{file}: valid{where}")
     if problems:
-        raise InvalidFile(tuple(problems))
+        raise InvalidFile(tuple(dict.fromkeys(problems)))
+
+
+def _validity_anywhere(file: Path) -> tuple[Resolved, str]:
+    from harness.experiment import validate as validated
+
+    resolved, able = validated(file)
+    return resolved, "" if len(able) > 1 else f", for --runtime {able[0]} alone"
+
+
+def _validity_on(runtime: Any, engine: Any) -> Callable[[Path], tuple[Resolved, str]]:
+    """Checks what `plan` would refuse there; says what was chosen where that was left open."""
+    from harness.experiment import compose_reader, engine_for, for_choice
+    from harness.model.resolving import resolve
+    from harness.plan.planning import plan_of
+    from harness.runtime.choosing import choose
+
+    choice = choose(runtime, engine, os.environ)
+
+    def check(file: Path) -> tuple[Resolved, str]:
+        resolved = for_choice(resolve(file, compose_of=compose_reader(choice)), choice)
+        plan_of(resolved.experiment, resolved.queries)
+        chosen, _ = engine_for(choice, resolved.experiment)
+        return resolved, f", for --runtime {'local' if choice.docker is None else 'docker'} --engine {chosen}"
+
+    return check
 
 
 @commands.command()
@@ -307,7 +337,7 @@ def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> N
     if explain:
         origins = origins_of(resolved.experiment, *resolved.documents)
         click.echo("\n" + explanation(decided, origins), nl=False, err=as_json)
-    for warning in resolved.system.warnings:
+    for warning in resolved.warnings:
         click.echo(f"warning: {warning}", err=True)
 
 

@@ -202,7 +202,7 @@ class Stage:
             engine=engine,
             compose_files=tuple(resolved.system.folder / name for name in resolved.system.file.compose),
             docker=self.options.choice.docker,
-            warnings=resolved.system.warnings,
+            warnings=resolved.warnings,
         )
 
 

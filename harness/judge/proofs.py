@@ -188,17 +188,18 @@ def _counted(counts: EdgeCounts, strike: Strike, why: str) -> Proof:
         return Proof(strike.proxy, "", nobody, "aim it at what the load does, or make it stronger")
     for status in _statuses(strike):
         if not counts.answered_with(strike.proxy, strike.windows, status):
-            told = f"the engine counted {struck} {_whom(strike)}, and no answer {status}"
+            told = f"the engine counted {struck} {_whom(strike, struck)}, and no answer {status}"
             return Proof(strike.proxy, "", told, "see the engine's log")
-    return Proof(strike.proxy, f"{struck} {_whom(strike)}, as the engine counted")
+    return Proof(strike.proxy, f"{struck} {_whom(strike, struck)}, as the engine counted")
 
 
 def _struck_by(counts: EdgeCounts, strike: Strike) -> int | None:
     return counts.struck(strike.proxy, strike.windows, [toxic["name"] for toxic in strike.toxics])
 
 
-def _whom(strike: Strike) -> str:
-    return "requests struck" if any(map(is_of_http, strike.toxics)) else "connections struck"
+def _whom(strike: Strike, number: int) -> str:
+    what = "request" if any(map(is_of_http, strike.toxics)) else "connection"
+    return f"{what} struck" if number == 1 else f"{what}s struck"
 
 
 def _statuses(strike: Strike) -> list[int]:
@@ -264,7 +265,7 @@ def _met(case: Case, counts: EdgeCounts, strike: Strike) -> tuple[Proof, Rung]:
         return Proof(strike.proxy, "", "the engine counted nothing there", "see the proxy engine's log"), NOWHERE
     struck = _struck_by(counts, strike) if strike.toxics else None
     if struck:
-        rung = Rung(struck, _whom(strike))
+        rung = Rung(struck, _whom(strike, struck))
         return Proof(strike.proxy, rung.line), rung
     if struck is not None and not any(toxic["type"] in UNCOUNTED for toxic in strike.toxics):
         return _unstruck(strike, traffic), NOWHERE
@@ -280,7 +281,9 @@ UNCOUNTED = ("unreachable",)
 def _unstruck(strike: Strike, traffic: Traffic) -> Proof:
     """Where the engine counts whom a fault strikes, nothing else shows that anybody met it."""
     passed = (
-        words.count(traffic.requests, "request") if traffic.requests is not None else f"{traffic.accepted or 0} connections"
+        words.count(traffic.requests, "request")
+        if traffic.requests is not None
+        else words.count(traffic.accepted or 0, "connection")
     )
     told = f"nothing met {strike.fault} on edge {strike.proxy}: {passed} there, and it struck none"
     return Proof(strike.proxy, "", told, "aim the fault at what the load does there, make it stronger, or raise load.rate")
@@ -451,7 +454,7 @@ def _healed(counts: EdgeCounts, strike: Strike, strikes: Sequence[Strike]) -> Pr
             strike.proxy, "", f"after healing {strike.fault} the proxy was read back in another state", "see the engine's log"
         )
     if struck := counts.struck_after(strike.proxy, ended.at + SETTLED, [toxic["name"] for toxic in strike.toxics]):
-        told = f"{strike.fault} was healed, and yet {struck} {_whom(strike)} afterwards"
+        told = f"{strike.fault} was healed, and yet {struck} {_whom(strike, struck)} afterwards"
         return Proof(strike.proxy, "", told, "see the engine's log")
     told = f"in {words.seconds(_slowest_healing(strike))}"
     if not strike.looks("after"):

@@ -7,7 +7,7 @@ into itself, a file that is huge or becomes huge through its aliases are refused
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args
@@ -174,7 +174,8 @@ class _Unfolding:
                 continue
             if key in data:
                 first = self._document.keys[(*path, key)][0]
-                self._say(key_node, f"expected each key once, found {key!r} again (first in line {first})")
+                advice = "; what belongs beneath that one stands further in" if data[key] is None else ""
+                self._say(key_node, f"expected each key once, found {key!r} again (first in line {first}{advice})")
                 continue
             self._document.keys[(*path, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             self._document.values.pop((*path, key), None)
@@ -200,12 +201,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; there is {', '.join(words)}" if 0 < len(words) <= 12 else ""
 
 
-def validate(kind: type[P], document: Document) -> tuple[P | None, tuple[Problem, ...]]:
-    """The document as a part, or every reason why it is none."""
+def validate(
+    kind: type[P], document: Document, told: Mapping[Loc, Problem] | None = None
+) -> tuple[P | None, tuple[Problem, ...]]:
+    """The document as a part, or every reason why it is none; `told` are problems in place of all those at their paths."""
+    told = told or {}
     try:
-        return kind.model_validate(document.data), ()
+        part = kind.model_validate(document.data)
     except ValidationError as error:
-        return None, tuple(_problem(kind, document, dict(details)) for details in error.errors())
+        others = [details for details in error.errors() if not _is_under(_path_in(document.data, details["loc"]), told)]
+        return None, (*told.values(), *(_problem(kind, document, dict(details)) for details in others))
+    return (None, tuple(told.values())) if told else (part, ())
+
+
+def _is_under(path: Loc, tops: Iterable[Loc]) -> bool:
+    return any(path[: len(top)] == top for top in tops)
 
 
 def _problem(kind: type[BaseModel], document: Document, details: dict[str, Any]) -> Problem:

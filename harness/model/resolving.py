@@ -7,8 +7,9 @@ not have is a problem of the file that names it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,9 +19,12 @@ from harness.model.compose import Compose
 from harness.model.expectations import EACH, ErrorRate, ExpectationItem, Margins, MarginWords, SteadyItem
 from harness.model.experiment import Experiment, System
 from harness.model.faults import FaultItem
+from harness.model.kinds.edge import Outage
+from harness.model.kinds.group import Isolate, Partition
 from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
+from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
 from harness.model.system_reading import ReadSystem, compose_files_of, read_system
 from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, windows_of
 
@@ -51,6 +55,13 @@ class Resolved:
     queries: dict[str, str]
     files: dict[str, str]
     documents: tuple[Document, Document]
+    cautions: tuple[str, ...] = ()
+    """What in the scenario has no effect, and is no mistake for sure."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know before it is run."""
+        return (*self.system.warnings, *self.cautions)
 
 
 ComposeReader: TypeAlias = Callable[[Sequence[Path], Mapping[str, str]], Compose]
@@ -68,7 +79,9 @@ def resolve(
     `compose_of` reads the Compose files, where somebody else than this package is to do so.
     """
     document = read_document(scenario, "a scenario")
-    written, problems = validate(ScenarioFile, document)
+    if mistaken := mistaken_for(document, SCENARIO):
+        raise InvalidFile(mistaken)
+    written, problems = validate(ScenarioFile, document, misshapen_faults(document))
     if written is None:
         raise InvalidFile(problems)
     return _Resolving(document, written, scenario, os.environ if environ is None else environ, compose_of).resolved(seed)
@@ -110,7 +123,7 @@ class _Resolving:
         expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
         self._check_times(faults, phases, self._seed(seed))
         self._check_defects(expect)
-        steady = self._steady_state(system)
+        steady = self._steady_state(system, expect)
         queries = self._queries(expect)
         if self.problems:
             raise InvalidFile(tuple(self.problems))
@@ -137,6 +150,7 @@ class _Resolving:
             queries=queries,
             files={"scenario.yaml": self.document.text, "system.yaml": self.read.document.text},
             documents=(self.document, self.read.document),
+            cautions=tuple(self._doubled(faults, phases)),
         )
 
     # what stands in the files, and where
@@ -165,10 +179,14 @@ class _Resolving:
         self._check_unique("faults", [str(item.id) for item in named])
         return tuple(named)
 
-    def _check_unique(self, key: str, ids: list[str]) -> None:
+    def _check_unique(self, key: str, ids: list[str], other: str = "", others: Sequence[str] = ()) -> None:
+        """Each id once; not among those of another list of the scenario either, where that is told under the same names."""
+        first = {name: (other, index) for index, name in reversed(list(enumerate(others)))}
         for index, name in enumerate(ids):
-            if name in ids[:index]:
-                self._say((key, index, "id"), f"expected each id once, found {name!r} again")
+            if name in first:
+                line = self.document.problem(first[name], "").line
+                self._say((key, index, "id"), f"expected each id once, found {name!r} again (first in line {line})")
+            first.setdefault(name, (key, index))
 
     def _check_aim(self, item: FaultItem, system: System, path: Loc) -> None:
         known = [self._known(name, names, what, (*path, *at)) for name, names, what, at in aims_of(item, system)]
@@ -331,24 +349,47 @@ class _Resolving:
                 found = f"{other.id} on {struck.service} until {meeting[0][1]:g}s"
                 self._say(("faults", index), f"{message}, found {found}")
 
+    def _doubled(self, faults: tuple[FaultItem, ...], phases: Phases) -> Iterator[str]:
+        """Two that cut off the same, at a time: one of them does nothing then."""
+        cutting = [(index, item) for index, item in enumerate(faults) if _cuts_all(item)]
+        for (first, one), (second, other) in combinations(cutting, 2):
+            edges, others = ([edge.name for edge in edges_hit(item, self.read.system.edges)] for item in (one, other))
+            common = self._both_on(one, other, phases)
+            if common is not None and (set(edges) <= set(others) or set(others) <= set(edges)):
+                line = self.document.problem(("faults", first), "").line
+                shared = ", ".join(edge for edge in edges if edge in others)
+                yield (
+                    f"{self.document.place(('faults', second))}: {other.id} and {one.id} (line {line}) both cut "
+                    f"{shared} from {common[0]:g}s to {common[1]:g}s: one of them does nothing then"
+                )
+
+    def _both_on(self, one: FaultItem, other: FaultItem, phases: Phases) -> tuple[float, float] | None:
+        spans = [
+            (max(at, begin), min(until, end))
+            for at, until in self._turns(one, phases)
+            for begin, end in self._turns(other, phases)
+        ]
+        return next(((begin, end) for begin, end in spans if begin < end), None)
+
     def _turns(self, item: FaultItem, phases: Phases) -> list[tuple[float, float]]:
         """From when to when it is on, each time."""
         turns = repeated(self._timed(item, phases), phases.fault)
         return [((turn.at or 0.0), (turn.at or 0.0) + (turn.for_ or 0.0)) for turn in turns]
 
-    def _steady_state(self, system: System) -> tuple[SteadyItem, ...]:
+    def _steady_state(self, system: System, expect: tuple[ExpectationItem, ...]) -> tuple[SteadyItem, ...]:
         if self.scenario.steady_state is None:
             healthy = ErrorRate.model_construct(max=HEALTHY_ERRORS, journey=None, during="baseline")
-            return (SteadyItem.model_construct(id="error_rate-1", error_rate=healthy, response_time=None),)
+            return (SteadyItem.model_construct(id="steady-error_rate-1", error_rate=healthy, response_time=None),)
         items = []
         for index, item in enumerate(self.scenario.steady_state):
             path: Loc = ("steady_state", index, item.kind)
             if item.expectation.during not in (None, "baseline"):
                 self._say((*path, "during"), "expected no 'during' here: a steady state is judged in the baseline")
             self._check_window(item.expectation.journey, None, path, system, [])
-            name = item.id or _default_id(item.kind, self.scenario.steady_state, index)
+            name = item.id or f"steady-{_default_id(item.kind, self.scenario.steady_state, index)}"
             inner = item.expectation.model_copy(update={"during": "baseline"})
             items.append(item.model_copy(update={"id": name, item.kind: inner}))
+        self._check_unique("steady_state", [str(item.id) for item in items], "expect", [str(item.id) for item in expect])
         return tuple(items)
 
     def _check_defects(self, expect: tuple[ExpectationItem, ...]) -> None:
@@ -381,3 +422,14 @@ class _Resolving:
 def _default_id(kind: str, items: Iterable[Any], index: int) -> str:
     """`outage-1`, `outage-2`: the kind, and how many of it came so far."""
     return f"{kind}-{sum(item.kind == kind for item in list(items)[: index + 1])}"
+
+
+def _cuts_all(item: FaultItem) -> bool:
+    """Whether nothing at all passes any more where it strikes."""
+    match item.fault:
+        case Outage(share=share):
+            return share is None
+        case Partition(direction=direction):
+            return direction == "both"
+        case fault:
+            return isinstance(fault, Isolate)

@@ -12,6 +12,7 @@ from harness.model.compose_reading import read_compose
 from harness.model.edges import CLIENT, EDGE, PROTOCOLS, WELL_KNOWN, Edge, Mention, Protocol, find_mentions
 from harness.model.experiment import System
 from harness.model.reading import Document, Loc, nearest, read_document, validate
+from harness.model.shapes import SYSTEM, mistaken_for
 from harness.model.system import SystemFile
 
 
@@ -36,6 +37,8 @@ def compose_files_of(path: Path) -> tuple[Path, ...]:
 
 def _read_file(path: Path) -> tuple[Document, SystemFile]:
     document = read_document(path, "a system")
+    if mistaken := mistaken_for(document, SYSTEM):
+        raise InvalidFile(mistaken)
     file, problems = validate(SystemFile, document)
     if file is None:
         raise InvalidFile(problems)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.runtime.containers.complaints import Taken, of_images, of_nothing_known, of_the_engine
+from harness.runtime.containers.complaints import Taken, of_images, of_nothing_known, of_the_engine, with_log
+from harness.runtime.containers.images import PYTHON_IMAGE, TOXIPROXY_IMAGE
 from harness.runtime.containers.project import how_ended
+from harness.runtime.containers.rewrite import PROXIES
 
 HOST = "tcp://engine:2375"
 FROM_DAEMON = "Error response from daemon: "
@@ -104,6 +106,51 @@ def test_a_base_image_that_cannot_be_had_is_no_broken_build() -> None:
 
     assert "an image could not be had: docker.io/library/python:3.11-slim, the base of back" in told
     assert "could not be built" not in told
+
+
+def test_many_images_that_cannot_be_had_are_named_in_one_line_and_why_in_another() -> None:
+    """With pull progress and a reason for each, Compose says some sixty lines."""
+    names = [f"service{number}" for number in range(20)]
+    said = "\n".join(f" {name} {what}" for what in ("Pulling", "Waiting", f"Error {REFUSED}") for name in names)
+
+    told = str(of_images(said, {name: f"shop/{name}:1" for name in names}))
+
+    assert len(told.splitlines()) == 2
+    assert all(f"shop/{name}:1 of {name}" in told for name in names)
+    assert told.splitlines()[1].strip() == f"service19 Error {REFUSED}"
+
+
+def test_the_reason_is_told_and_not_what_follows_from_it() -> None:
+    assert "no such host" in str(of_images(NO_BASE, IMAGES)).splitlines()[-1]
+    assert "LLB" not in str(of_images(NO_BASE, IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("said", "names", "names_not"),
+    [
+        (f" {PROXIES} Error {REFUSED}", TOXIPROXY_IMAGE, PYTHON_IMAGE),
+        (NO_BASE.replace("[back internal]", f"[{PROXIES} internal]"), PYTHON_IMAGE, TOXIPROXY_IMAGE),
+    ],
+)
+def test_the_variable_named_is_the_one_that_names_the_image_of_these_proxies(said: str, names: str, names_not: str) -> None:
+    told = str(of_images(said, {PROXIES: "ghcr.io/shopify/toxiproxy:2.12.0"}))
+
+    assert names in told
+    assert names_not not in told
+
+
+def test_no_variable_of_the_proxies_is_named_where_their_image_is_not_what_is_missing() -> None:
+    told = str(of_images(f" back Error {REFUSED}", IMAGES))
+
+    assert TOXIPROXY_IMAGE not in told
+    assert PYTHON_IMAGE not in told
+
+
+def test_where_the_rest_is_stands_at_the_end_and_the_kind_of_error_stays() -> None:
+    told = with_log(Taken("a port was taken"), "reports/x/logs/compose.log")
+
+    assert isinstance(told, Taken)
+    assert str(told).splitlines() == ["a port was taken", "    all that docker compose said is in reports/x/logs/compose.log"]
 
 
 @pytest.mark.parametrize("said", [BROKEN_BUILD, CLASSIC_BUILD, NO_DOCKERFILE])

@@ -154,7 +154,7 @@ def converse(random: Random) -> None:
 def converse_while_toxics_change(random: Random) -> None:
     """Whenever toxics come and go, each request is either passed and answered by the callee, or neither.
 
-    Without HEAD, which the tap does not follow among other requests in flight, where no toxic is; and without empty
+    Without HEAD, which the tap does not follow behind other requests in flight, where no toxic is; and without empty
     lines between requests, one half of which may have passed.
     """
     done = ["pass", "error", "delay"]

@@ -16,6 +16,8 @@ HEAD = b"HEAD /x HTTP/1.1\r\nHost: shipping\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
 HEAD_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CONNECT = b"CONNECT db:5432 HTTP/1.1\r\n\r\n"
+OFFERED = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -115,6 +117,24 @@ def test_an_answer_to_a_head_and_the_next_one_in_one_piece_are_told_apart() -> N
     assert found["answers"] == {"200": 2}
 
 
+@pytest.mark.parametrize("step", [1, 2, 7, 65536])
+@pytest.mark.parametrize("behind", [b"", GET, GET + OFFERED + GET])
+def test_requests_that_are_sent_behind_a_head_are_counted_with_their_answers(behind: bytes, step: int) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    count = behind.count(b"GET")
+    answers = HEAD_OK + early + HEAD_OK.replace(b"200", b"404") + early * 2 + HEAD_OK + OK * count
+
+    found = conversation((HEAD * 3 + behind, answers), (GET, OK), (HEAD, HEAD_OK), step=step)
+
+    assert (found["requests"], found["answers"], found["cannot"]) == (5 + count, {"200": 4 + count, "404": 1}, "")
+
+
+def test_very_many_heads_in_one_piece_are_read_one_by_one() -> None:
+    found = conversation((HEAD * 3000, HEAD_OK * 3000), (HEAD, b"HTTP/1.1 100 Continue\r\n\r\n" * 3000 + HEAD_OK), step=2**20)
+
+    assert (found["requests"], found["answers"], found["cannot"]) == (3001, {"200": 3001}, "")
+
+
 def test_an_answer_that_ends_with_its_connection_is_one() -> None:
     assert conversation((GET, b"HTTP/1.1 200 OK\r\n\r\nuntil the end"))["answers"] == {"200": 1}
 
@@ -150,7 +170,12 @@ def test_a_callee_that_speaks_first_does_not_speak_http() -> None:
         ),
         (GET, b"HTTP/1.1 nonsense"),
         (GET + HEAD, OK),
-        (HEAD + GET, HEAD_OK),
+        (HEAD + GET + HEAD, HEAD_OK),
+        (CONNECT + GET, OK),
+        (CONNECT + HEAD, OK),
+        (CONNECT + OFFERED, OK),
+        (GET + CONNECT, OK),
+        (HEAD + CONNECT, HEAD_OK),
         (HEAD, b"what is this\r\n\r\n"),
         (HEAD, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000),
         (GET, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 400_000),

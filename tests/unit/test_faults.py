@@ -109,7 +109,7 @@ def test_every_kind_is_in_one_family() -> None:
         ("http_error: {edge: a, path: charges}", "expected a path that begins with / or *"),
         ("http_error: {edge: a, path: '/charges?x=1'}", "expected a path that begins with / or *, without a query"),
         ("http_error: {edge: a, header: X-Tenant}", "expected a header with a pattern"),
-        ("http_error: {edge: a, method: post}", "String should match pattern"),
+        ("http_error: {edge: a, method: post}", "expected a method in capitals, as POST"),
         ("partition: {between: [[a], [a]]}", "expected two groups of services that share none"),
         ("partition: {between: [[a], [b]], direction: one-way, by: network}", "expected direction: both with by: network"),
         ("cpu: {service: a, cores: 0.001}", "expected from 0.01 to 1024, found 0.001"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.kinds.page import HOUR, Between, Page, whole_milliseconds
 from harness.model.parts import Name, Part
-from harness.model.quantities import DataRate, Duration, Fraction, Size
+from harness.model.quantities import DataRate, Duration, Fraction, Size, format_duration
 
 Stream: TypeAlias = Literal["upstream", "downstream", "both"]
 """`upstream`: from the caller to the callee; `downstream`: back again."""
@@ -28,6 +29,22 @@ Window = Annotated[Duration, Between(SHORTEST_WINDOW, HOUR)]
 Portion = Annotated[Fraction, Between(0.001, 1.0, "%")]
 
 
+def never_earlier(name: str) -> Callable[[Any], Any]:
+    """Checks that jitter takes nothing from a delay that is not there."""
+
+    def check(fault: Any) -> Any:
+        delay = getattr(fault, name)
+        if fault.jitter > delay:
+            raise PydanticCustomError(
+                "jitter",
+                "expected a jitter of at most the {name}: nothing comes early; found jitter: {jitter} with {name}: {delay}",
+                {"name": name, "jitter": format_duration(fault.jitter), "delay": format_duration(delay)},
+            )
+        return fault
+
+    return check
+
+
 class Aim(Part):
     """Where a fault strikes: one edge, every edge into a service, or every edge out of one."""
 
@@ -37,7 +54,12 @@ class Aim(Part):
 
     @model_validator(mode="after")
     def _one_aim(self) -> Aim:
-        if sum(aim is not None for aim in (self.edge, self.service, self.from_)) != 1:
+        aims = sum(aim is not None for aim in (self.edge, self.service, self.from_))
+        if aims == 0:
+            raise PydanticCustomError(
+                "aim", "expected where it strikes, exactly one of the keys edge, service and from; found none"
+            )
+        if aims > 1:
             raise PydanticCustomError("aim", "expected exactly one of the keys edge, service and from")
         return self
 
@@ -89,6 +111,8 @@ class Latency(Streamed):
 
     latency: Delay
     jitter: NoDelay = 0.0
+
+    _earlier = model_validator(mode="after")(never_earlier("latency"))
 
     page: ClassVar[Page] = Page(
         begin="they feel it at once",

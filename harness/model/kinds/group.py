@@ -32,7 +32,9 @@ class Partition(Part):
     @model_validator(mode="after")
     def _two_groups(self) -> Partition:
         if len(self.between) != 2 or not all(self.between) or set(self.between[0]) & set(self.between[1]):
-            raise PydanticCustomError("groups", "expected two groups of services that share none, such as [[order], [payment]]")
+            found = "[" + ", ".join(f"[{', '.join(group)}]" for group in self.between) + "]"
+            message = "expected two groups of services that share none, such as [[order], [payment]], found {found}"
+            raise PydanticCustomError("groups", message, {"found": found})
         return self
 
     @model_validator(mode="after")

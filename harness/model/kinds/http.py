@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness.model.kinds.edge import Aim, Delay, NoDelay, Portion
+from harness.model.kinds.edge import Aim, Delay, NoDelay, Portion, never_earlier
 from harness.model.kinds.page import Page
 
-Method = Annotated[str, Field(pattern=r"^[A-Z]{3,20}$")]
+METHODS = (
+    *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"),
+    *("ACL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH"),
+    *("PURGE", "REBIND", "REPORT", "SEARCH", "UNBIND", "UNLINK", "UNLOCK", "UPDATE", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE"),
+)
+"""Methods in use: HTTP's own, WebDAV's, those of caches and of UPnP."""
+
+ALIKE = 0.65
+"""From here on a method is taken for a misspelt one."""
+
+
+def _method(method: str) -> str:
+    if not re.fullmatch("[A-Z]{3,20}", method):
+        hint = f"; did you mean {method.upper()!r}?" if method.upper() in METHODS else ""
+        message = "expected a method in capitals, as POST, found {found}{hint}"
+        raise PydanticCustomError("method", message, {"found": repr(method), "hint": hint})
+    near = difflib.get_close_matches(method, METHODS, 1, ALIKE)
+    if near and method not in METHODS:
+        message = "expected a method of HTTP, found {found}; did you mean {near}?"
+        raise PydanticCustomError("method", message, {"found": repr(method), "near": repr(near[0])})
+    return method
+
+
+Method = Annotated[str, AfterValidator(_method)]
 LEAST_STATUS, MOST_STATUS = 400, 599
 LONGEST_BODY = 65_536
 
@@ -91,6 +116,8 @@ class HttpDelay(Chosen):
 
     delay: Delay
     jitter: NoDelay = 0.0
+
+    _earlier = model_validator(mode="after")(never_earlier("delay"))
 
     page: ClassVar[Page] = Page(
         begin="they feel it from their next request on",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from harness.errors import CouldNotRun
+from harness.runtime.containers.images import PYTHON_IMAGE, TOXIPROXY_IMAGE
+from harness.runtime.containers.rewrite import PROXIES
 
 TAIL = 12
+LONGEST = 400
 
 TAKEN = re.compile(
     r"Pool overlaps|overlaps with|port is already allocated|address already in use|ports are not available", re.IGNORECASE
@@ -50,17 +53,39 @@ def of_the_engine(said: str, host: str, published_on: str) -> CouldNotRun | None
 
 def of_images(said: str, images: Mapping[str, str]) -> CouldNotRun | None:
     """Which image could not be built or had; None where Compose complained of none. `images` are those of the services."""
-    tail, missing = _tail(said), [f"{base}, the base of {name}" for name, base in NO_BASE.findall(said)]
-    if BUILD_FAILED.search(said) and not missing:
-        return CouldNotRun(f"an image could not be built:{tail}")
-    if not missing and not NO_IMAGE.search(said):
+    bases = dict.fromkeys(NO_BASE.findall(said))
+    if BUILD_FAILED.search(said) and not bases:
+        return CouldNotRun(f"an image could not be built:{_tail(said)}")
+    if not bases and not NO_IMAGE.search(said):
         return None
-    missing = missing or [f"{image} of {name}" for name, image in images.items() if _had_an_error(name, said)]
+    pulled = [] if bases else [(name, image) for name, image in images.items() if _had_an_error(name, said)]
+    missing = [f"{base}, the base of {name}" for name, base in bases] + [f"{image} of {name}" for name, image in pulled]
     return CouldNotRun(
         f"an image could not be had{': ' if missing else ''}{', '.join(missing)}; where no registry is in reach, "
-        f"scripts/offline-images builds stand-ins for the sample system, and TOXIPROXY_IMAGE names another image of the "
-        f"proxies; or run it with --runtime local:{tail}"
+        f"scripts/offline-images builds stand-ins for the sample system, which scripts/with-offline-images applies"
+        f"{_other_proxies(bases, pulled)}; or run it with --runtime local:\n    {_last_reason(said)}"
     )
+
+
+def _other_proxies(bases: Iterable[tuple[str, str]], pulled: Iterable[tuple[str, str]]) -> str:
+    """The variable that names another image, where it is that of the proxies that is missing."""
+    if any(name == PROXIES for name, _ in bases):
+        return f", and {PYTHON_IMAGE} names another base of the proxies"
+    if any(name == PROXIES for name, _ in pulled):
+        return f", and {TOXIPROXY_IMAGE} names another image of the proxies"
+    return ""
+
+
+def _last_reason(said: str) -> str:
+    """The last line that tells why an image could not be had; else the last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    told = [line for line in lines if NO_IMAGE.search(line)] or lines or ["docker compose said nothing"]
+    return _shortened(told[-1])
+
+
+def with_log(error: CouldNotRun, log: str) -> CouldNotRun:
+    """The same, and where the rest of what was said is."""
+    return type(error)(f"{error}\n    all that docker compose said is in {log}")
 
 
 def of_a_build(said: str) -> CouldNotRun:
@@ -78,4 +103,8 @@ def _had_an_error(service: str, said: str) -> bool:
 
 
 def _tail(said: str) -> str:
-    return "".join(f"\n    {line}" for line in said.splitlines()[-TAIL:] if line.strip())
+    return "".join(f"\n    {_shortened(line)}" for line in said.splitlines()[-TAIL:] if line.strip())
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

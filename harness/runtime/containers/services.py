@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import CouldNotRun, InvalidInput, ProxyError, ServiceNotReady
 from harness.history.events import Event, ServiceChanged, ServiceExited, ServiceReady, ServiceStarted
+from harness.model.reading import shown
 from harness.plan.plan import ServiceChange
 from harness.runtime.containers import complaints
 from harness.runtime.containers.compose import build_command, up_command
@@ -223,7 +224,7 @@ class DockerServices:
 
     # bringing up
 
-    def _compose(self, command: Sequence[str], why_not: Callable[[str], Exception]) -> None:
+    def _compose(self, command: Sequence[str], why_not: Callable[[str], CouldNotRun]) -> None:
         """Run Compose to its end; where it fails, raise what `why_not` makes of what it said."""
         log = self._log_file("compose")
         written = log.stat().st_size if log.exists() else 0
@@ -241,7 +242,8 @@ class DockerServices:
         if process.returncode != 0:
             with log.open("rb") as said:
                 said.seek(written)
-                raise why_not(said.read().decode("utf-8", "replace"))
+                error = why_not(said.read().decode("utf-8", "replace"))
+            raise error if isinstance(error, ServiceNotReady) else complaints.with_log(error, shown(log))
 
     def _check_given_up(self) -> None:
         if self._given_up.is_set():
@@ -316,7 +318,7 @@ class DockerServices:
         said = [str(check.get("Output", "")).strip() for check in (health.get("Log") or [])[-1:]]
         return tuple(f"health check: {line}" for text in said if text for line in text.splitlines()[-3:])
 
-    def _why_not_up(self, said: str) -> Exception:
+    def _why_not_up(self, said: str) -> CouldNotRun:
         """The reason, from the containers where one of them is it, else from Compose's own words."""
         engine = self._system.engine
         complaint = complaints.of_the_engine(said, engine.host, engine.published_on)

@@ -57,10 +57,12 @@ class Answer:
     kind: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
-    def as_bytes(self) -> bytes:
-        """The answer on the wire."""
+    def as_bytes(self, *, is_last: bool = False) -> bytes:
+        """The answer on the wire; with the last one the client is told to ask no more over this connection."""
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if is_last:
+            lines.append("Connection: close")
         if self.kind:
             lines.append(f"Content-Type: {self.kind}")
         if self.status != HTTPStatus.NO_CONTENT:
@@ -212,9 +214,10 @@ class ControlConnection(asyncio.Protocol):
                 await self._may_write.wait()
                 if self._transport is None:
                     return
-                self._transport.write(answer.as_bytes())
+                is_last = isinstance(asked, Answer) or asked.is_last
+                self._transport.write(answer.as_bytes(is_last=is_last))
                 self._since = self._loop.time()
-                if isinstance(asked, Answer) or asked.is_last:
+                if is_last:
                     self._end()
                     return
                 if len(self._asked) == MOST_WAITING // 2:

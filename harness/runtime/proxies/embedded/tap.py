@@ -39,6 +39,7 @@ class Tap:
         "_framing",
         "_head",
         "_head_size",
+        "_heads",
         "_is_connect",
         "_method",
         "_offers",
@@ -56,7 +57,7 @@ class Tap:
         self._counts = counts
         self._head: bytearray | None = None
         self._head_size = self._chunk_size = 0
-        self.waiting = 0
+        self.waiting = self._heads = 0
         self._open: list[bool] = []
         self.on_message_complete = self._open.clear
         self._framing: dict[int, tuple[bytes, bytes]] = {}
@@ -101,6 +102,8 @@ class Tap:
     def _read_offer(self) -> None:
         """The parser takes no body for one of a request that offers an upgrade: it reads another head."""
         method = self._method().decode("latin-1")
+        if self.waiting and (self._is_connect or method == "CONNECT"):
+            raise NotFollowed
         self._is_connect = method == "CONNECT"
         framing = () if self._is_connect else self._framing.values()
         head = plain_head("HEAD" if self._is_connect else method, self._version(), framing)
@@ -156,11 +159,14 @@ class Tap:
         counts = self._counts
         counts.is_http = True
         counts.requests += 1
-        if self._head is not None or self._method() == b"HEAD":
-            if self.waiting:  # answers to HEAD are read here, one at a time
+        if self.waiting and self._is_connect:
+            raise NotFollowed
+        if self._method() == b"HEAD":
+            if self.waiting != self._heads:  # the parser, which has other answers to read before, cannot be stopped there
                 raise NotFollowed
-            self._head = bytearray()
-            self.answers = self._read_head
+            self._heads += 1
+            self._head = bytearray() if self._head is None else self._head
+            self.answers = self._read_heads
         elif not self.waiting:
             self.answers = self._follow
         self.waiting += 1
@@ -187,29 +193,38 @@ class Tap:
         if self._head_size > LONGEST_HEAD:
             raise NotFollowed  # the parser would keep all of it
 
-    def _read_head(self, data: bytes) -> None:
+    def _read_heads(self, data: bytes) -> None:
         """An answer to HEAD may announce a body that never comes, one to CONNECT be the last: the parser cannot be told."""
-        assert self._head is not None
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0 and len(self._head) <= LONGEST_HEAD:
-            return
-        status, rest = self._head[9:12], bytes(self._head[end + 4 :])
-        if end < 0 or not self._head.startswith(b"HTTP/1.") or not status.isdigit():
-            raise NotFollowed
-        if int(status) == 101 or (self._is_connect and 200 <= int(status) < 300):
-            self.answer(int(status))
-            raise NotFollowed
-        if int(status) < 200:
-            self._head.clear()
-        elif self._is_connect:
-            rest, self._head, self._is_connect = bytes(self._head), None, False
-        else:
+        head = self._head
+        assert head is not None
+        head += data
+        while self._heads and (end := head.find(b"\r\n\r\n")) >= 0:
+            status = head[9:12]
+            if not head.startswith(b"HTTP/1.") or not status.isdigit():
+                raise NotFollowed
+            if self._take_head(int(status)):
+                del head[: end + 4]
+        if not self._heads:
             self._head = None
             self.answers = self._follow
-            self.answer(int(status))
-        if rest:
-            (self._follow if self._head is None else self._read_head)(rest)
+            if head:
+                self._follow(bytes(head))
+        elif len(head) > LONGEST_HEAD:
+            raise NotFollowed
+
+    def _take_head(self, status: int) -> bool:
+        """Whether a head of this status is all there is of an answer."""
+        if status == 101 or (self._is_connect and 200 <= status < 300):
+            self.answer(status)
+            raise NotFollowed
+        if status < 200:
+            return True
+        self._heads -= 1
+        if self._is_connect:
+            self._is_connect = False
+            return False
+        self.answer(status)
+        return True
 
     def _speaks_first(self, _data: bytes) -> None:
         """Whoever answers before it was asked does not speak HTTP."""
