@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from harness.errors import InvalidFile, InvalidInput, MissingPart
 from harness.history.events import RunBegan
 from harness.history.history import read_history
-from harness.history.store import PLAN, VERDICT, RunFolder
+from harness.history.store import PLAN, VERDICT, RunFolder, pack_requests
 from harness.judge.judge import judge
 from harness.judge.live import LiveJudge
 from harness.judge.verdict import Verdict, verdict_to_json
@@ -220,6 +220,7 @@ def command_for(scenario: Path, seed: int, options: Options) -> str:
 
 def judge_folder(folder: Path) -> Run:
     """Judge a stored run, and write its verdict and reports beside it."""
+    pack_requests(folder)
     history = read_history(folder)
     verdict = judge(history)
     command = next((began.command for began in history.of(RunBegan)), "") or f"chaos run {folder / 'scenario.yaml'}"

@@ -30,7 +30,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "model": {"pydantic", "pydantic_core", "yaml"},
     "plan": {"pydantic"},
-    "history": {"numpy"},
+    "history": {"numpy", "pyarrow"},
     "judge": {"numpy"},
     "report": {"jinja2", "markupsafe", "rich"},
     "runtime": {

@@ -15,8 +15,6 @@ Its columns, which other programs may rely on:
 from __future__ import annotations
 
 import io
-import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,9 +77,9 @@ def _batches(lines: Path) -> Iterator[pa.RecordBatch]:
         except pa.ArrowInvalid as error:
             raise ValueError(f"{lines}: expected a request on each line, found something else ({error})") from error
         table = table.filter(pc.is_valid(table["journey"]))
-        yield from pa.table(
-            [_filled(table[field.name], field.type) for field in SCHEMA], schema=SCHEMA
-        ).combine_chunks().to_batches()
+        yield from (
+            pa.table([_filled(table[field.name], field.type) for field in SCHEMA], schema=SCHEMA).combine_chunks().to_batches()
+        )
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

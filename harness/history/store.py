@@ -1,7 +1,8 @@
 """A run's folder: written as things happen, so that a run killed at any moment leaves what it saw.
 
 `plan.json` is there before anything is started. Events and samples are appended, one JSON object a line,
-each with one write; `requests.jsonl` is written by the load process itself.
+each with one write; `requests.jsonl` is written by the load process itself. When the load is over its requests are put
+into `requests.parquet`, and what it wrote about itself into `load.jsonl`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from typing import Any
 
 from harness.errors import UnreadableRun
 from harness.history.events import CounterRead, EdgeSeen, Event, InvariantAsked, MachineSeen, event_from_data, event_to_data
-from harness.history.requests import Request, request_from_data
+from harness.history.parquet import read_parquet, write_parquet
+from harness.history.requests import request_from_data
+from harness.history.table import Requests, requests_of
 
 PLAN = "plan.json"
 EVENTS = "events.jsonl"
 SAMPLES = "samples.jsonl"
 REQUESTS = "requests.jsonl"
+PARQUET = "requests.parquet"
+NOTES = "load.jsonl"
 UNDO = "undo.jsonl"
 VERDICT = "verdict.json"
 LOGS = "logs"
@@ -108,12 +113,37 @@ def read_events(folder: Path) -> tuple[Event, ...]:
     return tuple(sorted(found, key=lambda event: event.at))
 
 
-def read_requests(folder: Path) -> tuple[tuple[Request, ...], tuple[dict[str, Any], ...]]:
+def read_requests(folder: Path) -> tuple[Requests, tuple[dict[str, Any], ...]]:
     """The requests in the order they were due, and the other lines the load process wrote about itself."""
+    if not (folder / REQUESTS).exists() and (folder / PARQUET).exists():
+        return read_parquet(folder / PARQUET), tuple(read_lines(folder / NOTES))
     requests, notes = [], []
     for data in read_lines(folder / REQUESTS):
         if "journey" in data:
             requests.append(request_from_data(data))
         else:
             notes.append(data)
-    return tuple(sorted(requests, key=lambda request: request.due)), tuple(notes)
+    return requests_of(requests), tuple(notes)
+
+
+def pack_requests(folder: Path) -> None:
+    """Put the load's lines, where there are any, into columns. Lines that are none of ours stay as they are."""
+    lines = folder / REQUESTS
+    if not lines.exists():
+        return
+    try:
+        write_parquet(lines, folder / PARQUET)
+    except ValueError:
+        return
+    with (folder / NOTES).open("wb") as notes:
+        notes.writelines(line for line in _whole(lines) if line.startswith(NOTE))
+    lines.unlink()
+
+
+NOTE = b'{"load"'
+"""What a line begins with by which the load process tells of itself."""
+
+
+def _whole(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))
