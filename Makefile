@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # The stand-ins of scripts/offline-images, where it has built them.
 IMAGES := scripts/with-offline-images
+# What drives load, and is to be judged by it.
+LOAD := tests/end_to_end/test_runs.py tests/end_to_end/test_guardian.py
 
 .PHONY: env demo demo-docker images test test-slow test-docker nightly check check-all docker-answers format clean
 
@@ -25,10 +27,10 @@ demo-docker: env
 images: env
 	scripts/offline-images --env-file .venv/offline-images.env
 
-# Most of it waits, so two at a time; what drives load has the machine to itself.
+# Most of it waits, so three at a time on two cores; what drives load has the machine to itself.
 test: env
-	$(BIN)/python -m pytest -m 'not slow and not nightly' -n 2 --dist loadscope --ignore tests/end_to_end
-	$(BIN)/python -m pytest -m 'not slow and not nightly' tests/end_to_end
+	$(BIN)/python -m pytest -m 'not slow and not nightly' -n 3 --dist loadscope $(LOAD:%=--ignore %)
+	$(BIN)/python -m pytest -m 'not slow and not nightly' $(LOAD)
 
 test-slow: env
 	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly'

@@ -30,6 +30,7 @@ class Server:
         self.asked: list[tuple[float, str, dict[str, str]]] = []
         self.stalled_until = 0.0
         self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.port = 0
@@ -63,11 +64,20 @@ class Server:
         self._loop.run_forever()
         server.close()
         rude.close()
-        for task in asyncio.all_tasks(self._loop):
+        self._loop.run_until_complete(self._end())
+
+    async def _end(self) -> None:
+        """Nothing stays open, neither what is being answered nor what was accepted just now."""
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.01))
+        await asyncio.sleep(0.01)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -79,6 +89,7 @@ class Server:
                 if not await self._answer(path.split("?")[0], writer):
                     break
         writer.close()
+        self._writers.discard(writer)
 
     async def _be_rude(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """What speaks first, and speaks neither TLS nor HTTP."""

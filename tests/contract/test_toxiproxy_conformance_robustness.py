@@ -91,16 +91,19 @@ def test_values_that_end_toxiproxy(engine: Engine, what: str, kind: str, attribu
         listen = engine.made(upstream=callee.address)
 
         answer = engine("POST", "/proxies/p/toxics", {"type": kind, "stream": "upstream", "attributes": attributes})
-        with suppress(OSError), connect(listen) as sock:
-            sock.sendall(b"x" * 1000)
-            sock.settimeout(0.5)
-            sock.recv(1)
+        for _ in range(20):  # what a slicer's variation comes to is drawn: one connection may fare well
+            with suppress(OSError), connect(listen) as sock:
+                sock.sendall(b"x" * 1000)
+                sock.settimeout(0.5)
+                sock.recv(1)
+            if wanted != "ends" or eventually(lambda: has_ended(engine), within=0.5):
+                break
 
-    if wanted == "ends":
-        assert eventually(lambda: has_ended(engine))
-    else:
-        assert answer.status_code == wanted
-        assert not has_ended(engine)
+        if wanted == "ends":
+            assert has_ended(engine)
+        else:
+            assert answer.status_code == wanted
+            assert not has_ended(engine)
 
 
 def test_a_reader_that_is_slow_holds_up_nobody_else(tmp_path: Path) -> None:

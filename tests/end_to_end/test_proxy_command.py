@@ -85,7 +85,7 @@ def test_what_is_wrong_ends_with_the_code_of_the_table_and_one_line(engine: Stan
     taken = run("--host", engine.control.host, "--port", str(engine.control.port), command=CHAOS)
 
     assert invalid.returncode == 2
-    assert invalid.stderr.startswith(f"chaos proxy: {config}:2:3: proxy 1 (a): a proxy has no lisen; expected some of name, ")
+    assert invalid.stderr.startswith(f"chaos proxy: {config}:2:3: proxy 1 (a): a proxy has no lisen; did you mean listen?")
     assert taken.returncode == 5
     assert taken.stderr.startswith(f"chaos proxy: control API: cannot listen on {engine.control}: the engine ")
     assert invalid.stderr.count("\n") == taken.stderr.count("\n") == 1
