@@ -96,4 +96,4 @@ def _try_defect(name: str, resolved: Resolved, plan: Plan, stage: Stage) -> Tria
 
 
 def _failed(run: Run) -> list[str]:
-    return [finding.id for finding in run.verdict.expectations if finding.outcome is Outcome.FAILED]
+    return [finding.id for finding in run.verdict.expectations if finding.counts_as is Outcome.FAILED]

@@ -21,6 +21,7 @@ from harness.judge.expectations.invariant import held_from, judge_invariant
 from harness.judge.expectations.recovery import judge_recovery
 from harness.judge.expectations.response_time import judge_response_time
 from harness.judge.journeys import journeys_of
+from harness.judge.known import day_of, laid_over
 from harness.judge.noise import doubted
 from harness.judge.proofs import left_behind
 from harness.judge.sentence import sentence_of
@@ -79,7 +80,7 @@ def word_of(history: History, evidence: Sequence[Finding], expectations: Sequenc
         return "halted"
     if not expectations:
         return "inconclusive"
-    match overall(finding.outcome for finding in (*evidence, *expectations)):
+    match overall(finding.counts_as for finding in (*evidence, *expectations)):
         case Outcome.PASSED:
             return "passed"
         case Outcome.INCONCLUSIVE:
@@ -104,7 +105,10 @@ def _expectation(case: Case, item: ExpectationItem, evidence: Sequence[Finding])
     found = doubted(judge_expectation(case, item), item, case)
     rests = rests_on(item)
     missing = next((proof for proof in missing_of(case, evidence) if proof.kind in rests), None)
-    return weakened(found, missing) if missing is not None else found
+    if missing is not None:
+        found = weakened(found, missing)
+    known = next((entry for entry in case.experiment.known if entry.expect == item.id), None)
+    return laid_over(found, known, day_of(case.history))
 
 
 def missing_of(case: Case, evidence: Sequence[Finding]) -> list[Finding]:

@@ -46,8 +46,11 @@ def _closed(text: str) -> str:
 def _passed(case: Case, expectations: Sequence[Finding]) -> str:
     order = ("fallback", "error_rate", "response_time", "blast_radius", "invariant", "recovery")
     found = sorted(expectations, key=lambda finding: order.index(finding.kind))
-    clauses = [_clause(finding) for finding in found]
+    clauses = [_clause(finding) for finding in found if not finding.known] or ["nothing failed that was not known"]
     told = clauses[0] if len(clauses) == 1 else f"{', '.join(clauses[:-1])}, and {clauses[-1]}"
+    known = [finding.known for finding in expectations if finding.known]
+    if known:
+        told += f"; {words.count(len(known), 'known failure')} ({words.several(known)})"
     return _closed(_injected(case, told))
 
 
@@ -75,7 +78,7 @@ def _clause(finding: Finding) -> str:
 
 
 def _failed(expectations: Sequence[Finding]) -> str:
-    failed = [finding for finding in expectations if finding.outcome is Outcome.FAILED]
+    failed = [finding for finding in expectations if finding.counts_as is Outcome.FAILED]
     first = failed[0]
     others = f" ({words.count(len(failed) - 1, 'more expectation')} failed)" if len(failed) > 1 else ""
     why = first.why or first.seen

@@ -53,6 +53,7 @@ class Finding:
     `title` says what was expected, `seen` what was seen, `limit` the limit in words, `source` from how much
     (`486 requests`), `why` the reason where it did not pass, `advice` what to do next where it did not pass.
     `details` are further lines: the other journeys, failing requests with their trace ids, log lines.
+    `known` is the ticket of a failure that was known and is still within its time; empty for everything else.
     """
 
     id: str
@@ -66,6 +67,17 @@ class Finding:
     advice: str = ""
     measure: Measure | None = None
     details: tuple[str, ...] = ()
+    known: str = ""
+
+    @property
+    def counts_as(self) -> Outcome:
+        """What it adds to the verdict: a failure that is known adds nothing."""
+        return Outcome.PASSED if self.known else self.outcome
+
+    @property
+    def word(self) -> str:
+        """How it came out, in a word: passed, failed, inconclusive, or known."""
+        return "known" if self.known else self.outcome.word
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.parts import DurationLimit, Items, LatencyMargin, Margin, Name, Part, ShareLimit
-from harness.model.quantities import Duration, Fraction
+from harness.model.quantities import Day, Duration, Fraction
 
 EXPECTATION_KINDS = ("error_rate", "response_time", "blast_radius", "fallback", "recovery", "invariant")
 
@@ -156,3 +156,14 @@ class ExpectationItem(Part):
         """The expectation itself."""
         found: Expectation = getattr(self, self.kind)
         return found
+
+
+class Known(Part):
+    """One entry of `known:`: an expectation that does not hold yet, its ticket, and the last day on which it may stay so.
+
+    The day is one in UTC, and counts whole; it is compared with the day of the run, never with today.
+    """
+
+    expect: Name
+    ticket: Annotated[str, Field(min_length=1, max_length=200)]
+    until: Day

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from harness.model.edges import Edge
-from harness.model.expectations import ExpectationItem, Margins, SteadyItem
+from harness.model.expectations import ExpectationItem, Known, Margins, SteadyItem
 from harness.model.faults import FaultItem
 from harness.model.load import Load, Phases
 from harness.model.parts import Items, Name, Part, Text
@@ -59,4 +59,5 @@ class Experiment(Part):
     steady_state: Items[SteadyItem]
     faults: Items[FaultItem]
     expect: Items[ExpectationItem]
+    known: Items[Known] = ()
     defects: dict[Name, Defect] = Field(default_factory=dict)

@@ -7,6 +7,8 @@ with its unit, so that what was dumped can be read again and means the same to t
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import date, datetime
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -23,6 +25,7 @@ _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _STRETCHES = re.compile(rf"(?:{_NUMBER}(?:us|ms|s|m|h))+")
 _STRETCH = re.compile(rf"({_NUMBER})(us|ms|s|m|h)")
 _SHARE = re.compile(rf"({_NUMBER})\s*%")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _RATE = re.compile(rf"({_NUMBER})/s")
 _DATA_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(k|m|g)?b/s", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(k|m|g)(?:i?b)?|b)", re.IGNORECASE)
@@ -85,6 +88,16 @@ def parse_data_rate(value: object) -> int:
     return int(rate)
 
 
+def parse_day(value: object) -> date:
+    """The day in `2027-01-31`; YAML has made a date of it already, unless it stands in quotes."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and _DAY.fullmatch(value.strip()):
+        with suppress(ValueError):
+            return date.fromisoformat(value.strip())
+    raise _refuse("a day that there is, such as 2027-01-31", str(value) if isinstance(value, datetime) else value)
+
+
 def format_data_rate(rate: int) -> str:
     """The rate, given in KB/s, in the largest unit that says it whole."""
     for unit, size in (("GB/s", 1_000_000), ("MB/s", 1000)):
@@ -123,5 +136,6 @@ Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(for
 Share = Annotated[float, BeforeValidator(parse_share), PlainSerializer(format_share)]
 Fraction = Annotated[float, BeforeValidator(parse_fraction), PlainSerializer(format_share)]
 Rate = Annotated[float, BeforeValidator(parse_rate), PlainSerializer(format_rate)]
+Day = Annotated[date, BeforeValidator(parse_day), PlainSerializer(date.isoformat)]
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
 DataRate = Annotated[int, BeforeValidator(parse_data_rate), PlainSerializer(format_data_rate)]

@@ -21,7 +21,7 @@ from harness.model.experiment import Experiment, System
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Outage
 from harness.model.kinds.group import Isolate, Partition
-from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases
+from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases, stages_of
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
 from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
@@ -123,6 +123,7 @@ class _Resolving:
         expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
         self._check_times(faults, phases, self._seed(seed))
         self._check_defects(expect)
+        self._check_known(expect)
         steady = self._steady_state(system, expect)
         queries = self._queries(expect)
         if self.problems:
@@ -140,6 +141,7 @@ class _Resolving:
             steady_state=steady,
             faults=tuple(self._timed(item, phases) for item in faults),
             expect=expect,
+            known=self.scenario.known,
             defects=self.scenario.defects,
         )
         return Resolved(
@@ -271,11 +273,13 @@ class _Resolving:
             at, document = (("load", "locustfile"), self.document if own_file else self.read.document)
             self.problems.append(document.problem(at, f"expected a locustfile, found no such file: {shown(locustfile)}"))
         timeout = said["timeout"] or Load.model_fields["timeout"].default
-        rate = None if said["users"] else said["rate"] or DEFAULT_RATE
+        stages = stages_of(said["rate"]) if isinstance(said["rate"], tuple) else ()
+        rate = None if said["users"] else max((stage.to for stage in stages), default=said["rate"] or DEFAULT_RATE)
         users = said["users"] or said["max_users"] or max(1, round((rate or 0) * timeout * USERS_HEADROOM))
         load = Load.model_construct(
             locustfile=shown(locustfile),
             rate=rate,
+            stages=stages,
             users=users,
             arrivals=said["arrivals"] or "uniform",
             timeout=timeout,
@@ -402,6 +406,18 @@ class _Resolving:
                 )
             for service in defect.environment:
                 self._known(service, self.read.compose.services, "a service", ("defects", name, "environment", service))
+
+    def _check_known(self, expect: tuple[ExpectationItem, ...]) -> None:
+        ids = [str(item.id) for item in expect]
+        first: dict[str, int] = {}
+        for index, known in enumerate(self.scenario.known):
+            path: Loc = ("known", index, "expect")
+            if known.expect not in ids:
+                self._say(path, f"expected the id of an expectation, found {known.expect!r}{nearest(known.expect, ids)}")
+            elif known.expect in first:
+                line = self.document.problem(("known", first[known.expect], "expect"), "").line
+                self._say(path, f"expected each expectation once, found {known.expect!r} again (first in line {line})")
+            first.setdefault(known.expect, index)
 
     def _queries(self, expect: tuple[ExpectationItem, ...]) -> dict[str, str]:
         """The text of each query that an expected invariant asks."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness.model.expectations import ExpectationItem, SteadyItem
+from harness.model.expectations import ExpectationItem, Known, SteadyItem
 from harness.model.faults import FaultItem
 from harness.model.load import LoadWords, PhaseWords
 from harness.model.parts import Items, Name, Part, Text
@@ -34,6 +34,7 @@ class ScenarioFile(Part):
     steady_state: Items[SteadyItem] | None = None
     faults: Items[FaultItem]
     expect: Items[ExpectationItem]
+    known: Items[Known] = ()
     defects: dict[Name, Defect] = Field(default_factory=dict)
 
     @model_validator(mode="after")

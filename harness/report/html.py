@@ -78,7 +78,7 @@ def _templates() -> Environment:
         finalize=_harmless,
     )
     environment.globals.update(
-        signs=wording.SIGNS,
+        sign=wording.sign,
         verdict_signs=wording.VERDICT_SIGNS,
         gauge=gauge,
         gauge_width=WIDTH,

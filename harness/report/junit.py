@@ -79,7 +79,9 @@ def _troubles(summary: Summary) -> str:
 
 
 def _outcome(case: Element, finding: Finding, undecided: Undecided) -> None:
-    if finding.outcome is Outcome.FAILED:
+    if finding.known:
+        _mark(case, finding, "skipped")
+    elif finding.outcome is Outcome.FAILED:
         _mark(case, finding, "failure")
     elif finding.outcome is Outcome.INCONCLUSIVE:
         _mark(case, finding, undecided.value)
@@ -89,7 +91,8 @@ def _outcome(case: Element, finding: Finding, undecided: Undecided) -> None:
 
 def _mark(case: Element, finding: Finding, tag: str) -> None:
     """What was seen against the limit as the message; why, what to do and the details under it."""
-    mark = SubElement(case, tag, message=_safe(observed(finding)))
+    message = f"known failure, {finding.known}: {observed(finding)}" if finding.known else observed(finding)
+    mark = SubElement(case, tag, message=_safe(message))
     if tag == "failure":
         mark.set("type", finding.outcome.word)
     lines = [finding.why, f"→ {finding.advice}" if finding.advice else "", *finding.details]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from harness.history.history import History
 from harness.judge.verdict import Figures, Finding, JourneyFigures, Outcome, Verdict
 from harness.report.summary import Summary
-from harness.report.wording import SIGNS, VERDICT_SIGNS, clean, duration, milliseconds, observed, percent, worst_first
+from harness.report.wording import SIGNS, VERDICT_SIGNS, clean, duration, milliseconds, observed, percent, sign, worst_first
 
 ROWS = (40, 12, 4)
 """Rows of a table: the first number of them with which all stays small."""
@@ -82,13 +82,14 @@ def _findings(findings: tuple[Finding, ...], rows: int) -> Iterator[str]:
     for finding in ordered[:rows]:
         seen = escaped(observed(finding))
         if finding.outcome is not Outcome.PASSED:
-            said = [finding.why if finding.why != finding.seen else "", f"→ {finding.advice}" if finding.advice else ""]
+            known = finding.details[:1] if finding.known else ()
+            said = [*known, finding.why if finding.why != finding.seen else "", f"→ {finding.advice}" if finding.advice else ""]
             seen += "".join(f"<br>{escaped(line)}" for line in said if line)
-        yield f"| {SIGNS[finding.outcome]} | {escaped(finding.title)} | {seen} | {escaped(finding.source, 80)} |"
+        yield f"| {sign(finding)} | {escaped(finding.title)} | {seen} | {escaped(finding.source, 80)} |"
     if len(ordered) > rows:
         yield f"| | {len(ordered) - rows} more in verdict.json | | |"
     for finding in ordered[:MOST_DETAILS]:
-        if finding.outcome is Outcome.FAILED and finding.details:
+        if finding.counts_as is Outcome.FAILED and finding.details:
             yield ""
             yield f"{escaped(finding.title)}:"
             yield ""

@@ -11,9 +11,10 @@ from rich.text import Text
 from harness.history.history import History
 from harness.judge.verdict import Finding, Outcome, Verdict, Word
 from harness.report.summary import Summary
-from harness.report.wording import SIGNS, clean, duration, observed, worst_first
+from harness.report.wording import clean, duration, observed, sign, worst_first
 
 STYLES: dict[Outcome, str] = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.INCONCLUSIVE: "magenta"}
+KNOWN_STYLE = "yellow"
 
 VERDICT_STYLES: dict[Word, str] = {
     "passed": "bold green",
@@ -57,7 +58,7 @@ def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
     column = min(room, max((cell_len(clean(finding.title)) for finding in findings), default=0))
     indent = INDENT if width < SIDE_BY_SIDE else INDENT + " " * (column + 2)
     told = set()
-    for finding in sorted(findings, key=lambda finding: finding.outcome):
+    for finding in sorted(findings, key=lambda finding: (finding.counts_as, finding.known != "")):
         yield from _heading(finding, column, width)
         if (finding.why, finding.advice) in told:
             yield Text(f"{indent}for the same reason", "dim")
@@ -65,18 +66,18 @@ def _findings(findings: tuple[Finding, ...], width: int) -> Iterator[Text]:
             yield from _reasons(finding, width, indent)
         if finding.outcome is not Outcome.PASSED:
             told.add((finding.why, finding.advice))
-        for detail in finding.details[: DETAILS[finding.outcome]]:
+        for detail in finding.details[: DETAILS[finding.outcome] if not finding.known else 1]:
             yield from _wrapped(clean(detail, 300), width, INDENT + "  ", "dim")
     if findings:
         yield Text()
 
 
 def _heading(finding: Finding, column: int, width: int) -> Iterator[Text]:
-    sign = Text.assemble("  ", (SIGNS[finding.outcome], STYLES[finding.outcome]), " ")
+    mark = Text.assemble("  ", (sign(finding), _style(finding)), " ")
     seen = observed(finding)
     if width < SIDE_BY_SIDE:
         for number, line in enumerate(_wrapped(clean(finding.title), width - 4, "")):
-            yield (sign if number == 0 else Text(INDENT)) + line
+            yield (mark if number == 0 else Text(INDENT)) + line
         yield from _wrapped(seen, width, INDENT, "dim")
         return
     titles = list(_wrapped(clean(finding.title), column, ""))
@@ -85,7 +86,11 @@ def _heading(finding: Finding, column: int, width: int) -> Iterator[Text]:
         left = titles[number] if number < len(titles) else Text()
         right = sights[number] if number < len(sights) else Text()
         gap = " " * (column - left.cell_len + 2) if right.plain else ""
-        yield (sign if number == 0 else Text(INDENT)) + left + Text(gap) + right
+        yield (mark if number == 0 else Text(INDENT)) + left + Text(gap) + right
+
+
+def _style(finding: Finding) -> str:
+    return KNOWN_STYLE if finding.known else STYLES[finding.outcome]
 
 
 def _reasons(finding: Finding, width: int, indent: str) -> Iterator[Text]:
@@ -94,7 +99,7 @@ def _reasons(finding: Finding, width: int, indent: str) -> Iterator[Text]:
         yield from _wrapped(clean(finding.why), width, indent)
     if finding.advice:
         for number, line in enumerate(_wrapped(clean(finding.advice), width - len(indent) - 2, "")):
-            yield Text.assemble(indent, ("→ " if number == 0 else "  ", STYLES[finding.outcome]), line)
+            yield Text.assemble(indent, ("→ " if number == 0 else "  ", _style(finding)), line)
 
 
 def _troubles(summary: Summary, width: int) -> Iterator[Text]:

@@ -9,6 +9,7 @@ from typing import assert_never
 from harness.judge.verdict import Finding, Measure, Outcome, Verdict, Word
 
 SIGNS: dict[Outcome, str] = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.INCONCLUSIVE: "?"}
+KNOWN_SIGN = "~"
 
 VERDICT_SIGNS: dict[Word, str] = {
     "passed": "✓",
@@ -110,6 +111,11 @@ def limit(measure: Measure) -> str:
     return f"{side} {amount(measure, measure.limit)}"
 
 
+def sign(finding: Finding) -> str:
+    """The sign of a finding; a failure that is known has its own."""
+    return KNOWN_SIGN if finding.known else SIGNS[finding.outcome]
+
+
 def observed(finding: Finding) -> str:
     """What was seen, its interval where that is not said already, and the limit."""
     between = interval(finding.measure) if finding.measure and "[" not in finding.seen else ""
@@ -118,8 +124,8 @@ def observed(finding: Finding) -> str:
 
 
 def worst_first(findings: tuple[Finding, ...]) -> list[Finding]:
-    """Failed ones, then inconclusive ones, then passed ones, each in the order they were written."""
-    return sorted(findings, key=lambda finding: -finding.outcome)
+    """Failed ones, then inconclusive, known and passed ones, each in the order they were written."""
+    return sorted(findings, key=lambda finding: (-finding.counts_as, not finding.known))
 
 
 def weakest_proof(verdict: Verdict) -> Outcome:
