@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.parts import Items, Part
 from harness.model.quantities import Duration, Rate
+from harness.model.rates import Course, course_of
 
 GUARD_SECONDS = 2.0
 """The stretch on both sides of a phase that is shown but not judged."""
@@ -17,15 +18,43 @@ USERS_HEADROOM = 1.2
 """Users for each arrival that may be waiting: rate x client timeout x this, so that a hang does not run out of users."""
 
 PHASES = ("warmup", "baseline", "fault", "recovery", "drain")
+IN_ROUNDS = ("baseline", "fault", "recovery")
+"""Phases that each round has; the others come once in a run."""
+
+
+class StageWords(Part):
+    """One stage of a rate: `to` another one in a straight line (at once, where `over` is not said), or `hold` the one reached."""
+
+    to: Rate | None = None
+    over: Duration | None = None
+    hold: Duration | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> StageWords:
+        if (self.to is None) == (self.hold is None) or (self.over is not None and self.to is None):
+            raise PydanticCustomError("load", "expected a stage such as {to: 20/s, over: 10s} or {hold: 30s}")
+        return self
+
+
+def _is_staged(rate: Any) -> str:
+    return "stages" if isinstance(rate, list | tuple) else "rate"
+
+
+RateWords: TypeAlias = Annotated[
+    Annotated[Rate, Tag("rate")] | Annotated[Items[StageWords], Tag("stages")], Discriminator(_is_staged)
+]
+"""`80/s`, or a list of stages."""
+
+Users: TypeAlias = Annotated[int, Field(ge=1, le=20_000)]
 
 
 class LoadWords(Part):
     """`load:` as it may be written; what is not said is taken from the system, then from the defaults."""
 
     locustfile: str | None = None
-    rate: Rate | None = None
-    users: Annotated[int, Field(ge=1, le=20_000)] | None = None
-    max_users: Annotated[int, Field(ge=1, le=20_000)] | None = None
+    rate: RateWords | None = None
+    users: Users | None = None
+    max_users: Users | None = None
     arrivals: Literal["uniform", "poisson"] | None = None
     timeout: Duration | None = None
     classes: Items[str] | None = None
@@ -36,18 +65,46 @@ class LoadWords(Part):
             raise PydanticCustomError(
                 "load", "expected either rate (with max_users) for the open model, or users for the closed one, found both"
             )
+        if isinstance(self.rate, tuple) and (not self.rate or self.rate[0].to is None):
+            raise PydanticCustomError("load", "expected stages that begin with one such as {to: 20/s, over: 10s}")
         return self
 
 
+class Stage(Part):
+    """One stage, with nothing left out: the rate goes in a straight line to `to`, `over` so many seconds."""
+
+    to: Rate
+    over: Duration
+
+
+def stages_of(words: tuple[StageWords, ...]) -> tuple[Stage, ...]:
+    """Stages as they are written, each with the rate it leads to; to hold is to go on to the same."""
+    stages: list[Stage] = []
+    for word in words:
+        to = word.to if word.to is not None else stages[-1].to
+        stages.append(Stage.model_construct(to=to, over=word.hold or word.over or 0.0))
+    return tuple(stages)
+
+
 class Load(Part):
-    """The load, with nothing left to guess. `rate` is None in the closed model, where `users` alone decide."""
+    """The load, with nothing left to guess.
+
+    `rate` is the highest that its `stages` lead to, where there are any. It is None in the closed model, where `users`
+    alone decide.
+    """
 
     locustfile: str
     rate: Rate | None = None
+    stages: Items[Stage] = ()
     users: int
     arrivals: Literal["uniform", "poisson"] = "uniform"
     timeout: Duration = 5.0
     classes: Items[str] = ()
+
+    @property
+    def course(self) -> Course | None:
+        """How the rate goes from the begin of the load on; None in the closed model, which has none."""
+        return course_of(self.rate, [(stage.to, stage.over) for stage in self.stages]) if self.rate is not None else None
 
 
 class PhaseWords(Part):

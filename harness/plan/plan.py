@@ -11,6 +11,7 @@ from pydantic import Field
 
 from harness.model.experiment import Experiment
 from harness.model.faults import Deed
+from harness.model.load import Stage
 from harness.model.parts import Items, Name, Part
 
 TypeOfToxiproxy: TypeAlias = Literal["latency", "timeout", "reset_peer", "bandwidth", "slow_close", "slicer", "limit_data"]
@@ -59,11 +60,12 @@ class PlannedProxy(Part):
 
 
 class PlannedPhase(Part):
-    """A phase, from `at` to `until`."""
+    """A phase, from `at` to `until`. Baseline, fault and recovery come once in every round; warmup and drain once in all."""
 
     name: Literal["warmup", "baseline", "fault", "recovery", "drain"]
     at: float
     until: float
+    round: int = 1
 
 
 class ProxyChange(Part):
@@ -96,6 +98,7 @@ class Begin(Part):
 
     verb: Literal["begin"] = "begin"
     at: float
+    round: int = 1
     fault: str
     kind: str
     changes: Items[ProxyChange] = ()
@@ -107,6 +110,7 @@ class Heal(Part):
 
     verb: Literal["heal"] = "heal"
     at: float
+    round: int = 1
     fault: str
     kind: str
     changes: Items[ProxyChange] = ()
@@ -118,6 +122,7 @@ class Vary(Part):
 
     verb: Literal["vary"] = "vary"
     at: float
+    round: int = 1
     fault: str
     kind: str
     changes: Items[ProxyChange] = ()
@@ -177,11 +182,14 @@ class Asking(Part):
 class WatchBite(Part):
     """Probe an edge through its proxy: once in the baseline, at `at` while the fault lasts, at `again` after it was healed.
 
+    Every round has its own, which looks in the phases of that round.
+
     Where the fault is on the service behind the edge, `service` names it, and `sees` what the probe must see meanwhile,
     one of these (none: nothing certain). After healing it is repeated until it is answered, or the recovery ends.
     """
 
     what: Literal["bite"] = "bite"
+    round: int = 1
     fault: str
     proxy: str
     protocol: Literal["http", "postgresql", "redis", "tcp"]
@@ -196,10 +204,11 @@ Observation: TypeAlias = Annotated[WatchCounter | WatchInvariant | WatchBite, Fi
 
 
 class Arrivals(Part):
-    """How the load arrives. `seed` decides which user class and task is drawn, and Poisson gaps."""
+    """How the load arrives, as `Load` has it. `seed` decides which user class and task is drawn, and Poisson gaps."""
 
     locustfile: str
     rate: float | None = None
+    stages: Items[Stage] = ()
     users: int
     arrivals: Literal["uniform", "poisson"]
     timeout: float
@@ -224,3 +233,7 @@ class Plan(Part):
     def seconds(self) -> float:
         """From the begin of the load to the end of the last phase."""
         return max((phase.until for phase in self.phases), default=0.0)
+
+    def phase(self, name: str, number: int = 1) -> PlannedPhase:
+        """The phase of this name in a round, which must be there."""
+        return next(phase for phase in self.phases if (phase.name, phase.round) == (name, number))

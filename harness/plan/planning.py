@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.model.experiment import Experiment
 from harness.plan.observations import observations_of
-from harness.plan.plan import Arrivals, Plan
+from harness.plan.plan import Arrivals, Plan, PlannedPhase
 from harness.plan.proxies import proxies_of
 from harness.plan.timeline import phases_of, steps_of
 
@@ -19,7 +19,7 @@ def plan_of(experiment: Experiment, queries: Mapping[str, str]) -> Plan:
     steps = steps_of(experiment, phases)
     return Plan(
         experiment=experiment,
-        load=_arrivals(experiment),
+        load=_arrivals(experiment, phases),
         proxies=proxies,
         phases=phases,
         steps=steps,
@@ -27,17 +27,18 @@ def plan_of(experiment: Experiment, queries: Mapping[str, str]) -> Plan:
     )
 
 
-def _arrivals(experiment: Experiment) -> Arrivals:
-    load, phases = experiment.load, experiment.phases
+def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrivals:
+    load = experiment.load
     return Arrivals(
         locustfile=load.locustfile,
         rate=load.rate,
+        stages=load.stages,
         users=load.users,
         arrivals=load.arrivals,
         timeout=load.timeout,
         classes=load.classes,
         seed=experiment.seed,
-        seconds=phases.warmup + phases.baseline + phases.fault + phases.recovery,
+        seconds=max(phase.until for phase in phases if phase.name != "drain"),
     )
 
 

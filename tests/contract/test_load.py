@@ -20,6 +20,7 @@ import pytest
 
 from harness.errors import CouldNotRun, InvalidLocustfile, LoadError
 from harness.history.requests import OUTCOMES
+from harness.model.rates import course_of
 from harness.plan.draws import journey_prefix
 from harness.plan.plan import Arrivals
 from harness.runtime.load import locust as adapter
@@ -83,7 +84,7 @@ def test_poisson_arrivals_are_those_of_the_seed(rig: Rig) -> None:
     begin = records.note("began")["begin"]
     offsets = [request.due - begin for request in records.requests]
     assert len(offsets) > 5
-    assert offsets == pytest.approx(list(islice(arrival_offsets(50.0, "poisson", 3), len(offsets))), abs=1e-6)
+    assert offsets == pytest.approx(list(islice(arrival_offsets(course_of(50.0, ()), "poisson", 3), len(offsets))), abs=1e-6)
 
 
 def test_a_stall_of_the_server_is_charged_to_every_arrival_that_met_it(rig: Rig) -> None:

@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +38,7 @@ except ImportError as error:  # told to the harness in main: there is no other w
 else:
     MISSING = None
 
+from harness.model.rates import course_of
 from harness.runtime.load.arrivals import arrival_offsets
 from harness.runtime.load.clients import (
     CONTEXT_KEY,
@@ -97,9 +99,7 @@ class Agent:
         self.channel = channel
         self.settings = settings
         self.ledger = Ledger(Path(settings["records"]), Marks(settings["marks"]), self._cannot_write)
-        rate = settings["rate"]
-        offsets = arrival_offsets(rate, settings["arrivals"], settings["seed"]) if rate is not None else None
-        self.pace = Pace(offsets, settings["seed"], StopUser)
+        self.pace = Pace(offsets_of(settings), settings["seed"], StopUser)
         self.watch = Watch(self.ledger, self.pace, settings["seed"], settings["timeout"], StopUser)
         self.served = 0
         self.raised = 0
@@ -212,7 +212,7 @@ class Agent:
         os._exit(EXIT_ALONE)
 
     def _go(self, at: float) -> None:
-        facts = {key: self.settings[key] for key in ("rate", "arrivals", "seed", "timeout")}
+        facts = {key: self.settings[key] for key in ("rate", "stages", "arrivals", "seed", "timeout")}
         users = self.environment.runner.user_count
         self.ledger.note("began", begin=at, pid=os.getpid(), users=users, locust=locust.__version__, **facts)
         self.pace.go(at)
@@ -319,6 +319,13 @@ class Agent:
         sys.argv += ["--host", settings["entry"], *settings["classes"]]
         random.seed(settings["seed"])
         command.main()
+
+
+def offsets_of(settings: dict[str, Any]) -> Iterator[float] | None:
+    """The schedule of the open model; None in the closed one."""
+    if settings["rate"] is None:
+        return None
+    return arrival_offsets(course_of(settings["rate"], settings["stages"]), settings["arrivals"], settings["seed"])
 
 
 def require_known_locust() -> None:

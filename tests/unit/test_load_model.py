@@ -1,0 +1,67 @@
+"""What `load:` may say, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InvalidFile
+from harness.model.experiment import Experiment
+from harness.model.load import Load
+from harness.model.resolving import resolve
+from harness.plan.plan import Plan
+from harness.plan.planning import plan_of, plan_to_json
+from tests.systems import SCENARIO, write_system
+
+
+def planned(folder: Path, load: str) -> Plan:
+    resolved = resolve(write_system(folder, scenario=f"{SCENARIO}load: {load}\n"), environ={})
+    return plan_of(resolved.experiment, resolved.queries)
+
+
+def problems_of(folder: Path, load: str) -> list[str]:
+    with pytest.raises(InvalidFile) as raised:
+        planned(folder, load)
+    return [str(problem).partition("scenario.yaml:")[2].partition(": ")[2] for problem in raised.value.problems]
+
+
+def read_back(plan: Plan) -> Load:
+    return Experiment.model_validate(json.loads(plan_to_json(plan))["experiment"]).load
+
+
+def test_a_rate_in_stages_is_told_as_where_each_leads_and_over_how_long(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "{rate: [{to: 20/s, over: 10s}, {hold: 30s}, {to: 40/s}], timeout: 2s}")
+
+    assert [(stage.to, stage.over) for stage in plan.load.stages] == [(20.0, 10.0), (20.0, 30.0), (40.0, 0.0)]
+    assert (plan.load.rate, plan.load.users) == (40.0, 96)
+    course = read_back(plan).course
+    assert course is not None
+    assert [course.arrivals_by(at) for at in (10.0, 40.0, 41.0)] == [100.0, 700.0, 740.0]
+
+
+def test_stages_of_a_scenario_stand_in_place_of_the_rate_of_the_system(tmp_path: Path) -> None:
+    assert planned(tmp_path, "{rate: [{to: 20/s}]}").load.rate == 20.0
+    assert planned(tmp_path, "{arrivals: poisson}").load.rate == 60.0
+
+
+def test_a_closed_loop_has_no_course(tmp_path: Path) -> None:
+    assert read_back(planned(tmp_path, "{users: 5}")).course is None
+
+
+@pytest.mark.parametrize(
+    ("load", "told"),
+    [
+        ("{rate: []}", "expected stages that begin with one such as {to: 20/s, over: 10s}"),
+        ("{rate: [{hold: 5s}]}", "expected stages that begin with one such as {to: 20/s, over: 10s}"),
+        ("{rate: [{to: 5/s, hold: 5s}]}", "expected a stage such as {to: 20/s, over: 10s} or {hold: 30s}"),
+        ("{rate: [{to: 5/s}, {over: 5s}]}", "expected a stage such as {to: 20/s, over: 10s} or {hold: 30s}"),
+        ("{rate: [{too: 5/s}]}", "expected a key that is known here, found 'too'; did you mean 'to'?"),
+        ("{rate: [{to: 5}]}", "expected a rate above zero, such as 80/s, found 5"),
+        ("{rate: 5}", "expected a rate above zero, such as 80/s, found 5"),
+        ("{rate: [{to: 5/s}], users: 3}", "expected either rate"),
+    ],
+)
+def test_a_rate_that_is_none_is_told(tmp_path: Path, load: str, told: str) -> None:
+    assert [problem[: len(told)] for problem in problems_of(tmp_path, load)] == [told]
