@@ -12,17 +12,21 @@ from harness.model.expectations import ExpectationItem, Known, Margins, SteadyIt
 from harness.model.faults import FaultItem
 from harness.model.load import Load, Phases
 from harness.model.parts import Items, Name, Part, Text
-from harness.model.scenario import Defect
+from harness.model.scenario import Defect, Rounds
 from harness.model.system import FallbackDeclared, Interpose, InvariantDeclared
 
 
 class System(Part):
-    """The system under test, as far as planning and judging need it. `unproxied` edges are there, and no proxy carries them."""
+    """The system under test, as far as planning and judging need it. `unproxied` edges are there, and no proxy carries them.
+
+    `accepted` are the statuses that are no error, by the request of the journey.
+    """
 
     services: Items[Name]
     entry: Name
     edges: Items[Edge]
     journeys: dict[Text, Text]
+    accepted: dict[Text, Items[int]] = Field(default_factory=dict)
     interpose: Interpose = "all"
     egress: Items[Name] = ()
     unproxied: Items[Edge] = ()
@@ -55,6 +59,7 @@ class Experiment(Part):
     system: System
     load: Load
     phases: Phases
+    rounds: Rounds = 1
     margins: Margins
     steady_state: Items[SteadyItem]
     faults: Items[FaultItem]

@@ -26,7 +26,7 @@ from harness.model.reading import Document, Loc, nearest, read_document, read_te
 from harness.model.scenario import ScenarioFile
 from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
 from harness.model.system_reading import ReadSystem, compose_files_of, read_system
-from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, windows_of
+from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, seed_of_round, windows_of
 
 DEFAULT_SEED = 1
 DEFAULT_RATE = 80.0
@@ -137,6 +137,7 @@ class _Resolving:
             system=system,
             load=load,
             phases=phases,
+            rounds=self.scenario.rounds,
             margins=self._margins(MarginWords()),
             steady_state=steady,
             faults=tuple(self._timed(item, phases) for item in faults),
@@ -329,7 +330,7 @@ class _Resolving:
             if begin >= phases.fault or end > phases.fault + 1e-9 or end <= begin:
                 found = f"one from {begin:g}s on" if end <= begin else f"one from {begin:g}s to {end:g}s"
                 self._say(("faults", index), f"expected a fault within the fault phase of {phases.fault:g}s, found {found}")
-            elif unseen := cannot_be_seen(timed, windows_of(timed, seed)):
+            elif unseen := self._unseen(timed, seed):
                 self._say(("faults", index), f"{message}, found {unseen}")
             elif item.repeat is not None and len(turns) < (item.repeat.times or 2):
                 asked = f"{item.repeat.times} times" if item.repeat.times else "to be repeated"
@@ -337,6 +338,13 @@ class _Resolving:
             elif item.ramp is not None and item.ramp.over > end - begin - SHORTEST_FAULT:
                 told = f"ramp over {item.ramp.over:g}s in a fault of {end - begin:g}s"
                 self._say(("faults", index), f"expected a ramp that leaves {SHORTEST_FAULT:g}s at its end, found a {told}")
+
+    def _unseen(self, timed: FaultItem, seed: int) -> str:
+        """Why nobody could see that the fault was on in some round; empty where somebody can in each."""
+        for number in range(1, self.scenario.rounds + 1):
+            if unseen := cannot_be_seen(timed, windows_of(timed, seed_of_round(seed, number))):
+                return f"{unseen} in round {number}" if number > 1 else unseen
+        return ""
 
     def _check_alone(self, index: int, faults: tuple[FaultItem, ...], phases: Phases) -> None:
         """What one fault does to a service itself, another would undo, or could not do any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -11,6 +11,9 @@ from harness.model.expectations import ExpectationItem, Known, SteadyItem
 from harness.model.faults import FaultItem
 from harness.model.load import LoadWords, PhaseWords
 from harness.model.parts import Items, Name, Part, Text
+
+Rounds: TypeAlias = Annotated[int, Field(ge=1, le=50)]
+"""How often baseline, fault and recovery come, one after the other."""
 
 
 class Defect(Part):
@@ -31,6 +34,7 @@ class ScenarioFile(Part):
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     load: LoadWords = LoadWords()
     phases: PhaseWords = PhaseWords()
+    rounds: Rounds = 1
     steady_state: Items[SteadyItem] | None = None
     faults: Items[FaultItem]
     expect: Items[ExpectationItem]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from zlib import crc32
 
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import SHORTEST_WINDOW, Flaky, Flap
@@ -28,6 +29,11 @@ class Stretch:
     def seconds(self) -> float:
         """How long it is."""
         return self.end - self.begin
+
+
+def seed_of_round(seed: int, number: int) -> int:
+    """What a round draws from: the first from the run's own seed, each other from one of its own."""
+    return seed if number == 1 else crc32(f"{seed}:{number}".encode())
 
 
 def windows_of(item: FaultItem, seed: int) -> tuple[Stretch, ...]:

@@ -75,7 +75,12 @@ def _within(invariant: Invariant) -> float:
 
 
 def bites_of(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[WatchBite]:
-    """A probe for every proxy that a fault strikes, and for every edge into a service that one strikes itself."""
+    """In each round a probe for every proxy that a fault strikes, and for every edge into a service that one strikes itself."""
+    rounds = dict.fromkeys(step.round for step in steps)
+    return [bite for number in rounds for bite in _in_round([step for step in steps if step.round == number], proxies)]
+
+
+def _in_round(steps: Sequence[Step], proxies: Sequence[PlannedProxy]) -> list[WatchBite]:
     by_name = {proxy.name: proxy for proxy in proxies}
     begins = [step for step in steps if isinstance(step, Begin)]
     on_edges = dict.fromkeys((step.fault, change.proxy) for step in begins for change in step.changes)
@@ -96,6 +101,7 @@ def _on_edge(steps: Sequence[Step], fault: str, proxy: PlannedProxy) -> WatchBit
     last = next(step for step in reversed(steps) if step.fault == fault)
     after = min(AFTER_BEGIN, chosen.seconds / 2)
     return WatchBite(
+        round=last.round,
         fault=fault,
         proxy=proxy.name,
         protocol=proxy.protocol,
@@ -108,6 +114,7 @@ def _on_edge(steps: Sequence[Step], fault: str, proxy: PlannedProxy) -> WatchBit
 def _on_service(steps: Sequence[Step], fault: str, change: ServiceChange, proxy: PlannedProxy) -> WatchBite:
     at, again = _looks([step for step in steps if step.fault == fault])
     return WatchBite(
+        round=steps[0].round,
         fault=fault,
         proxy=proxy.name,
         protocol=proxy.protocol,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from harness.model.load import IN_ROUNDS
 from harness.model.parts import Part
 from harness.plan.plan import (
     TOXICS_OF_TOXIPROXY,
@@ -25,7 +26,7 @@ def plan_text(plan: Plan) -> str:
     lines = [f"{experiment.name} · {experiment.question}"]
     if plan.twin is not None:
         lines.append(f"twin: {plan.twin}")
-    lines += [_load_line(plan), "", *_titled("phases", (f"{p.name:<9} {p.at:6g} s … {p.until:g} s" for p in plan.phases))]
+    lines += [_load_line(plan), "", *_titled("phases", _phase_lines(plan))]
     lines += _titled("proxies", (f"{p.name:<{_widest(plan)}}  port {p.port}, {p.protocol}" for p in plan.proxies))
     ids = max((len(step.fault) for step in plan.steps), default=0)
     lines += _titled("steps", (line for step in plan.steps for line in _step_lines(step, _widest(plan), ids)))
@@ -52,6 +53,15 @@ def _load_line(plan: Plan) -> str:
     else:
         how = f"{load.rate:g} arrivals/s, {load.arrivals}, at most {load.users} users"
     return f"seed {load.seed} · {how} · client timeout {load.timeout:g} s · {plan.seconds:g} s in all"
+
+
+def _phase_lines(plan: Plan) -> list[str]:
+    rounds = max(phase.round for phase in plan.phases)
+    return [
+        f"{phase.name:<9} {phase.at:6g} s … {phase.until:g} s"
+        + (f"  round {phase.round}" if rounds > 1 and phase.name in IN_ROUNDS else "")
+        for phase in plan.phases
+    ]
 
 
 def _step_lines(step: Step, width: int, ids: int) -> list[str]:

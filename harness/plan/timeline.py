@@ -1,4 +1,4 @@
-"""When everything happens: the phases, and every fault's begin and heal in their order."""
+"""When everything happens: the phases of every round, and every fault's begin and heal in their order."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from harness.model.aiming import edges_hit
 from harness.model.experiment import Experiment
 from harness.model.faults import FaultItem
-from harness.model.load import PHASES
-from harness.model.windows import repeated, windows_of
+from harness.model.load import IN_ROUNDS
+from harness.model.windows import repeated, seed_of_round, windows_of
 from harness.plan.plan import Begin, Heal, PlannedPhase, ProxyChange, Step, Vary
 from harness.plan.proxies import state_under
 from harness.plan.ramps import ramped
@@ -17,12 +17,15 @@ from harness.plan.services import changes_of
 
 def phases_of(experiment: Experiment) -> tuple[PlannedPhase, ...]:
     """The phases one after the other; without a fault there is no fault phase to wait through, but it is kept as a control."""
+    order = [("warmup", 1)]
+    order += [(name, number) for number in range(1, experiment.rounds + 1) for name in IN_ROUNDS]
+    order += [("drain", 1)]
     planned = []
     at = 0.0
-    for name in PHASES:
+    for name, number in order:
         seconds = getattr(experiment.phases, name)
         if seconds > 0:
-            planned.append(PlannedPhase.model_validate({"name": name, "at": at, "until": at + seconds}))
+            planned.append(PlannedPhase.model_validate({"name": name, "at": at, "until": at + seconds, "round": number}))
             at += seconds
     return tuple(planned)
 
@@ -34,10 +37,13 @@ STEPS: dict[int, type[Begin] | type[Vary] | type[Heal]] = {HEAL: Heal, VARY: Var
 
 
 def steps_of(experiment: Experiment, phases: Sequence[PlannedPhase]) -> tuple[Step, ...]:
-    """Every begin, change and heal in the order in which they happen."""
-    start = next(phase.at for phase in phases if phase.name == "fault")
-    room = experiment.phases.fault
-    moments = [moment for item in experiment.faults for moment in _moments(item, experiment.seed, room)]
+    """Every begin, change and heal in the order in which they happen; each round has all faults, and draws anew."""
+    return tuple(step for phase in phases if phase.name == "fault" for step in _in_round(experiment, phase))
+
+
+def _in_round(experiment: Experiment, phase: PlannedPhase) -> tuple[Step, ...]:
+    seed, room = seed_of_round(experiment.seed, phase.round), experiment.phases.fault
+    moments = [moment for item in experiment.faults for moment in _moments(item, seed, room)]
     active: dict[str, FaultItem] = {}
     steps: list[Step] = []
     for at, what, item in sorted(moments, key=lambda moment: moment[:2]):
@@ -46,8 +52,9 @@ def steps_of(experiment: Experiment, phases: Sequence[PlannedPhase]) -> tuple[St
         else:
             active[str(item.id)] = item
         services = changes_of(item)
-        changes = () if services else _proxy_changes(item, tuple(active.values()), experiment)
-        steps.append(STEPS[what](at=start + at, fault=str(item.id), kind=item.kind, changes=changes, services=services))
+        changes = () if services else _proxy_changes(item, tuple(active.values()), experiment, seed)
+        said = {"fault": str(item.id), "kind": item.kind, "changes": changes, "services": services}
+        steps.append(STEPS[what].model_validate({"at": phase.at + at, "round": phase.round, **said}))
     return tuple(steps)
 
 
@@ -60,14 +67,14 @@ def _moments(item: FaultItem, seed: int, room: float) -> Iterator[tuple[float, i
             yield window.end, HEAL, turn
 
 
-def _proxy_changes(item: FaultItem, active: Sequence[FaultItem], experiment: Experiment) -> tuple[ProxyChange, ...]:
+def _proxy_changes(item: FaultItem, active: Sequence[FaultItem], experiment: Experiment, seed: int) -> tuple[ProxyChange, ...]:
     """The state of every proxy that a fault strikes, under all the faults that are on then."""
     system = experiment.system
     return tuple(
         ProxyChange(
             proxy=edge.name,
             state=state_under(
-                [other for other in active if edge in edges_hit(other, system.edges)], edge, experiment.seed, system.journeys
+                [other for other in active if edge in edges_hit(other, system.edges)], edge, seed, system.journeys
             ),
         )
         for edge in edges_hit(item, system.edges)

@@ -75,10 +75,15 @@ def _moved(step: Step) -> Step:
 
 
 def _at_entry(steps: Sequence[Step], way_in: str) -> Iterator[Step]:
-    """Every fault on the way in, from its first begin to its last heal; which stays cut until the last of them is healed."""
-    first = {step.fault: step for step in reversed(steps)}
-    last = {step.fault: step for step in steps}
+    """Every fault on the way in, in each round from its first begin to its last heal.
+
+    The way in stays cut until the last of them is healed.
+    """
+    first = {(step.round, step.fault): step for step in reversed(steps)}
+    last = {(step.round, step.fault): step for step in steps}
+    ends = {step.round: step for step in steps}
     for step in steps:
-        if step is first[step.fault] or step is last[step.fault]:
-            state = CLEAN if step is steps[-1] else ProxyState(enabled=False)
+        turn = step.round, step.fault
+        if step is first[turn] or step is last[turn]:
+            state = CLEAN if step is ends[step.round] else ProxyState(enabled=False)
             yield step.model_copy(update={"changes": (ProxyChange(proxy=way_in, state=state),), "services": ()})
