@@ -23,7 +23,7 @@ IN_ROUNDS = ("baseline", "fault", "recovery")
 
 
 class StageWords(Part):
-    """One stage of a rate: `to` another one in a straight line (at once, where `over` is not said), or `hold` the one reached."""
+    """One stage of a rate: `to` another one in a straight line (at once, where `over` is not said), or `hold` what is reached."""
 
     to: Rate | None = None
     over: Duration | None = None

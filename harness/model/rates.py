@@ -29,7 +29,7 @@ class Stretch:
         return at * (self.begin + (self.end - self.begin) * at / (2 * self.seconds)) if at > 0 else 0.0
 
     def moment_of(self, arrivals: float) -> float:
-        """After how many seconds the area is this large: the positive root of its quadratic, in the form that cancels nothing."""
+        """After how many seconds the area is this large: the root of its quadratic, in the form that cancels nothing."""
         if arrivals <= 0:
             return 0.0
         slope = (self.end - self.begin) / self.seconds

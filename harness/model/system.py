@@ -93,6 +93,21 @@ class LocalService(Part):
         return self
 
 
+class JourneyDeclared(Part):
+    """A journey: its request, `METHOD NAME` as Locust reports it, and the statuses of 400 and more that are no error.
+
+    In a NAME that begins with a slash, `*` stands for one piece of a path and `**` for any number of them: requests to
+    which the locustfile gives no name, and whose path is like that, are this journey.
+    """
+
+    request: Text
+    ok: Items[Annotated[int, Field(ge=400, le=599)]] = ()
+
+
+def _as_journey(value: Any) -> Any:
+    return {"request": value} if isinstance(value, str) else value
+
+
 class SystemFile(Part):
     """The content of `system.yaml`."""
 
@@ -102,7 +117,7 @@ class SystemFile(Part):
     load: LoadWords = LoadWords()
     phases: PhaseWords = PhaseWords()
     worse_by: MarginWords = MarginWords()
-    journeys: dict[Text, Text] = Field(default_factory=dict)
+    journeys: dict[Text, Annotated[JourneyDeclared, BeforeValidator(_as_journey)]] = Field(default_factory=dict)
     edges: Items[str] = ()
     interpose: Interpose = "all"
     egress: Items[Name] = ()

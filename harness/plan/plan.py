@@ -204,7 +204,11 @@ Observation: TypeAlias = Annotated[WatchCounter | WatchInvariant | WatchBite, Fi
 
 
 class Arrivals(Part):
-    """How the load arrives, as `Load` has it. `seed` decides which user class and task is drawn, and Poisson gaps."""
+    """How the load arrives, as `Load` has it, and how its requests are counted.
+
+    `seed` decides which user class and task is drawn, and Poisson gaps. `groups` are patterns of unnamed requests;
+    `accepted` the statuses that are no error, by request.
+    """
 
     locustfile: str
     rate: float | None = None
@@ -213,6 +217,8 @@ class Arrivals(Part):
     arrivals: Literal["uniform", "poisson"]
     timeout: float
     classes: Items[str] = ()
+    groups: Items[str] = ()
+    accepted: dict[str, Items[int]] = Field(default_factory=dict)
     seed: int
     seconds: float
 

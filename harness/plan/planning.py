@@ -28,7 +28,7 @@ def plan_of(experiment: Experiment, queries: Mapping[str, str]) -> Plan:
 
 
 def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrivals:
-    load = experiment.load
+    load, system = experiment.load, experiment.system
     return Arrivals(
         locustfile=load.locustfile,
         rate=load.rate,
@@ -37,6 +37,8 @@ def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrival
         arrivals=load.arrivals,
         timeout=load.timeout,
         classes=load.classes,
+        groups=tuple(request for request in system.journeys.values() if "*" in request),
+        accepted=system.accepted,
         seed=experiment.seed,
         seconds=max(phase.until for phase in phases if phase.name != "drain"),
     )

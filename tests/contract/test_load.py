@@ -498,6 +498,38 @@ def test_every_request_carries_a_trace_of_its_own_that_tells_its_journey_unless_
     assert {request.trace for request in records.requests if request.journey == "GET /theirs"} == {"a" * 32}
 
 
+# Journeys
+
+
+def test_requests_without_a_name_are_recorded_under_their_group_and_an_accepted_status_is_no_error(rig: Rig) -> None:
+    text = for_both("""
+    from locust import {client}, task
+    class {name}({client}):
+        @task
+        def look(self):
+            self.client.get("/{client}/17?page=1")
+            self.client.get("/{client}/18")
+            self.client.get("/{client}/19", name="{client} mine")
+            self.client.get("/status/409", name="{client} accepted")
+            self.client.get("/status/410", name="{client} accepted")
+            with self.client.get("/status/409", name="{client} accepted checked", catch_response=True) as answer:
+                answer.failure("not for me")
+    """)
+    accepted = {f"GET {client} {name}": (409,) for client in CLIENTS for name in ("accepted", "accepted checked")}
+
+    records = rig.run(text, seconds=0.5, groups=tuple(f"GET /{client}/*" for client in CLIENTS), accepted=accepted)
+
+    journeys = {request.journey for request in records.requests}
+    for client in CLIENTS:
+        assert {f"GET /{client}/*", f"GET {client} mine"} <= journeys
+        assert not any(f"/{client}/1" in journey for journey in journeys)
+        grouped = [request for request in records.requests if request.journey == f"GET /{client}/*"]
+        assert {request.trace[:8] for request in grouped} == {journey_prefix(f"GET /{client}/*")}
+        mixed = {(r.status, r.outcome, r.error == "") for r in records.requests if r.journey == f"GET {client} accepted"}
+        assert mixed == {(409, "ok", True), (410, "http_4xx", False)}
+        assert records.outcomes(f"GET {client} accepted checked") == {"http_4xx"}
+
+
 # What cannot be run
 
 

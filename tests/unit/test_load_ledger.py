@@ -27,7 +27,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def written(tmp_path: Path) -> tuple[Request, ...]:
-    return read_requests(tmp_path)[0]
+    return tuple(read_requests(tmp_path)[0])
 
 
 def entered(ledger: Ledger, journey: str = "GET /x") -> Exchange:

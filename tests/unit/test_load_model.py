@@ -13,7 +13,7 @@ from harness.model.load import Load
 from harness.model.resolving import resolve
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
-from tests.systems import SCENARIO, write_system
+from tests.systems import SCENARIO, SYSTEM, write_system
 
 
 def planned(folder: Path, load: str) -> Plan:
@@ -65,3 +65,39 @@ def test_a_closed_loop_has_no_course(tmp_path: Path) -> None:
 )
 def test_a_rate_that_is_none_is_told(tmp_path: Path, load: str, told: str) -> None:
     assert [problem[: len(told)] for problem in problems_of(tmp_path, load)] == [told]
+
+
+JOURNEYS = """\
+  track: GET /orders/*
+  pay: {request: POST /payments, ok: [409, 422]}
+"""
+
+
+def with_journeys(journeys: str) -> str:
+    return SYSTEM.replace("journeys:\n", f"journeys:\n{journeys}")
+
+
+def test_a_pattern_and_accepted_statuses_go_to_the_load(tmp_path: Path) -> None:
+    resolved = resolve(write_system(tmp_path, system=with_journeys(JOURNEYS)), environ={})
+
+    load = plan_of(resolved.experiment, resolved.queries).load
+
+    assert resolved.experiment.system.journeys["pay"] == "POST /payments"
+    assert load.groups == ("GET /orders/*",)
+    assert load.accepted == {"POST /payments": (409, 422)}
+
+
+@pytest.mark.parametrize(
+    ("journey", "told"),
+    [
+        ("pay: {request: POST /payments, ok: [200]}", "expected at least 400, found 200"),
+        ("pay: {request: POST /payments, okay: [409]}", "expected a key that is known here, found 'okay'"),
+        ("pay: {ok: [409]}", "expected the key 'request', found none"),
+        ("pay: [POST /payments]", "expected a mapping of keys to values, found a list of 1"),
+    ],
+)
+def test_a_journey_that_is_none_is_told(tmp_path: Path, journey: str, told: str) -> None:
+    with pytest.raises(InvalidFile) as raised:
+        resolve(write_system(tmp_path, system=with_journeys(f"  {journey}\n")), environ={})
+
+    assert [told in str(problem) for problem in raised.value.problems] == [True]

@@ -51,6 +51,7 @@ from harness.runtime.load.clients import (
     limit_plain_client,
     watch_client,
 )
+from harness.runtime.load.groups import Groups
 from harness.runtime.load.ledger import Exchange, Ledger, now
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.pace import Pace, Turn
@@ -101,6 +102,7 @@ class Agent:
         self.ledger = Ledger(Path(settings["records"]), Marks(settings["marks"]), self._cannot_write)
         self.pace = Pace(offsets_of(settings), settings["seed"], StopUser)
         self.watch = Watch(self.ledger, self.pace, settings["seed"], settings["timeout"], StopUser)
+        self.ledger.accepted, self.watch.groups = settings["accepted"], Groups(settings["groups"])
         self.served = 0
         self.raised = 0
         self.environment: Any = None

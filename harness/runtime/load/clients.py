@@ -20,6 +20,7 @@ import requests
 from gevent.lock import Semaphore
 
 from harness.plan.draws import journey_prefix
+from harness.runtime.load.groups import Groups
 from harness.runtime.load.ledger import Exchange, Ledger, now
 from harness.runtime.load.outcomes import outcome_of
 from harness.runtime.load.pace import Pace, Turn
@@ -51,6 +52,7 @@ class Watch:
 
     def __init__(self, ledger: Ledger, pace: Pace, seed: int, limit: float, end_user: Callable[[], BaseException]) -> None:
         self.ledger, self.pace, self.limit = ledger, pace, limit
+        self.groups = Groups(())
         self._ids = random.Random(seed)  # noqa: S311 - trace ids that are the same in each run with the same seed
         self._end_user = end_user
         self._getting_ready = Semaphore(READY_AT_ONCE)
@@ -64,6 +66,7 @@ class Watch:
         turn: Turn | None = getattr(session.user, TURN, None)
         if turn is not None and turn.running and turn.requested and self.pace.ending:
             raise self._end_user()  # what is chained to an arrival ends with the load; the arrival itself is still sent
+        self._group(session, method, url, given)
         journey = partial(_journey, client, session, method, url, given)
         trace = self._trace(client, session, given, journey)
         start = now()
@@ -74,6 +77,13 @@ class Watch:
             turn.exchanges.append(exchange)
         self.ledger.enter(exchange)
         return exchange
+
+    def _group(self, session: Any, method: str, url: str, given: dict[str, Any]) -> None:
+        """Give a request without a name that of its group, before anybody else looks for one."""
+        if self.groups and not (given.get("name") or session.request_name):
+            name = self.groups.name_for(method, url)
+            if name is not None:
+                given["name"] = name
 
     def broke_off(self, exchange: Exchange, error: BaseException) -> None:
         """Something other than an answer ended a request: its user was ended, or gave it an address that is none."""

@@ -59,7 +59,12 @@ def outcome_of(error: BaseException | None, answer_error: BaseException | None, 
         return "http_5xx"
     if status >= 400:
         return "http_4xx"
-    return "check_failed" if status or type(error).__name__ in CHECKS else "other"
+    return "check_failed" if status or is_check(error) else "other"
+
+
+def is_check(error: BaseException | None) -> bool:
+    """Whether a person's own check said so."""
+    return type(error).__name__ in CHECKS
 
 
 def error_text(error: BaseException | None) -> str:
@@ -68,7 +73,7 @@ def error_text(error: BaseException | None) -> str:
 
 
 def _transport(error: BaseException | None) -> str | None:
-    if error is None or type(error).__name__ in CHECKS:
+    if error is None or is_check(error):
         return None
     kinds = {kind for cause in _causes(error) if (kind := _kind(cause)) is not None}
     return next((kind for kind in _ORDER if kind in kinds), None)
