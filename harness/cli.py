@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from harness import __version__
-from harness.errors import CouldNotRun, HarnessError, InvalidFile, Problem
+from harness.errors import CouldNotRun, HarnessError, InvalidFile, InvalidInput, Problem
 
 if TYPE_CHECKING:
     from harness.experiment import Options, Run
@@ -371,6 +371,32 @@ def judge(run: Path, as_json: bool, no_color: bool) -> None:
 
         Terminal(quiet=True, plain=no_color, to_stderr=False).tell(judged)
     raise click.exceptions.Exit(judged.verdict.exit_code)
+
+
+@commands.command()
+@RUN
+@click.option("--format", "kind", type=click.Choice(("csv", "parquet", "jsonl")), required=True, help="What to write.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file, not to standard output.")
+def export(run: Path, kind: Any, output: Path | None) -> None:
+    """Write a run's requests, one row each, for other programs: journey, phase, latency, outcome and all the rest."""
+    from harness.history.export import write_export
+    from harness.history.history import read_history
+
+    stdout = sys.stdout.buffer
+    if output is None and kind == "parquet" and stdout.isatty():
+        raise click.UsageError("Parquet is binary, and standard output is a terminal: give --output FILE, or lead it elsewhere")
+    history = read_history(run)
+    if output is None:
+        write_export(history, kind, stdout)
+        stdout.flush()
+        return
+    draft = output.with_name(output.name + ".part")
+    try:
+        with draft.open("wb") as file:
+            write_export(history, kind, file)
+        draft.replace(output)
+    except OSError as error:
+        raise InvalidInput(f"{output}: expected a file that can be written, found: {error}") from error
 
 
 @commands.command(

@@ -74,16 +74,23 @@ def together(windows: Iterable[Window]) -> Window | None:
 class History:
     """What was recorded of one run; `plan` is the plan as plain data.
 
-    `notes` are the lines the load process wrote about itself: `{"load": "began" | "finished" | "failed" | …}`.
+    `notes` are the lines the load process wrote about itself: `{"load": "began" | "finished" | "failed" | …}`; `unread`
+    is how many lines of its records are neither these nor requests: cut off, or damaged.
     """
 
     def __init__(
-        self, plan: dict[str, Any], events: Iterable[Event], requests: Iterable[Request], notes: Iterable[dict[str, Any]] = ()
+        self,
+        plan: dict[str, Any],
+        events: Iterable[Event],
+        requests: Iterable[Request],
+        notes: Iterable[dict[str, Any]] = (),
+        unread: int = 0,
     ) -> None:
         self.plan = plan
         self.events = tuple(sorted(events, key=lambda event: event.at))
         self.requests = requests_of(requests)
         self.notes = tuple(notes)
+        self.unread = unread
 
     def of(self, kind: type[E]) -> tuple[E, ...]:
         """Every event of one kind, in order of time."""
@@ -134,7 +141,8 @@ class History:
         return self.requests.between((piece.begin, piece.end) for piece in window.pieces)
 
 
-def read_history(folder: Path) -> History:
+def read_history(folder: Path | str) -> History:
     """Read a run's folder, whole or cut off at any moment."""
-    requests, notes = read_requests(folder)
-    return History(read_plan(folder), read_events(folder), requests, notes)
+    folder = Path(folder)
+    records = read_requests(folder)
+    return History(read_plan(folder), read_events(folder), records.requests, records.notes, records.unread)

@@ -15,7 +15,9 @@ Its columns, which other programs may rely on:
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from harness.history.requests import OUTCOMES
-from harness.history.table import OTHER, Requests, Words
+from harness.history.requests import OUTCOMES, Request, request_from_data
+from harness.history.table import OTHER, Requests, Words, requests_of
 
 _REPEATING = pa.dictionary(pa.int32(), pa.string())
 
@@ -47,49 +49,103 @@ SCHEMA = pa.schema(
 
 _LINES = pa.schema([(field.name, pa.string() if field.type == _REPEATING else field.type) for field in SCHEMA])
 
+_CANNOT_LACK = ("due", "start", "end", "outcome")
+
 PART_BYTES = 4 << 20
 """How much of the lines is read at once: what it costs in memory does not grow with a run."""
 
+_REQUEST = b'{"journey"'
+"""What a request's line begins with, as the load process writes it."""
 
-def write_parquet(lines: Path, target: Path) -> int:
-    """Make the file out of the load's lines, and return how many requests it holds; it is there only when complete.
 
-    A last line that was cut off is left out. Raises ValueError where another line is none of ours.
-    """
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the load's lines: the requests among them, and the lines that are none, each whole."""
+
+    requests: pa.Table
+    others: tuple[bytes, ...] = ()
+
+
+def write_parquet(lines: Iterable[Path], target: Path) -> tuple[bytes, ...]:
+    """Make the file out of the load's lines, and return those that are no request; it is there only when complete."""
     draft = target.with_name(target.name + ".part")
-    written = 0
+    others: list[bytes] = []
     with pq.ParquetWriter(draft, SCHEMA, compression="zstd") as writer:
-        for batch in _batches(lines):
-            writer.write_batch(batch)
-            written += batch.num_rows
+        for part in parts_of(lines):
+            writer.write_table(part.requests)
+            others += part.others
     draft.replace(target)
-    return written
+    return tuple(others)
 
 
-def _batches(lines: Path) -> Iterator[pa.RecordBatch]:
-    for part in _whole_lines(lines):
-        try:
-            table = pyarrow.json.read_json(
-                io.BytesIO(part),
-                read_options=pyarrow.json.ReadOptions(block_size=2 * PART_BYTES),
-                parse_options=pyarrow.json.ParseOptions(explicit_schema=_LINES, unexpected_field_behavior="ignore"),
-            )
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{lines}: expected a request on each line, found something else ({error})") from error
-        table = table.filter(pc.is_valid(table["journey"]))
-        yield from (
-            pa.table([_filled(table[field.name], field.type) for field in SCHEMA], schema=SCHEMA).combine_chunks().to_batches()
+def parts_of(files: Iterable[Path]) -> Iterator[Part]:
+    """What files of lines hold, part by part; a last line that was cut off is no request."""
+    for path in files:
+        rest = b""
+        with path.open("rb") as file:
+            while more := file.read(PART_BYTES):
+                whole, newline, rest = (rest + more).rpartition(b"\n")
+                if newline:
+                    yield part_of(whole.split(b"\n"))
+        if rest:
+            yield Part(SCHEMA.empty_table(), (rest,))
+
+
+def part_of(lines: Sequence[bytes]) -> Part:
+    """Some lines, read: all at once where they are as the load process writes them, else one by one."""
+    usual = [line for line in lines if line.startswith(_REQUEST)]
+    others = [line for line in lines if not line.startswith(_REQUEST)]
+    table = _read(usual)
+    found, strange = _one_by_one(others if table is not None else lines)
+    tables = ([table] if table is not None else []) + ([found] if found.num_rows else [])
+    return Part(pa.concat_tables([SCHEMA.empty_table(), *tables]), strange)
+
+
+def _read(lines: Sequence[bytes]) -> pa.Table | None:
+    """The requests of lines that hold one each; None where one of them does not."""
+    if not lines:
+        return SCHEMA.empty_table()
+    text = b"\n".join(lines)
+    try:
+        text.decode("utf-8")
+        table = pyarrow.json.read_json(
+            io.BytesIO(text),
+            read_options=pyarrow.json.ReadOptions(block_size=len(text) + 1, use_threads=False),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=_LINES, unexpected_field_behavior="ignore"),
         )
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    if table.num_rows != len(lines) or any(table[name].null_count for name in _CANNOT_LACK):
+        return None
+    return pa.table([_filled(table[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    """The file in parts that end with a line's end."""
-    rest = b""
-    with path.open("rb") as file:
-        while more := file.read(PART_BYTES):
-            whole, newline, rest = (rest + more).rpartition(b"\n")
-            if newline:
-                yield whole + newline
+def _one_by_one(lines: Iterable[bytes]) -> tuple[pa.Table, tuple[bytes, ...]]:
+    """The requests among lines of whatever kind, and the other lines."""
+    requests: list[Request] = []
+    others: list[bytes] = []
+    for line in filter(None, lines):
+        try:
+            data = json.loads(line)
+            request = request_from_data({key: _encodable(value) for key, value in data.items()})
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            others.append(line)
+            continue
+        if _fits(request):
+            requests.append(request)
+        else:
+            others.append(line)
+    return pa.concat_tables([SCHEMA.empty_table(), *tables_of(requests_of(requests))]), tuple(others)
+
+
+def _fits(request: Request) -> bool:
+    """Whether its numbers and words are such as the columns can hold."""
+    return 0 <= request.status < 2**16 and abs(request.bytes) < 2**63 and all(isinstance(mark, str) for mark in request.marks)
+
+
+def _encodable(value: Any) -> Any:
+    """Half a character, which some client put into its words, is shown as one that is not known."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
 def _filled(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -103,26 +159,35 @@ def _filled(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def read_parquet(path: Path) -> Requests:
-    """The requests of a file, in the order in which they were due."""
-    table = pq.read_table(path, schema=SCHEMA)
-    due = table["due"].to_numpy()
-    order = np.argsort(due, kind="stable")
-    journey, journeys = _coded(table["journey"])
-    error, errors = _coded(table["error"])
-    marks, markings = _marks(table["marks"])
-    outcome, names = _coded(table["outcome"])
+    """The requests of a file, in order; one column after the other, so that no more than one is held twice."""
+    return _requests(lambda name: pq.read_table(path, columns=[name], schema=SCHEMA)[name])
+
+
+def read_tables(tables: Iterable[pa.Table]) -> Requests:
+    """The requests of some tables of the schema, in order."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
+    return _requests(table.__getitem__)
+
+
+def _requests(column: Callable[[str], pa.ChunkedArray]) -> Requests:
+    due, start, end = (column(name).to_numpy() for name in ("due", "start", "end"))
+    order = np.lexsort((end, start, due))
+    journey, journeys = _coded(column("journey"))
+    error, errors = _coded(column("error"))
+    marks, markings = _marks(column("marks"))
+    outcome, names = _coded(column("outcome"))
     known = np.array([OUTCOMES.index(name) if name in OUTCOMES else OTHER for name in names] or [OTHER], dtype=np.uint8)
     return Requests(
         due=due[order],
-        start=table["start"].to_numpy()[order],
-        end=table["end"].to_numpy()[order],
+        start=start[order],
+        end=end[order],
         journey=journey[order],
         outcome=known[outcome][order],
-        status=table["status"].to_numpy()[order],
-        bytes=table["bytes"].to_numpy()[order],
+        status=column("status").to_numpy()[order],
+        bytes=column("bytes").to_numpy()[order],
         marks=marks[order],
         error=error[order],
-        trace=_traces(table["trace"])[order],
+        trace=_traces(column("trace"))[order],
         journeys=Words(tuple(journeys)),
         markings=Words(tuple(markings)),
         errors=Words(tuple(errors)),

@@ -1,33 +1,35 @@
 """A run's folder: written as things happen, so that a run killed at any moment leaves what it saw.
 
 `plan.json` is there before anything is started. Events and samples are appended, one JSON object a line,
-each with one write; `requests.jsonl` is written by the load process itself. When the load is over its requests are put
-into `requests.parquet`, and what it wrote about itself into `load.jsonl`.
+each with one write; `requests.jsonl` is written by the load process itself (`requests-….jsonl` where it is several).
+When the run is over its requests are put into `requests.parquet`, and what it wrote about itself into `load.jsonl`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import UnreadableRun
 from harness.history.events import CounterRead, EdgeSeen, Event, InvariantAsked, MachineSeen, event_from_data, event_to_data
-from harness.history.parquet import read_parquet, write_parquet
-from harness.history.requests import request_from_data
-from harness.history.table import Requests, requests_of
+from harness.history.parquet import parts_of, read_parquet, read_tables, write_parquet
+from harness.history.table import Requests
 
 PLAN = "plan.json"
 EVENTS = "events.jsonl"
 SAMPLES = "samples.jsonl"
 REQUESTS = "requests.jsonl"
+RECORDS = "requests*.jsonl"
 PARQUET = "requests.parquet"
 NOTES = "load.jsonl"
 UNDO = "undo.jsonl"
 VERDICT = "verdict.json"
 LOGS = "logs"
+
+OVER = ("RunEnded", "GuardianActed")
 
 
 def append_line(descriptor: int, data: dict[str, Any]) -> None:
@@ -113,37 +115,69 @@ def read_events(folder: Path) -> tuple[Event, ...]:
     return tuple(sorted(found, key=lambda event: event.at))
 
 
-def read_requests(folder: Path) -> tuple[Requests, tuple[dict[str, Any], ...]]:
-    """The requests in the order they were due, and the other lines the load process wrote about itself."""
-    if not (folder / REQUESTS).exists() and (folder / PARQUET).exists():
-        return read_parquet(folder / PARQUET), tuple(read_lines(folder / NOTES))
-    requests, notes = [], []
-    for data in read_lines(folder / REQUESTS):
-        if "journey" in data:
-            requests.append(request_from_data(data))
-        else:
+class Records(NamedTuple):
+    """What the load process left: the requests, what it said of itself, and how many lines are neither."""
+
+    requests: Requests
+    notes: tuple[dict[str, Any], ...] = ()
+    unread: int = 0
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files that the load's processes append to: one, or one for each of several."""
+    return sorted(folder.glob(RECORDS))
+
+
+def read_requests(folder: Path) -> Records:
+    """What the load left, as lines or in columns; what is in several files is read as if it were in one."""
+    if _is_packed(folder):
+        return Records(read_parquet(folder / PARQUET), *_notes((folder / NOTES).read_bytes().split(b"\n")))
+    parts = list(parts_of(record_files(folder)))
+    return Records(read_tables(part.requests for part in parts), *_notes(line for part in parts for line in part.others))
+
+
+def _is_packed(folder: Path) -> bool:
+    """The notes are written last: without them the columns may not be all there is."""
+    return (folder / PARQUET).exists() and (folder / NOTES).exists()
+
+
+def _notes(lines: Iterable[bytes]) -> tuple[tuple[dict[str, Any], ...], int]:
+    """The notes among lines that are no request, and how many lines are none."""
+    notes, unread = [], 0
+    for line in filter(None, lines):
+        try:
+            data = json.loads(line)
+        except ValueError:
+            data = None
+        if isinstance(data, dict) and "load" in data:
             notes.append(data)
-    return requests_of(requests), tuple(notes)
+        else:
+            unread += 1
+    return tuple(sorted(notes, key=_told_at)), unread
+
+
+def _told_at(note: dict[str, Any]) -> float:
+    at = note.get("at")
+    return float(at) if isinstance(at, int | float) else 0.0
 
 
 def pack_requests(folder: Path) -> None:
-    """Put the load's lines, where there are any, into columns. Lines that are none of ours stay as they are."""
-    lines = folder / REQUESTS
-    if not lines.exists():
+    """Put the load's lines into columns, once the run is over; what is no request is kept as it is, beside them.
+
+    Killed at any moment it leaves the lines, or all that was in them.
+    """
+    files = record_files(folder)
+    if not files or not _is_over(folder):
         return
-    try:
-        write_parquet(lines, folder / PARQUET)
-    except ValueError:
-        return
-    with (folder / NOTES).open("wb") as notes:
-        notes.writelines(line for line in _whole(lines) if line.startswith(NOTE))
-    lines.unlink()
+    if not _is_packed(folder):
+        others = write_parquet(files, folder / PARQUET)
+        draft = folder / (NOTES + ".part")
+        draft.write_bytes(b"".join(line + b"\n" for line in others))
+        draft.replace(folder / NOTES)
+    for path in files:
+        path.unlink()
 
 
-NOTE = b'{"load"'
-"""What a line begins with by which the load process tells of itself."""
-
-
-def _whole(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from (line for line in file if line.endswith(b"\n"))
+def _is_over(folder: Path) -> bool:
+    """Whether it was recorded that everything is down: until then the load may be writing."""
+    return any(data.get("event") in OVER for data in read_lines(folder / EVENTS))

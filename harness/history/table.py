@@ -37,7 +37,7 @@ class Words:
 
 @dataclass(frozen=True, eq=False)
 class Requests(Sequence[Request]):
-    """Requests in the order in which they were due.
+    """Requests in the order in which they were due; of two at once the one that began first, or ended first.
 
     `due`, `start` and `end` are seconds since the epoch; `journey`, `marks` and `error` are places in the words of the
     same name, `outcome` is one in OUTCOMES; `trace` is as many bytes of ASCII as the longest.
@@ -137,10 +137,10 @@ COLUMNS = ("due", "start", "end", "journey", "outcome", "status", "bytes", "mark
 
 
 def requests_of(requests: Iterable[Request]) -> Requests:
-    """The table of some requests, put into the order in which they were due."""
+    """The table of some requests, put into order."""
     if isinstance(requests, Requests):
         return requests
-    listed = sorted(requests, key=lambda request: request.due)
+    listed = sorted(requests, key=lambda request: (request.due, request.start, request.end))
     journeys, markings, errors = _Finding(), _Finding(), _Finding()
     codes = {outcome: place for place, outcome in enumerate(OUTCOMES)}
     return Requests(
@@ -175,3 +175,18 @@ class _Finding:
 
 
 NONE = requests_of(())
+
+
+def joined(tables: Sequence[Requests]) -> Requests:
+    """Several tables as one, put into order."""
+    if len(tables) < 2:
+        return tables[0] if tables else NONE
+    columns: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS}
+    for name, words in (("journey", "journeys"), ("marks", "markings"), ("error", "errors")):
+        found = _Finding()
+        places = [
+            np.array([found.place(word) for word in getattr(table, words).known], dtype=np.int32)[getattr(table, name)]
+            for table in tables
+        ]
+        columns |= {name: np.concatenate(places), words: found.words}
+    return Requests(**columns).at(np.lexsort((columns["end"], columns["start"], columns["due"])))

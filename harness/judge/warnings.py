@@ -23,6 +23,8 @@ def _warnings(case: Case) -> Iterator[str]:
         yield WAY_AROUND
     for began in case.history.of(RunBegan):
         yield from began.warnings
+    if case.history.unread:
+        yield f"{words.count(case.history.unread, 'line')} of the load's records could not be read: cut off, or damaged"
     yield from _unknown_names(case)
 
 

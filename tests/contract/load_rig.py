@@ -189,7 +189,7 @@ class Rig:
         return self.records()
 
     def records(self) -> Records:
-        return Records(*read_requests(self.folder))
+        return Records(*read_requests(self.folder)[:2])
 
     def reason_of_end(self) -> str:
         """Why the load ended by itself; waits until it has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.history.events import LoadBegan, RunEnded, event_to_data
 from harness.history.parquet import SCHEMA, read_parquet, tables_of, write_parquet
 from harness.history.requests import OUTCOMES, Request, request_to_data
-from harness.history.store import NOTES, PARQUET, REQUESTS, pack_requests, read_requests
-from harness.history.table import NONE, requests_of
+from harness.history.store import EVENTS, NOTES, PARQUET, REQUESTS, pack_requests, read_requests, record_files
+from harness.history.table import NONE, joined, requests_of
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
 MARKS = st.lists(st.sampled_from(["shipping-deferred", "stock cache", "größe"]), max_size=2, unique=True).map(tuple)
@@ -42,11 +44,12 @@ def written(folder: Path, requests: list[Request]) -> Path:
     lines = [json.dumps(NOTE), *(json.dumps(request_to_data(one), ensure_ascii=False) for one in requests), json.dumps(NOTE)]
     path = folder / REQUESTS
     path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+    (folder / EVENTS).write_text(json.dumps(event_to_data(RunEnded(1.0))) + "\n", encoding="utf-8")
     return path
 
 
 def in_order(requests: list[Request]) -> list[Request]:
-    return sorted(requests, key=lambda request: request.due)
+    return sorted(requests, key=lambda request: (request.due, request.start, request.end))
 
 
 @given(MANY)
@@ -83,7 +86,9 @@ def test_what_is_asked_of_all_is_what_each_says(requests: list[Request]) -> None
     assert list(table.latency) == [request.latency for request in ordered]
     assert list(table.marked) == [bool(request.marks) for request in ordered]
     assert list(table.bears("stock cache")) == ["stock cache" in request.marks for request in ordered]
-    assert list(table.bears("stock cache", "größe")) == [bool({"stock cache", "größe"} & {*request.marks}) for request in ordered]
+    assert list(table.bears("stock cache", "größe")) == [
+        bool({"stock cache", "größe"} & {*request.marks}) for request in ordered
+    ]
     assert list(table.never_ended) == [request.outcome in ("unfinished", "dropped") for request in ordered]
     assert table.sent == sum(request.outcome != "dropped" for request in ordered)
     assert list(table.of("POST /orders".__eq__)) == [request.journey == "POST /orders" for request in ordered]
@@ -98,7 +103,7 @@ def test_the_file_holds_what_the_lines_said(requests: list[Request]) -> None:
     with TemporaryDirectory() as name:
         lines = written(Path(name), requests)
 
-        assert write_parquet(lines, Path(name) / PARQUET) == len(requests)
+        assert len(write_parquet([lines], Path(name) / PARQUET)) == 2
 
         assert list(read_parquet(Path(name) / PARQUET)) == in_order(requests)
 
@@ -108,13 +113,17 @@ def test_lines_cut_off_anywhere_give_the_whole_ones(requests: list[Request], dat
     with TemporaryDirectory() as name:
         lines = written(Path(name), requests)
         whole = lines.read_bytes()
-        lines.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
-        plain, notes = read_requests(Path(name))
+        cut = whole[: data.draw(st.integers(0, len(whole)))]
+        lines.write_bytes(cut)
+        plain = read_requests(Path(name))
 
         pack_requests(Path(name))
 
-        packed, kept = read_requests(Path(name))
-        assert (list(packed), kept) == (list(plain), notes)
+        packed = read_requests(Path(name))
+        assert (list(packed.requests), packed.notes, packed.unread) == (list(plain.requests), plain.notes, plain.unread)
+        assert len(plain.requests) + len(plain.notes) + plain.unread == cut.count(b"\n") + (
+            not cut.endswith(b"\n") and cut != b""
+        )
         assert not lines.exists()
 
 
@@ -126,34 +135,117 @@ def test_packing_twice_is_packing_once(tmp_path: Path) -> None:
     pack_requests(tmp_path)
 
     assert {name: (tmp_path / name).read_bytes() for name in (PARQUET, NOTES)} == first
-    assert read_requests(tmp_path)[1] == (NOTE, NOTE)
+    assert read_requests(tmp_path).notes == (NOTE, NOTE)
 
 
-def test_lines_that_are_none_of_ours_stay_and_the_others_are_read_all_the_same(tmp_path: Path) -> None:
+STRANGE = [
+    b"what is this",
+    b'{"journey": "GET /", "due": 1.0}',
+    b'{"journey": "GET /", "due": "soon", "start": 1.0, "end": 2.0, "outcome": "ok"}',
+    b'{"journey": "GET /", "due": 1.0, "start": 1.0, "end": 2.0, "outcome": "ok", "status": 70000}',
+    b'{"journey": "GET /", "due": 1.0, "start": 1.0, "end": 2.0, "outcome": "ok", "marks": [7]}',
+    b'{"journey":"GET /","due":1.0,"start":1.0,"end":2.0,"outcome":"ok","error":"\xff"}',
+    b'{"journey":"GET /","due":null,"start":1.0,"end":2.0,"outcome":"ok"}',
+    b"[1, 2]",
+    b'{"journey"',
+    b"\x00\xff",
+]
+
+
+@pytest.mark.parametrize("line", STRANGE)
+def test_a_line_that_is_none_of_ours_is_counted_and_kept_and_the_others_are_read_all_the_same(
+    line: bytes, tmp_path: Path
+) -> None:
     lines = written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok")])
-    lines.write_bytes(lines.read_bytes() + b"what is this\n")
-    with pytest.raises(ValueError, match="expected a request on each line"):
-        write_parquet(lines, tmp_path / PARQUET)
+    lines.write_bytes(line + b"\n" + lines.read_bytes())
+    plain = read_requests(tmp_path)
+
+    pack_requests(tmp_path)
+
+    packed = read_requests(tmp_path)
+    for found in (plain, packed):
+        assert (len(found.requests), found.notes, found.unread) == (1, (NOTE, NOTE), 1)
+    assert line in (tmp_path / NOTES).read_bytes().split(b"\n")
+
+
+def test_half_a_character_in_the_words_of_a_client_is_no_reason_to_lose_its_request(tmp_path: Path) -> None:
+    written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "reset", error="\ud800 went wrong")])
+
+    pack_requests(tmp_path)
+
+    assert [request.error for request in read_requests(tmp_path).requests] == ["? went wrong"]
+
+
+def test_keys_in_another_order_are_a_request_all_the_same(tmp_path: Path) -> None:
+    lines = written(tmp_path, [])
+    lines.write_bytes(lines.read_bytes() + b'{"outcome": "ok", "due": 1.0, "start": 1.0, "end": 2.0, "journey": "GET /"}\n')
+
+    assert list(read_requests(tmp_path).requests) == [Request("GET /", 1.0, 1.0, 2.0, "ok")]
+
+
+@pytest.mark.parametrize("moment", ["before the columns", "before the notes", "before the lines went", "between two files"])
+def test_who_killed_the_packing_lost_nothing(moment: str, tmp_path: Path) -> None:
+    written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok")])
+    (tmp_path / "requests-2.jsonl").write_text(json.dumps(request_to_data(Request("GET /", 3.0, 3.0, 4.0, "ok"))) + "\n")
+    lines = {path.name: path.read_bytes() for path in record_files(tmp_path)}
+    before = read_requests(tmp_path)
+    pack_requests(tmp_path)
+    for name in lines if moment != "between two files" else ["requests.jsonl"]:
+        (tmp_path / name).write_bytes(lines[name])
+    if moment in ("before the columns", "before the notes"):
+        (tmp_path / NOTES).unlink()
+    if moment == "before the columns":
+        (tmp_path / PARQUET).rename(tmp_path / f"{PARQUET}.part")
+
+    for _ in range(2):
+        found = read_requests(tmp_path)
+        assert (list(found.requests), found.notes) == (list(before.requests), before.notes)
+        pack_requests(tmp_path)
+
+    assert record_files(tmp_path) == []
+
+
+def test_the_lines_of_a_run_that_is_not_over_are_left_to_who_writes_them(tmp_path: Path) -> None:
+    lines = written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok")])
+    (tmp_path / EVENTS).write_text(json.dumps(event_to_data(LoadBegan(1.0, 80.0, 480))) + "\n", encoding="utf-8")
 
     pack_requests(tmp_path)
 
     assert lines.exists()
     assert not (tmp_path / PARQUET).exists()
-    assert len(read_requests(tmp_path)[0]) == 1
 
 
-def test_who_killed_the_packing_left_the_lines(tmp_path: Path) -> None:
-    """The columns are there, the lines too: the lines count, since the columns may be of an earlier moment."""
-    written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok")])
-    pack_requests(tmp_path)
-    written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok"), Request("GET /", 3.0, 3.0, 4.0, "ok")])
+@given(MANY, st.integers(1, 4))
+def test_lines_split_over_several_files_are_the_same_requests(requests: list[Request], files: int) -> None:
+    requests = list({(one.due, one.start, one.end): one for one in requests}.values())
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = written(folder, requests).read_bytes().splitlines(keepends=True)
+        whole = read_requests(folder)
+        for number in range(files):
+            (folder / (f"requests-{number}.jsonl" if number else REQUESTS)).write_bytes(b"".join(lines[number::files]))
 
-    assert len(read_requests(tmp_path)[0]) == 2
+        split = read_requests(folder)
+        pack_requests(folder)
+        packed = read_requests(folder)
+
+        assert list(split.requests) == list(packed.requests) == list(whole.requests)
+        assert split.notes == packed.notes == whole.notes
+
+
+@given(MANY, st.lists(st.integers(0, 30), max_size=3))
+def test_tables_joined_are_the_table_of_all(requests: list[Request], cuts: list[int]) -> None:
+    requests = list({(one.due, one.start, one.end): one for one in requests}.values())
+    borders = [0, *sorted(cuts), len(requests)]
+
+    found = joined([requests_of(requests[begin:end]) for begin, end in pairwise(borders)])
+
+    assert list(found) == in_order(requests)
 
 
 def test_the_file_is_one_that_others_can_read(tmp_path: Path) -> None:
     request = Request("GET /", 1.0, 1.25, 2.0, "http_5xx", 503, 12, ("a", "b"), "7f", "no")
-    write_parquet(written(tmp_path, [request]), tmp_path / PARQUET)
+    write_parquet([written(tmp_path, [request])], tmp_path / PARQUET)
 
     table = pq.read_table(tmp_path / PARQUET)
 
