@@ -124,10 +124,11 @@ class LoadEnded:
 
 @dataclass(frozen=True, slots=True)
 class PhaseBegan:
-    """A phase began."""
+    """A phase began. Baseline, fault and recovery come once in every round."""
 
     at: float
     phase: str
+    round: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class PhaseEnded:
 
     at: float
     phase: str
+    round: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,11 @@ class InvariantAsked:
 
 @dataclass(frozen=True, slots=True)
 class MachineSeen:
-    """Cores used since the sample before, of `cores`: by the harness, the proxies, the load, the system, all others."""
+    """Cores used since the sample before, of `cores`: by the harness, the proxies, the load, the system, all others.
+
+    `pressure` is the share of that time in which somebody who could have run waited for a core, on the whole machine;
+    None where the kernel does not tell.
+    """
 
     at: float
     harness: float
@@ -292,6 +298,7 @@ class MachineSeen:
     others: float
     load_average: float
     cores: int = 1
+    pressure: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

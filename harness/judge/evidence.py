@@ -9,29 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import sqrt
 
-import numpy as np
-
 from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunFailed, RunHalted, RunInterrupted, ServiceExited
 from harness.history.history import Window
-from harness.history.table import DROPPED, Requests
 from harness.judge import words
 from harness.judge.blows import blows_of
 from harness.judge.case import FEWEST_REQUESTS, Case
 from harness.judge.engine import engine_stood
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.response_time import judge_response_time
-from harness.judge.noise import foreign_share
+from harness.judge.noise import LEAST_LOAD, arrivals_planned, lag, load_doubts, machine_seen
 from harness.judge.proofs import bit, healed, met, was_set
 from harness.judge.service_proofs import evidence_of_services, together
-from harness.judge.statistics import quantile
 from harness.judge.strikes import Strike, strikes_of
 from harness.judge.verdict import Finding, Outcome
 from harness.model.expectations import ErrorRate, ResponseTime
 
-LEAST_LOAD = 0.98
-"""The share of the planned arrivals that must have been scheduled, recorded, and sent."""
-MOST_LAG = 0.1
-"""Seconds between due and sent, at the 99th percentile, beyond which a window measures the generator."""
 JUDGED = ("baseline", "fault", "recovery")
 
 
@@ -71,24 +63,26 @@ def load_arrived(case: Case) -> Finding:
 def _load_seen(case: Case, windows: dict[str, Window]) -> str:
     seconds = sum(window.seconds for window in windows.values())
     sent = sum(case.history.due_in(window).sent for window in windows.values())
-    rate = case.experiment.load.rate
     told = f"{sent / seconds:.1f}" if seconds else "0"
-    lag = words.seconds(max((_lag(case.history.due_in(window)) for window in windows.values()), default=0.0))
-    return f"{told}/{rate:g} per s, lag p99 {lag}" if rate is not None else f"{told} per s (closed model), lag p99 {lag}"
+    late = words.seconds(max((lag(case.history.due_in(window)) for window in windows.values()), default=0.0))
+    if case.experiment.load.course is None:
+        return f"{told} per s (closed model), lag p99 {late}"
+    planned = sum(arrivals_planned(case, window) for window in windows.values())
+    return f"{told}/{planned / seconds if seconds else 0:.4g} per s, lag p99 {late}"
 
 
 def _window_seen(case: Case, window: Window) -> str:
     due = case.history.due_in(window)
     dropped = len(due) - due.sent
     lost = f", {dropped} not sent" if dropped else ""
-    foreign = foreign_share(case, window)
-    busy = f", other programs used {words.share(foreign)} of the machine" if foreign is not None else ""
-    return f"{words.count(len(due), 'request')}, lag p99 {words.seconds(_lag(due))}{lost}{busy}"
+    machine = machine_seen(case, window)
+    told = f"{words.count(len(due), 'request')}, lag p99 {words.seconds(lag(due))}{lost}"
+    return f"{told}; {machine}" if machine else told
 
 
-def _lag(due: Requests) -> float:
-    sent = due.at(due.outcome != DROPPED)
-    return max(0.0, quantile(np.sort(sent.start - sent.due), 0.99)) if sent else 0.0
+def load_came_whole(case: Case) -> bool:
+    """Whether what is missing of the load, if anything, is missing in some windows alone."""
+    return not [*_ending_problems(case), *_number_problems(case)]
 
 
 def _load_problems(case: Case) -> Iterator[tuple[str, str]]:
@@ -136,10 +130,10 @@ def _number_problems(case: Case) -> Iterator[tuple[str, str]]:
 def _planned(case: Case) -> tuple[float, float] | None:
     """How many arrivals were planned and how few are enough; None in the closed model, which plans none."""
     load = case.history.plan.get("load", {})
-    rate, seconds = load.get("rate"), load.get("seconds")
-    if rate is None or seconds is None:
+    course, seconds = case.experiment.load.course, load.get("seconds")
+    if course is None or seconds is None:
         return None
-    number = rate * seconds
+    number = course.arrivals_by(seconds)
     scatter = 3 * sqrt(number) if load.get("arrivals") == "poisson" else 0.0
     return number, min(LEAST_LOAD * number, number - scatter) - 1e-6
 
@@ -150,28 +144,11 @@ def _window_problems(case: Case, phase: str) -> Iterator[tuple[str, str]]:
         yield f"no {phase} phase longer than its guards was recorded", f"see why the run ended before its {phase}"
         return
     due = case.history.due_in(window)
-    users = case.experiment.load.users
-    sent = due.sent
     if len(due) < FEWEST_REQUESTS:
         told = f"{words.count(len(due), 'request')} in the {phase}, at least {FEWEST_REQUESTS} are needed"
         yield told, case.more(phase, len(due), FEWEST_REQUESTS)
-    elif sent < LEAST_LOAD * len(due):
-        lost = words.share(1 - sent / len(due))
-        why = f"the {users} users ran out: {lost} of the requests in the {phase} found none free to send them"
-        yield why, f"raise load.max_users to {2 * users}"
-    elif _lag(due) > MOST_LAG:
-        lag = words.seconds(_lag(due))
-        why = f"requests in the {phase} were sent late (p99 {lag}, at most {words.seconds(MOST_LAG)})"
-        if _users_ran_out(case, window):
-            yield f"{why}: all {users} users were waiting", f"raise load.max_users to {2 * users}"
-        else:
-            yield f"{why}: the machine was busy", "run it again on a machine that is less busy"
-
-
-def _users_ran_out(case: Case, window: Window) -> bool:
-    """Whether the load itself said, in this window, that no user was idle."""
-    told = (note for note in case.history.notes if note.get("load") == "vitals" and window.begin <= note["at"] < window.end)
-    return any(note.get("idle_users") == 0 for note in told)
+    else:
+        yield from ((doubt.told, doubt.advice) for doubt in load_doubts(case, phase, window))
 
 
 # baseline

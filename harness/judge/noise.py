@@ -1,20 +1,42 @@
-"""What other programs on the machine do to a comparison: latencies of a busy machine are nobody's fault.
+"""What may have made a run other than the system it ran: a load that was late, a baseline that drifted, a busy machine.
 
-Where others were busier in the window judged than in the baseline, what was slower proves nothing, while what
-held all the same holds. Where they were busier in the baseline, it is the other way round: the damage may hide.
+Every rule gives doubts about one window, each with the seconds concerned; an expectation that rests on such a window is
+inconclusive. The load was not sent as planned: nothing in that window is judged. The baseline was not itself from one
+half to the other: nothing is compared with it.
+
+Other programs are weighed, for they only ever make requests late: where they were busier in the window judged than in
+the baseline, what was slower proves nothing, while what held all the same holds. Where they were busier in the baseline,
+it is the other way round: the damage may hide.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, floor, sqrt
 from typing import assert_never
+
+import numpy as np
 
 from harness.history.events import MachineSeen
 from harness.history.history import Window
+from harness.history.table import DROPPED, Requests, Times
 from harness.judge import words
-from harness.judge.case import Case
+from harness.judge.case import FEWEST_REQUESTS, Case
+from harness.judge.comparison import margins_of
+from harness.judge.statistics import quantile
+from harness.judge.usual import Usual
 from harness.judge.verdict import Finding, Outcome
-from harness.model.expectations import BlastRadius, ErrorRate, ExpectationItem, Fallback, Invariant, Recovery, ResponseTime
+from harness.model.expectations import (
+    BlastRadius,
+    ErrorRate,
+    ExpectationItem,
+    Fallback,
+    Invariant,
+    Margins,
+    Recovery,
+    ResponseTime,
+)
 from harness.model.load import PHASES
 
 MOST_SHIFT = 0.3
@@ -26,52 +48,276 @@ CROWDED = 0.6
 LATENCIES = ("ratio", "seconds")
 """The units of what a busy machine changes; it makes requests late, and seldom makes them fail."""
 
+LEAST_LOAD = 0.98
+"""The share of the planned arrivals that must have been scheduled, recorded, and sent."""
 
-def foreign_share(case: Case, window: Window) -> float | None:
-    """The share of the machine used by programs that have no part in the run; None where it was not sampled."""
-    seen = [one.others / one.cores for one in case.history.of(MachineSeen) if window.holds(one.at)]
-    return sum(seen) / len(seen) if seen else None
+MOST_LAG = 0.1
+"""Seconds between due and sent, at the 99th percentile, beyond which a window measures the generator."""
+
+THIN = 0.5
+"""A second with less than this share of its planned arrivals is one in which the schedule was not kept."""
+
+QUIETER = "run it again when nothing else is going on"
 
 
-def doubted(found: Finding, item: ExpectationItem, case: Case) -> Finding:
-    """The finding, undecided where noise alone may have decided it."""
-    phase = _phase_of(item)
-    before, during = (_share_in(case, name) for name in ("baseline", phase or "baseline"))
-    if phase is None or before is None or during is None:
-        return found
-    late = found.measure is None or found.measure.unit in LATENCIES
-    busier = during - before > MOST_SHIFT or during > CROWDED
-    blamed = found.outcome is Outcome.FAILED and busier and late
-    hidden = found.outcome is Outcome.PASSED and before - during > MOST_SHIFT and item.response_time is None
-    if not blamed and not hidden:
-        return found
-    measured = f"measured as {found.outcome.word}: {found.why or found.seen}"
-    why = f"other programs used {words.share(during)} of the machine in the {phase}, {words.share(before)} in the baseline"
-    return replace(
-        found,
-        outcome=Outcome.INCONCLUSIVE,
-        why=f"{why}: {'too much to be quick' if blamed and during > CROWDED else 'too different to compare'}",
-        advice="run it again when nothing else is going on",
-        details=(measured, *found.details),
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a window shows something other than the system. `seconds` are the seconds since the load began that show it."""
+
+    why: str
+    advice: str
+    seconds: tuple[int, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The reason, with the seconds concerned."""
+        return f"{self.why}, {words.stretches(self.seconds)}" if self.seconds else self.why
+
+
+def doubts_of(case: Case, phase: str) -> tuple[Doubt, ...]:
+    """Everything that speaks against the recorded window of a phase, as the scenario's own margins see it."""
+    window = case.judged(phase)
+    if window is None:
+        return ()
+    drifts = drift(case, case.experiment.margins) if phase == "baseline" else foreign_shift(case, phase, window)
+    return (*load_doubts(case, phase, window), *drifts)
+
+
+# the load
+
+
+def lag(due: Requests) -> float:
+    """How long after they were due requests were sent, at the 99th percentile."""
+    late = _lateness(due)
+    return max(0.0, quantile(np.sort(late), 0.99)) if len(late) else 0.0
+
+
+def _lateness(due: Requests) -> Times:
+    sent = due.outcome != DROPPED
+    late: Times = due.start[sent] - due.due[sent]
+    return late
+
+
+def load_doubts(case: Case, phase: str, window: Window) -> Iterator[Doubt]:
+    """The load in a window was not the one that was planned: users ran out, requests went out late, or never came up."""
+    due = case.history.due_in(window)
+    users, dropped = case.experiment.load.users, due.outcome == DROPPED
+    planned = arrivals_planned(case, window)
+    if len(due) and due.sent < LEAST_LOAD * len(due):
+        share = words.share(float(dropped.mean()))
+        why = f"the {users} users ran out: {share} of the requests in the {phase} found none free to send them"
+        yield Doubt(why, f"raise load.max_users to {2 * users}", _seconds(case, due.due[dropped]))
+    elif lag(due) > MOST_LAG:
+        yield _late(case, phase, window, due)
+    if len(due) < fewest_arrivals(case, window):
+        why = f"the schedule was not kept in the {phase}: {len(due)} of {planned:.0f} planned requests came up"
+        yield Doubt(why, "run it on a machine that is less busy", _thin_seconds(case, window, due))
+
+
+def _late(case: Case, phase: str, window: Window, due: Requests) -> Doubt:
+    users = case.experiment.load.users
+    sent = due.at(due.outcome != DROPPED)
+    seconds = _seconds(case, sent.due[_lateness(due) > MOST_LAG])
+    why = f"requests in the {phase} were sent late (p99 {words.seconds(lag(due))}, at most {words.seconds(MOST_LAG)})"
+    if _users_ran_out(case, window):
+        return Doubt(f"{why}: all {users} users were waiting", f"raise load.max_users to {2 * users}", seconds)
+    return Doubt(f"{why}: the machine was busy", "run it again on a machine that is less busy", seconds)
+
+
+def _users_ran_out(case: Case, window: Window) -> bool:
+    """Whether the load itself said, in this window, that no user was idle."""
+    return any(note.get("idle_users") == 0 for note in vitals_in(case, window))
+
+
+def vitals_in(case: Case, window: Window) -> list[Mapping[str, float]]:
+    """What the load process said of itself in a window, once a second."""
+    return [note for note in case.history.notes if note.get("load") == "vitals" and window.holds(note.get("at", 0.0))]
+
+
+def arrivals_planned(case: Case, window: Window) -> float:
+    """How many arrivals the open model plans for a window: the area under the rate's course; none in the closed one."""
+    course = case.experiment.load.course
+    if course is None:
+        return 0.0
+    return sum(
+        course.arrivals_by(case.since_load(piece.end)) - course.arrivals_by(case.since_load(piece.begin))
+        for piece in window.pieces
     )
 
 
-def _share_in(case: Case, phase: str) -> float | None:
-    window = case.judged(phase)
-    return foreign_share(case, window) if window is not None else None
+def fewest_arrivals(case: Case, window: Window) -> float:
+    """With fewer requests than this the schedule of a window was not kept.
+
+    An arrival whose task sends several requests counts as often: this finds a load that stood still, no more.
+    """
+    number = arrivals_planned(case, window)
+    scatter = 4 * sqrt(number) if case.experiment.load.arrivals == "poisson" else 0.0
+    silent: int = sum(note.get("silent", 0) for note in case.history.notes if note.get("load") == "finished")
+    return min(LEAST_LOAD * number, number - scatter) - silent - len(window.pieces) - 1
 
 
-def _phase_of(item: ExpectationItem) -> str | None:
-    """The phase whose latencies an expectation judges; None where it judges none."""
+def _thin_seconds(case: Case, window: Window, due: Requests) -> tuple[int, ...]:
+    """The whole seconds of a window in which far fewer requests came up than were planned."""
+    place = np.floor(due.due - case.history.began).astype(int)
+    found = []
+    for piece in window.pieces:
+        first, last = ceil(case.since_load(piece.begin) - 1e-6), floor(case.since_load(piece.end) + 1e-6)
+        for second in range(first, last):
+            at = case.history.began + second
+            if np.count_nonzero(place == second) < THIN * arrivals_planned(case, Window(at, at + 1.0)):
+                found.append(second)
+    return tuple(found)
+
+
+def _seconds(case: Case, at: Times | Iterable[float]) -> tuple[int, ...]:
+    """In which seconds since the load began these moments lie."""
+    since = np.asarray(at, dtype=np.float64) - case.history.began
+    return tuple(int(second) for second in np.unique(np.floor(since)))
+
+
+# the baseline
+
+
+def drift(case: Case, margins: Margins, spared: Iterable[str] = ()) -> tuple[Doubt, ...]:
+    """Journeys of which one half of the baseline is surely worse than the other by more than the margins.
+
+    Requests are taken as independent here, which they are not: so a drift is found rather too often than too seldom.
+    """
+    window = case.judged("baseline")
+    if window is None:
+        return ()
+    found = []
+    for journey, group in case.groups(window).items():
+        early = window.elapsed(group.due) < window.seconds / 2
+        halves = group.at(early), group.at(~early)
+        if journey not in spared and min(map(len, halves)) >= FEWEST_REQUESTS:
+            found += [*_drifted(case, journey, halves, margins)]
+    return tuple(found)
+
+
+def _drifted(case: Case, journey: str, halves: tuple[Requests, Requests], margins: Margins) -> Iterator[Doubt]:
+    first, second = halves
+    for name, was, now in (("second", first, second), ("first", second, first)):
+        trouble, _ = Usual(case, was, margins).trouble(now)
+        if trouble:
+            why = f"the baseline was not steady: in its {name} half {journey} {trouble}"
+            advice = "raise phases.warmup where the system was still warming up; otherwise run it again on a quieter machine"
+            yield Doubt(why, advice, _seconds(case, now.due))
+
+
+# the machine
+
+
+def machine_in(case: Case, window: Window) -> list[MachineSeen]:
+    """The samples of the machine in a window."""
+    return [one for one in case.history.of(MachineSeen) if window.holds(one.at)]
+
+
+def foreign_share(case: Case, window: Window) -> float | None:
+    """The share of the machine used by programs that have no part in the run; None where it was not sampled."""
+    return _mean([one.others / one.cores for one in machine_in(case, window)])
+
+
+def foreign_shift(case: Case, phase: str, window: Window) -> tuple[Doubt, ...]:
+    """Other programs took more of the machine than in the baseline, less, or nearly all of it; one doubt or none."""
+    baseline = case.judged("baseline")
+    before = foreign_share(case, baseline) if baseline is not None else None
+    during = foreign_share(case, window)
+    if before is None or during is None:
+        return ()
+    shares = [(one.at, one.others / one.cores) for one in machine_in(case, window)]
+    if during > CROWDED:
+        seconds, end = [at for at, share in shares if share > CROWDED], "too much to be quick"
+    elif during - before > MOST_SHIFT:
+        seconds, end = [at for at, share in shares if share - before > MOST_SHIFT], "too different to compare"
+    elif before - during > MOST_SHIFT:
+        seconds, end = [at for at, share in shares if before - share > MOST_SHIFT], "too different to compare"
+    else:
+        return ()
+    told = f"other programs used {words.share(during)} of the machine in the {phase}"
+    why = f"{told}, {words.share(before)} in the baseline: {end}"
+    return (Doubt(why, QUIETER, _seconds(case, seconds)),)
+
+
+def machine_seen(case: Case, window: Window) -> str:
+    """What the machine was doing in a window, in words; empty where nobody looked."""
+    seen = machine_in(case, window)
+    if not seen:
+        return ""
+    own = {part: _mean([getattr(one, part) for one in seen]) for part in ("load", "harness", "proxies", "system")}
+    busy = words.several([f"{part} {words.share(share or 0.0)}" for part, share in own.items()])
+    waiting = _mean([one.pressure for one in seen if one.pressure is not None])
+    pressure = f", somebody waited for a core {words.share(waiting)} of the time" if waiting is not None else ""
+    foreign = words.share(_mean([one.others / one.cores for one in seen]) or 0.0)
+    average = _mean([one.load_average for one in seen]) or 0.0
+    return f"of one core {busy}, other programs used {foreign} of the machine, load average {average:.1f}{pressure}"
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+# what rests on what
+
+
+def windows_of(item: ExpectationItem, case: Case) -> dict[str, Window]:
+    """The recorded windows that an expectation rests on, by the phase they belong to."""
     expected = item.expectation
     match expected:
         case BlastRadius():
-            return "fault"
+            phases = ["baseline", "fault"]
         case Recovery():
-            return "recovery"
-        case ResponseTime():
-            return expected.during if expected.during in PHASES else "fault"
-        case ErrorRate() | Fallback() | Invariant():
-            return None
+            phases = ["baseline", "recovery"]
+        case Fallback():
+            phases = ["baseline", "fault", "recovery"]
+        case Invariant():
+            phases = ["fault"]
+        case ErrorRate() | ResponseTime():
+            during = expected.during or "fault"
+            window = case.window(during)
+            return {during if during in PHASES else "fault": window} if window is not None else {}
         case _:
             assert_never(expected)
+    return {phase: window for phase in phases if (window := case.judged(phase)) is not None}
+
+
+def doubted(found: Finding, item: ExpectationItem, case: Case) -> Finding:
+    """The finding, undecided where something other than the system may have decided it."""
+    windows = windows_of(item, case)
+    doubts = [doubt for phase, window in windows.items() for doubt in load_doubts(case, phase, window)]
+    doubts += [*_drift_under(item, case), *_foreign_under(found, item, case, windows)]
+    if not doubts:
+        return found
+    measured = f"measured as {found.outcome.word}: {found.why or found.seen}"
+    further = [doubt.told for doubt in doubts[1:]]
+    return replace(
+        found,
+        outcome=Outcome.INCONCLUSIVE,
+        why=doubts[0].told,
+        advice=doubts[0].advice,
+        details=(measured, *further, *found.details),
+    )
+
+
+def _drift_under(item: ExpectationItem, case: Case) -> tuple[Doubt, ...]:
+    """A drift of the baseline, where an expectation compares with it."""
+    expected = item.expectation
+    margins = case.experiment.margins
+    if isinstance(expected, BlastRadius):
+        return drift(case, margins_of(expected.worse_by, margins), [case.plain(name) for name in expected.may_fail])
+    return drift(case, margins) if isinstance(expected, Recovery) else ()
+
+
+def _foreign_under(found: Finding, item: ExpectationItem, case: Case, windows: Mapping[str, Window]) -> tuple[Doubt, ...]:
+    """Other programs, where they may have made what was found: late where it failed, hidden where it passed."""
+    if not isinstance(item.expectation, BlastRadius | Recovery | ResponseTime):
+        return ()
+    phase = next((name for name in windows if name != "baseline"), "baseline")
+    if phase not in windows or "baseline" not in case.history.phases:
+        return ()
+    doubts = foreign_shift(case, phase, windows[phase])
+    before, during = (foreign_share(case, window) or 0.0 for window in (case.judged("baseline"), windows[phase]) if window)
+    late = found.measure is None or found.measure.unit in LATENCIES
+    blamed = found.outcome is Outcome.FAILED and late and (during > before or during > CROWDED)
+    hidden = found.outcome is Outcome.PASSED and before - during > MOST_SHIFT and not isinstance(item.expectation, ResponseTime)
+    return doubts if blamed or hidden else ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.model.parts import LatencyMargin
 
 
@@ -55,6 +57,22 @@ def rise(value: float) -> str:
 def moment(value: float) -> str:
     """A short delay, always in seconds."""
     return f"{value:.2f} s" if value < 9.95 else f"{value:.1f} s"
+
+
+MOST_STRETCHES = 3
+
+
+def stretches(seconds: Sequence[int]) -> str:
+    """Whole seconds, in order, as the stretches they make: from 12 s to 17 s. A single second between two parts nothing."""
+    found: list[tuple[int, int]] = []
+    for second in seconds:
+        if found and second <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], second + 1)
+        else:
+            found.append((second, second + 1))
+    told = [f"from {begin} s to {end} s" for begin, end in found[:MOST_STRETCHES]]
+    more = len(found) - MOST_STRETCHES
+    return several(told) + (f" and {more} more times" if more > 0 else "")
 
 
 def margin(allowed: LatencyMargin) -> str:

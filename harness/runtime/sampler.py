@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import requests
@@ -20,6 +22,9 @@ from harness.runtime.recorder import Recorder, RequestTail, now
 
 EVERY = 1.0
 TAIL_EVERY = 0.25
+
+PRESSURE = Path("/proc/pressure/cpu")
+"""Where Linux tells for how long processes waited for a core (since 4.20, where it was built in)."""
 
 
 class Sampler:
@@ -101,54 +106,88 @@ class Sampler:
 class MachineWatch:
     """Shares of one core used since the last look; `groups` gives the process ids of `proxies`, `load` and `system`."""
 
-    def __init__(self, groups: Callable[[], Mapping[str, Sequence[int]]]) -> None:
-        self._groups = groups
+    def __init__(self, groups: Callable[[], Mapping[str, Sequence[int]]], pressure: Path = PRESSURE) -> None:
+        self._groups, self._pressure = groups, pressure
         self._spent: dict[int, float] = {}
-        self._busy = _busy_seconds()
-        self._looked = time.monotonic()
-        self._own = sum(psutil.Process().cpu_times()[:2])
+        self._spent_by_groups()
+        self._looked, self._last = time.monotonic(), self._machine()
 
     def seen(self) -> MachineSeen:
         """One sample."""
         elapsed = max(1e-3, time.monotonic() - self._looked)
         self._looked += elapsed
-        own = sum(psutil.Process().cpu_times()[:2])
-        harness, self._own = own - self._own, own
-        shares = {name: self._spent_by(pids) / elapsed for name, pids in self._groups().items()}
-        busy = _busy_seconds()
-        all_of_it, self._busy = (busy - self._busy) / elapsed, busy
-        known = harness / elapsed + sum(shares.values())
+        before, self._last = self._last, self._machine()
+        machine = {what: max(0.0, total - before.get(what, total)) / elapsed for what, total in self._last.items()}
+        shares = {name: spent / elapsed for name, spent in self._spent_by_groups().items()}
+        known = machine["harness"] + sum(shares.values())
         return MachineSeen(
             at=now(),
-            harness=round(harness / elapsed, 4),
+            harness=round(machine["harness"], 4),
             proxies=round(shares.get("proxies", 0.0), 4),
             load=round(shares.get("load", 0.0), 4),
             system=round(shares.get("system", 0.0), 4),
-            others=round(max(0.0, all_of_it - known), 4),
+            others=round(max(0.0, machine["busy"] - known), 4),
             load_average=round(psutil.getloadavg()[0], 2),
             cores=psutil.cpu_count() or 1,
+            pressure=round(min(1.0, machine["waited"]), 4) if "waited" in machine else None,
         )
 
-    def _spent_by(self, pids: Sequence[int]) -> float:
-        """CPU seconds spent since the last look by these processes and their children."""
-        spent = 0.0
-        for pid in pids:
-            for process in _family(pid):
-                try:
-                    total = sum(process.cpu_times()[:2])
-                except psutil.Error:
-                    continue
-                spent += total - self._spent.get(process.pid, total)
-                self._spent[process.pid] = total
-        return spent
+    def _machine(self) -> dict[str, float]:
+        """Seconds of CPU spent so far by this process and by all; seconds that somebody waited for a core, where told."""
+        waited = seconds_waited(self._pressure)
+        found = {"harness": sum(psutil.Process().cpu_times()[:2]), "busy": _busy_seconds()}
+        return found if waited is None else {**found, "waited": waited}
+
+    def _spent_by_groups(self) -> dict[str, float]:
+        """CPU seconds spent since the last look by the processes of each group and their children.
+
+        One that was not there at the last look has spent all it spent since then; at the first look nothing is known.
+        """
+        before, self._spent = self._spent, {}
+        children = _children()
+        found = {}
+        for name, pids in self._groups().items():
+            totals = {pid: total for pid in _families(pids, children) if (total := _spent_by(pid)) is not None}
+            self._spent.update(totals)
+            found[name] = sum(max(0.0, total - before.get(pid, 0.0)) for pid, total in totals.items())
+        return found
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def seconds_waited(pressure: Path) -> float | None:
+    """For how long so far some process that could have run waited for a core; None where the kernel does not tell."""
     try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
+        some = pressure.read_text(encoding="ascii").splitlines()[0]
+        return int(some.rpartition("total=")[2]) / 1e6
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _children() -> dict[int, list[int]]:
+    """The processes that each process began, in one look at all of them."""
+    found: dict[int, list[int]] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            found.setdefault(process.ppid(), []).append(process.pid)
+    return found
+
+
+def _families(pids: Sequence[int], children: Mapping[int, Sequence[int]]) -> set[int]:
+    """Processes with all that they began, and those began."""
+    found, left = set(), list(pids)
+    while left:
+        pid = left.pop()
+        if pid not in found:
+            found.add(pid)
+            left += children.get(pid, ())
+    return found
+
+
+def _spent_by(pid: int) -> float | None:
+    """CPU seconds that a process has spent so far; None where it is gone."""
+    try:
+        return float(sum(psutil.Process(pid).cpu_times()[:2]))
     except psutil.Error:
-        return []
+        return None
 
 
 def _busy_seconds() -> float:
