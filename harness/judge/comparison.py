@@ -11,9 +11,24 @@ from harness.history.history import Window
 from harness.history.table import Requests
 from harness.judge.case import Case
 from harness.judge.rows import against
-from harness.judge.statistics import FEWEST_BLOCKS, Blocks, Change, Interval, blocks, bootstrap_changes, newcombe
+from harness.judge.statistics import (
+    BLOCK_SECONDS,
+    FEWEST_BLOCKS,
+    NEARLY_A_BLOCK,
+    Blocks,
+    Change,
+    Interval,
+    Values,
+    blocks,
+    bootstrap_changes,
+    newcombe,
+    p_of_resamples,
+    p_value,
+    point,
+    point_changes,
+)
 from harness.judge.verdict import Outcome
-from harness.model.expectations import Margins, MarginWords
+from harness.model.expectations import Margins, MarginWords, Method
 from harness.model.parts import LatencyMargin
 
 Quantile = Literal["p50", "p95"]
@@ -26,6 +41,20 @@ def margins_of(words: MarginWords | Margins, otherwise: Margins) -> Margins:
     return otherwise.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
+def blocks_in(window: Window, due: Values, values: Values) -> Blocks:
+    """The values of a window in blocks, none of which lies across two pieces of it.
+
+    Only pieces that are shorter than a block, as of a fault that flaps, are put together.
+    """
+    if any(piece.seconds < BLOCK_SECONDS * (1 - NEARLY_A_BLOCK) for piece in window.pieces):
+        return blocks(window.elapsed(due), values, window.seconds)
+    found: list[Values] = []
+    for piece in window.pieces:
+        inside = (piece.begin <= due) & (due < piece.end)
+        found += blocks(due[inside] - piece.begin, values[inside], piece.seconds)
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One journey in two windows."""
@@ -33,6 +62,7 @@ class Comparison:
     case: Case
     journey: str
     windows: tuple[Window, Window]
+    method: Method = "interval"
 
     @cached_property
     def groups(self) -> tuple[Requests, Requests]:
@@ -49,14 +79,24 @@ class Comparison:
     @cached_property
     def errors(self) -> tuple[float, Interval]:
         """By how much the share of failed requests rose."""
-        before, after = ((int((~group.ok).sum()), len(group)) for group in self.groups)
+        before, after = self.failed
         rise = after[0] / max(after[1], 1) - before[0] / max(before[1], 1)
-        return rise, newcombe(before, after)
+        return rise, point(rise) if self.method == "point" else newcombe(before, after)
+
+    @cached_property
+    def failed(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """How many requests failed and of how many, before and after."""
+        before, after = ((int((~group.ok).sum()), len(group)) for group in self.groups)
+        return before, after
+
+    def p_of_errors(self, margin: float) -> float:
+        """How sure it is that they rose by more than the margin, as a p-value."""
+        return p_value(lambda z: newcombe(*self.failed, z), margin, "max")
 
     @cached_property
     def _blocks(self) -> tuple[Blocks, Blocks]:
         before, after = (
-            blocks(window.elapsed(group.due), self.case.waited(group), window.seconds)
+            blocks_in(window, group.due, self.case.waited(group))
             for group, window in zip(self.groups, self.windows, strict=True)
         )
         return before, after
@@ -69,7 +109,8 @@ class Comparison:
     @cached_property
     def changes(self) -> dict[Quantile, Change]:
         """By how much each quantile rose."""
-        found: Sequence[Change] = bootstrap_changes(*self._blocks, tuple(SHARES.values()))
+        changes = point_changes if self.method == "point" else bootstrap_changes
+        found: Sequence[Change] = changes(*self._blocks, tuple(SHARES.values()))
         return dict(zip(SHARES, found, strict=True))
 
 
@@ -81,3 +122,13 @@ def slower(change: Change, allowed: LatencyMargin) -> Outcome:
     if allowed.absolute is not None:
         parts.append(against(change.difference, allowed.absolute, "max"))
     return min(parts, default=Outcome.INCONCLUSIVE)
+
+
+def p_of_slower(change: Change, allowed: LatencyMargin) -> float:
+    """How sure it is that neither part of the margin holds, as a p-value: no surer than of the less sure one."""
+    parts = []
+    if allowed.relative is not None:
+        parts.append(p_of_resamples(change.ratios, 1 + allowed.relative, "max"))
+    if allowed.absolute is not None:
+        parts.append(p_of_resamples(change.differences, allowed.absolute, "max"))
+    return max(parts, default=1.0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
 from harness.history.requests import Request
 from harness.judge.case import MOST_EXAMPLES, Case
-from harness.judge.statistics import Interval, finite
+from harness.judge.statistics import Interval, finite, holm
 from harness.judge.verdict import Finding, Measure, Outcome, Unit, overall
+from harness.model.expectations import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Row:
     examples: tuple[Request, ...] = ()
     limit: str = ""
     line: str = ""
+    p: float | None = None
+    """How sure it is that the limit was not kept, as a p-value; None where nothing of the kind was asked."""
 
 
 def against(interval: Interval, limit: float, bound: Literal["max", "min"]) -> Outcome:
@@ -39,6 +42,32 @@ def against(interval: Interval, limit: float, bound: Literal["max", "min"]) -> O
     if high <= line + 1e-12:
         return Outcome.PASSED
     return Outcome.FAILED if low > line + 1e-12 else Outcome.INCONCLUSIVE
+
+
+def surely_outside(rows: Sequence[Row]) -> list[Row]:
+    """The rows, where only what is outside though several were looked at stays failed: by Holm's step-down.
+
+    Each by itself is outside by chance in 1 of 40, so among a dozen journeys and quantiles one easily is. What passed needs
+    no such care: each must be inside by itself.
+    """
+    tested = [row.p for row in rows if row.p is not None]
+    largest = holm(tested)
+    return [
+        replace(
+            row,
+            outcome=Outcome.INCONCLUSIVE,
+            why=f"{row.seen} is outside by itself, but one of {len(tested)} comparisons easily is by chance",
+            advice="repeat it: raise load.rate, rounds, or the phase",
+        )
+        if row.outcome is Outcome.FAILED and row.p is not None and row.p > largest
+        else row
+        for row in rows
+    ]
+
+
+def told(limit: str, method: Method) -> str:
+    """A limit in words; one that is compared with nothing but what was observed says so."""
+    return f"{limit} ({method})" if method == "point" else limit
 
 
 def measure(unit: Unit, observed: float, interval: Interval, limit: float, bound: Literal["max", "min"]) -> Measure:
@@ -90,9 +119,9 @@ def finding(case: Case, heading: Heading, rows: Sequence[Row], *, aside: Iterabl
     if not rows:
         return nothing(heading, "there was nothing to judge")
     worst = worst_of(rows)
-    told = [row for row in rows if row.line or len(rows) > 1]
-    failed = [_line(row) for row in told if row.outcome is Outcome.FAILED]
-    others = [_line(row) for row in told if row.outcome is not Outcome.FAILED]
+    lines = [row for row in rows if row.line or len(rows) > 1]
+    failed = [_line(row) for row in lines if row.outcome is Outcome.FAILED]
+    others = [_line(row) for row in lines if row.outcome is not Outcome.FAILED]
     return Finding(
         heading.id,
         heading.kind,

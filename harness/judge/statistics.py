@@ -1,6 +1,6 @@
 """Intervals: what a number that was observed allows to be said of the number behind it.
 
-All are two-sided at 95 %, made of the standard library alone, and the same to the last bit on every machine.
+All are two-sided at 95 % where nothing else is said, and the same to the last bit on every machine.
 
 - The share of a whole: Wilson's score interval (Wilson 1927; Brown, Cai, DasGupta, Statistical Science 16, 2001, eq. 4).
 - The difference of two shares: Newcombe's hybrid of two score intervals (Newcombe, Statistics in Medicine 17, 1998,
@@ -10,16 +10,18 @@ All are two-sided at 95 %, made of the standard library alone, and the same to t
 - A quantile in one window against another: percentile interval of the block bootstrap (Kuensch, Annals of Statistics 17,
   1989; Efron, Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3) on blocks of 2 s. Neighbouring requests
   wait in the same queues: drawn one by one they would look many times more certain than they are.
+- Several at once: Holm's step-down (Scandinavian Journal of Statistics 6, 1979) on p-values. The p-value of an interval
+  against a limit is the level at which it would just touch the limit, so that 0.05 stands for 95 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import ceil, exp, inf, isinf, lgamma, log, sqrt
+from math import ceil, erfc, exp, inf, isinf, lgamma, log, sqrt
 from random import Random
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,11 @@ Values: TypeAlias = NDArray[np.float64]
 Z = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
 TAIL = 0.025
+ALPHA = 2 * TAIL
+FARTHEST_Z = 12.0
+"""No p-value is told smaller than that of so many standard deviations, 1e-33."""
+
+Bound: TypeAlias = Literal["max", "min"]
 
 BLOCK_SECONDS = 2.0
 NEARLY_A_BLOCK = 0.05
@@ -55,14 +62,27 @@ class Interval:
         return Interval(min(self.low, other.low), max(self.high, other.high))
 
 
+NOWHERE = Interval(inf, -inf)
+
+
+def point(value: float) -> Interval:
+    """What was observed, as an interval of no width."""
+    return Interval(value, value)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a quantile of a second window stands to that of a first: `ratio` and `difference`, each with its interval."""
+    """How a quantile of a second window stands to that of a first: `ratio` and `difference`, each with its interval.
+
+    `ratios` and `differences` are those of the resamples that the intervals were read from.
+    """
 
     first: float
     second: float
     ratio: Interval
     difference: Interval
+    ratios: Values = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
+    differences: Values = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
 
     @property
     def times(self) -> float:
@@ -75,24 +95,92 @@ class Change:
         return self.second - self.first
 
 
-def wilson(hits: int, of: int) -> Interval:
+def wilson(hits: float, of: float, z: float = Z) -> Interval:
     """The interval of a share; everything is possible where nothing was seen."""
     if of == 0:
         return Interval(0.0, 1.0)
-    share, weight = hits / of, Z * Z / of
+    share, weight = hits / of, z * z / of
     middle = (share + weight / 2) / (1 + weight)
-    reach = Z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
+    reach = z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
     return Interval(0.0 if hits == 0 else max(0.0, middle - reach), 1.0 if hits == of else min(1.0, middle + reach))
 
 
-def newcombe(first: tuple[int, int], second: tuple[int, int]) -> Interval:
+def newcombe(first: tuple[float, float], second: tuple[float, float], z: float = Z) -> Interval:
     """The interval of the second share less the first; each is given as hits and of how many."""
-    (share_1, range_1), (share_2, range_2) = ((hits / of if of else 0.5, wilson(hits, of)) for hits, of in (first, second))
+    (share_1, range_1), (share_2, range_2) = ((hits / of if of else 0.5, wilson(hits, of, z)) for hits, of in (first, second))
     difference = share_2 - share_1
     return Interval(
         difference - sqrt((share_2 - range_2.low) ** 2 + (range_1.high - share_1) ** 2),
         difference + sqrt((range_2.high - share_2) ** 2 + (share_1 - range_1.low) ** 2),
     )
+
+
+def p_value(interval_at: Callable[[float], Interval], limit: float, bound: Bound) -> float:
+    """The level at which an interval just touches a limit; 1 where it does at any.
+
+    `interval_at` gives the interval of so many standard deviations, the wider the more. A limit that is a `max` is outside
+    where the whole interval lies above it.
+    """
+
+    def clear(z: float) -> bool:
+        interval = interval_at(z)
+        return interval.low > limit if bound == "max" else interval.high < limit
+
+    low, high = 0.0, FARTHEST_Z
+    if not clear(low):
+        return 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if clear(middle) else (low, middle)
+    return erfc(low / sqrt(2))
+
+
+def p_of_resamples(values: Values, limit: float, bound: Bound) -> float:
+    """The same for the percentile interval of a bootstrap.
+
+    What not one resample shows, the tail of a normal distribution with their mean and spread tells: RESAMPLES of them
+    cannot be surer than 2 in RESAMPLES, and with many journeys that is too little to be sure of anything.
+    """
+    within = int((values <= limit).sum() if bound == "max" else (values >= limit).sum())
+    seen = min(1.0, 2 * (within + 1) / (len(values) + 1))
+    if within:
+        return seen
+    spread = float(values.std())
+    away = abs(float(values.mean()) - limit) / spread if spread > 0 else FARTHEST_Z
+    return min(seen, erfc(min(away, FARTHEST_Z) / sqrt(2)))
+
+
+def p_of_quantile(ordered: Values, share: float, limit: float, bound: Bound) -> float:
+    """The same for the interval of a quantile from order statistics."""
+    if bound == "max":
+        return min(1.0, 2 * _at_most(int(np.searchsorted(ordered, limit, "right")), len(ordered), share))
+    # so many or more lie under the limit: so few or fewer do not
+    above = len(ordered) - int(np.searchsorted(ordered, limit, "left"))
+    return min(1.0, 2 * _at_most(above, len(ordered), 1 - share))
+
+
+def _at_most(hits: int, of: int, share: float) -> float:
+    """The chance of so many hits or fewer; 1 where that is no less than is to be expected, which is sure enough here."""
+    if hits >= of * share:
+        return 1.0
+    least = max(0, int(of * share - FAR * sqrt(of)))
+    return sum(_chance(number, of, share) for number in range(least, hits + 1))
+
+
+def _chance(hits: int, of: int, share: float) -> float:
+    """The chance of exactly so many hits."""
+    ways = lgamma(of + 1) - lgamma(hits + 1) - lgamma(of - hits + 1)
+    return exp(ways + hits * log(share) + (of - hits) * log(1 - share))
+
+
+def holm(p_values: Iterable[float]) -> float:
+    """The largest p-value that still counts as significant among all of these together; -1 where none does."""
+    ordered, largest = sorted(p_values), -1.0
+    for place, p in enumerate(ordered):
+        if p > ALPHA / (len(ordered) - place):
+            break
+        largest = p
+    return largest
 
 
 def enough_for(limit: float) -> int:
@@ -119,9 +207,7 @@ def _ranks(size: int, share: float) -> tuple[int, int]:
     """Between which order statistics, counted from 1, a quantile lies; 0 and size + 1 stand for no bound."""
     low, high, below = 0, size + 1, 0.0
     for hits in range(max(0, int(size * share - FAR * sqrt(size))), size + 1):
-        below += exp(
-            lgamma(size + 1) - lgamma(hits + 1) - lgamma(size - hits + 1) + hits * log(share) + (size - hits) * log(1 - share)
-        )
+        below += _chance(hits, size, share)
         if below <= TAIL:
             low = hits + 1
         if below >= 1 - TAIL:
@@ -189,7 +275,8 @@ def _steps(window: Blocks) -> tuple[Values, Values]:
     return steps, np.array(held, dtype=np.float64)
 
 
-def _middle(values: Values) -> Interval:
+def middle(values: Values) -> Interval:
+    """The percentile interval of resamples."""
     ordered = np.sort(values)
     outside = int(TAIL * len(ordered)) - 1
     return Interval(float(ordered[outside]), float(ordered[-1 - outside]))
@@ -197,23 +284,36 @@ def _middle(values: Values) -> Interval:
 
 def bootstrap_quantile(window: Blocks, share: float) -> Interval:
     """The interval of a quantile of one window by the block bootstrap."""
-    return _middle(_resampled(window, (share,))[:, 0])
+    return middle(resampled_quantile(window, share))
+
+
+def resampled_quantile(window: Blocks, share: float) -> Values:
+    """The quantile in each of RESAMPLES windows made of blocks of this one."""
+    return _resampled(window, (share,))[:, 0]
 
 
 def bootstrap_changes(first: Blocks, second: Blocks, shares: Sequence[float]) -> list[Change]:
     """How each of these quantiles of the second window stands to that of the first."""
     before = _resampled(first, shares)
     after = _resampled(second, shares, SEED + 1)
-    all_first, all_second = (np.sort(np.concatenate(window)) for window in (first, second))
+    ratios, differences = after / np.maximum(before, SHORTEST), after - before
     return [
-        Change(
-            quantile(all_first, share),
-            quantile(all_second, share),
-            _middle(after[:, place] / np.maximum(before[:, place], SHORTEST)),
-            _middle(after[:, place] - before[:, place]),
+        replace(
+            change,
+            ratio=middle(ratios[:, place]),
+            difference=middle(differences[:, place]),
+            ratios=ratios[:, place],
+            differences=differences[:, place],
         )
-        for place, share in enumerate(shares)
+        for place, change in enumerate(point_changes(first, second, shares))
     ]
+
+
+def point_changes(first: Blocks, second: Blocks, shares: Sequence[float]) -> list[Change]:
+    """The same as it was observed, and nothing about how sure that is: intervals of no width."""
+    all_first, all_second = (np.sort(np.concatenate(window)) for window in (first, second))
+    changes = [Change(quantile(all_first, share), quantile(all_second, share), NOWHERE, NOWHERE) for share in shares]
+    return [replace(change, ratio=point(change.times), difference=point(change.plus)) for change in changes]
 
 
 def finite(value: float) -> float | None:

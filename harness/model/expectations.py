@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +14,10 @@ EXPECTATION_KINDS = ("error_rate", "response_time", "blast_radius", "fallback", 
 
 EACH = "each"
 """As a journey: every journey by itself. No journey at all means all of them together."""
+
+
+Method: TypeAlias = Literal["interval", "point"]
+"""Whether the 95 % interval around what was observed is held against a limit, or what was observed alone."""
 
 
 def _name_alone(value: Any) -> Any:
@@ -46,6 +50,7 @@ class ErrorRate(Part):
     max: Fraction
     journey: str | None = None
     during: str | None = None
+    method: Method = "interval"
 
 
 class ResponseTime(Part):
@@ -56,6 +61,7 @@ class ResponseTime(Part):
     p50: DurationLimit | None = None
     p95: DurationLimit | None = None
     p99: DurationLimit | None = None
+    method: Method = "interval"
 
     @model_validator(mode="after")
     def _some_quantile(self) -> ResponseTime:
@@ -74,6 +80,7 @@ class BlastRadius(Part):
     may_degrade: Items[str] = ()
     may_fail: Items[str] = ()
     worse_by: MarginWords = Field(default_factory=MarginWords)
+    method: Method = "interval"
 
 
 class Fallback(Part):

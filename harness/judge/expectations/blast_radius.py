@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.judge import words
-from harness.judge.case import LONGER, MOST_EXAMPLES, Case
-from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, slower
-from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, worst_of
+from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case
+from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, p_of_slower, slower
+from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, surely_outside, told, worst_of
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS, Change, enough_for
 from harness.judge.verdict import Finding, Measure, Outcome
 from harness.model.expectations import BlastRadius, Margins
@@ -31,7 +31,7 @@ def judge_blast_radius(name: str, expected: BlastRadius, case: Case) -> Finding:
     may_degrade, may_fail = ([case.plain(name) for name in names] for names in (expected.may_degrade, expected.may_fail))
     named = words.several([*may_degrade, *may_fail])
     title = f"blast radius stays with {named}" if named else "no journey is worse than in the baseline"
-    heading = Heading(name, "blast_radius", title, f"may {words.margin(margins.p95)}")
+    heading = Heading(name, "blast_radius", title, told(f"may {words.margin(margins.p95)}", expected.method))
     before, during = case.judged("baseline"), case.judged("fault")
     if hidden := case.hidden("fault"):
         return nothing(heading, f"only {hidden}", LONGER)
@@ -39,23 +39,32 @@ def judge_blast_radius(name: str, expected: BlastRadius, case: Case) -> Finding:
         missing = "baseline" if before is None else "fault"
         return nothing(heading, f"no {missing} phase longer than its guards was recorded")
     journeys = sorted({*case.experiment.system.journeys, *case.groups(before), *case.groups(during)})
-    compared = {journey: Comparison(case, journey, (before, during)) for journey in journeys}
-    rows = [
-        _row(comparison, margins, latency=journey not in may_degrade)
-        for journey, comparison in compared.items()
-        if journey not in may_fail
+    compared = {journey: Comparison(case, journey, (before, during), expected.method) for journey in journeys}
+    judged = [journey for journey in journeys if journey not in may_fail]
+    rows = [row for journey in judged for row in _parts(compared[journey], margins, latency=journey not in may_degrade)]
+    rows = surely_outside(rows)
+    whole = [
+        _whole(compared[journey], [row for row in rows if row.subject == journey], latency=journey not in may_degrade)
+        for journey in judged
     ]
     aside = [f"{journey}: {_errors_seen(compared[journey])} (it may fail)" for journey in journeys if journey in may_fail]
-    return finding(case, heading, rows, aside=aside)
+    return finding(case, heading, whole, aside=aside)
 
 
-def _row(comparison: Comparison, margins: Margins, *, latency: bool) -> Row:
+def _parts(comparison: Comparison, margins: Margins, *, latency: bool) -> list[Row]:
     """One journey: where it was tried in both windows its errors and, unless it may degrade, its latency."""
     if not all(comparison.numbers):
-        return _untried(comparison)
+        return [_untried(comparison)]
     rows = [*_starved(comparison), _errors(comparison, margins.error_rate)]
     if latency:
         rows += [_latency(comparison, name, getattr(margins, name)) for name in SHARES]
+    return rows
+
+
+def _whole(comparison: Comparison, rows: Sequence[Row], *, latency: bool) -> Row:
+    """A journey as one row: the worst of its parts, and what was seen of all of them."""
+    if not all(comparison.numbers):
+        return rows[0]
     worst = worst_of(rows)
     line = words.several([(row.line or row.seen).removeprefix(f"{comparison.journey} ") for row in rows])
     return replace(
@@ -99,20 +108,24 @@ def _errors_seen(comparison: Comparison) -> str:
 def _errors(comparison: Comparison, margin: float) -> Row:
     journey, case = comparison.journey, comparison.case
     rise, interval = comparison.errors
+    fewest = min(comparison.numbers)
+    if comparison.method == "point" and fewest < FEWEST_REQUESTS:
+        return _too_few(comparison, "errors", FEWEST_REQUESTS)
     outcome = against(interval, margin, "max")
     why, advice = "", ""
     if outcome is Outcome.FAILED:
-        why = f"{journey} fails more often than in the baseline by surely more than {margin * 100:g} points"
+        sure = "" if comparison.method == "point" else "surely "
+        why = f"{journey} fails more often than in the baseline by {sure}more than {margin * 100:g} points"
         advice = f"look at what {journey} calls: the traces below lead there"
     elif outcome is Outcome.INCONCLUSIVE:
-        fewest = min(comparison.numbers)
         why = f"{words.count(fewest, 'request')} of {journey} cannot show that errors rose by at most {margin * 100:g} points"
         advice = case.more("fault", fewest, max(enough_for(margin), round(fewest * STRETCHED)))
     during = comparison.groups[1]
     failed = tuple(during.at(~during.ok)[:MOST_EXAMPLES])
     seen = f"{journey} errors {words.points(rise)}"
-    limit = f"may +{margin * 100:g} points"
-    return Row(journey, outcome, seen, why, advice, measure("points", rise, interval, margin, "max"), failed, limit)
+    limit = told(f"may +{margin * 100:g} points", comparison.method)
+    p = comparison.p_of_errors(margin) if comparison.method == "interval" else None
+    return Row(journey, outcome, seen, why, advice, measure("points", rise, interval, margin, "max"), failed, limit, p=p)
 
 
 def _too_short(comparison: Comparison, name: Quantile) -> tuple[str, str]:
@@ -131,32 +144,38 @@ def _too_short(comparison: Comparison, name: Quantile) -> tuple[str, str]:
 def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> Row:
     journey, case = comparison.journey, comparison.case
     fewest = min(comparison.numbers)
-    unknown = f"{journey} {name} unknown"
-    if not comparison.has_blocks:
+    surely = comparison.method == "interval"
+    if surely and not comparison.has_blocks:
         why, advice = _too_short(comparison, name)
-        return Row(journey, Outcome.INCONCLUSIVE, unknown, why, advice)
-    if fewest < NEEDED_FOR_P95:
-        phase = "baseline" if fewest == comparison.numbers[0] else "fault"
-        why = (
-            f"{words.count(fewest, 'request')} of {journey} in the {phase} cannot show its {name}, {NEEDED_FOR_P95} are needed"
-        )
-        return Row(journey, Outcome.INCONCLUSIVE, unknown, why, case.more(phase, fewest, NEEDED_FOR_P95))
+        return Row(journey, Outcome.INCONCLUSIVE, f"{journey} {name} unknown", why, advice)
+    needed = NEEDED_FOR_P95 if surely else FEWEST_REQUESTS
+    if fewest < needed:
+        return _too_few(comparison, name, needed)
     change = comparison.changes[name]
     outcome = slower(change, allowed)
     seen = f"{journey} {name} {words.times(change.times)}"
     why, advice = "", ""
     if outcome is Outcome.FAILED:
         rise = f"from {words.seconds(change.first)} to {words.seconds(change.second)}"
-        why = f"{journey} {name} went {rise}, surely more than {words.margin(allowed)}"
+        why = f"{journey} {name} went {rise}, {'surely ' if surely else ''}more than {words.margin(allowed)}"
         advice = f"see what {journey} waits for: the traces below lead there"
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"the interval of the {name} of {journey} lies across the limit"
         advice = case.more("fault", fewest, round(fewest * STRETCHED))
     _, shown = min(_measures(change, allowed), key=lambda found: (found[0], strain(found[1])))
-    told = f"{seen} ({words.rise(change.plus)})" if shown.unit == "seconds" else seen
-    return Row(
-        journey, outcome, told, why, advice, shown, case.slowest(comparison.groups[1]), f"may {words.margin(allowed)}", seen
-    )
+    full = f"{seen} ({words.rise(change.plus)})" if shown.unit == "seconds" else seen
+    limit = told(f"may {words.margin(allowed)}", comparison.method)
+    p = p_of_slower(change, allowed) if surely else None
+    return Row(journey, outcome, full, why, advice, shown, case.slowest(comparison.groups[1]), limit, seen, p)
+
+
+def _too_few(comparison: Comparison, what: str, needed: int) -> Row:
+    """So few requests show nothing of what was asked."""
+    fewest, journey = min(comparison.numbers), comparison.journey
+    phase = "baseline" if fewest == comparison.numbers[0] else "fault"
+    why = f"{words.count(fewest, 'request')} of {journey} in the {phase} cannot show its {what}, {needed} are needed"
+    advice = comparison.case.more(phase, fewest, needed)
+    return Row(journey, Outcome.INCONCLUSIVE, f"{journey} {what} unknown", why, advice)
 
 
 def _measures(change: Change, allowed: LatencyMargin) -> Iterator[tuple[Outcome, Measure]]:

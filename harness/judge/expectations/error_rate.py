@@ -9,8 +9,8 @@ from harness.history.requests import OUTCOMES
 from harness.history.table import Requests
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case
-from harness.judge.rows import Heading, Row, against, finding, measure, nothing
-from harness.judge.statistics import enough_for, wilson
+from harness.judge.rows import Heading, Row, against, finding, measure, nothing, surely_outside, told
+from harness.judge.statistics import enough_for, p_value, point, wilson
 from harness.judge.verdict import Finding, Outcome
 from harness.model.expectations import EACH, ErrorRate
 
@@ -21,7 +21,8 @@ def judge_error_rate(name: str, expected: ErrorRate, case: Case) -> Finding:
     """Wilson's interval against `max`: of all journeys together, of one, or of each by itself."""
     during = expected.during or "fault"
     of = "" if expected.journey is None else f" of {'each journey' if expected.journey == EACH else expected.journey}"
-    heading = Heading(name, "error_rate", f"error rate{of} during {during}", f"at most {words.limit_share(expected.max)}")
+    limit = told(f"at most {words.limit_share(expected.max)}", expected.method)
+    heading = Heading(name, "error_rate", f"error rate{of} during {during}", limit)
     window = case.window(during)
     if hidden := case.hidden(during):
         return nothing(heading, f"only {hidden}", LONGER)
@@ -34,8 +35,8 @@ def judge_error_rate(name: str, expected: ErrorRate, case: Case) -> Finding:
         groups = {expected.journey or ALL: case.group(expected.journey, window)}
     if during not in ("warmup", "baseline", "fault", "recovery"):
         groups = {journey: _met(group, window) for journey, group in groups.items()}
-    rows = [_row(journey, group, expected.max, (case, during)) for journey, group in groups.items()]
-    return finding(case, heading, rows)
+    rows = [_row(journey, group, expected, (case, during)) for journey, group in groups.items()]
+    return finding(case, heading, surely_outside(rows))
 
 
 def _met(group: Requests, window: Window) -> Requests:
@@ -46,32 +47,35 @@ def _met(group: Requests, window: Window) -> Requests:
     return group.at(met)
 
 
-def _row(journey: str, group: Requests, limit: float, place: tuple[Case, str]) -> Row:
-    case, during = place
+def _row(journey: str, group: Requests, expected: ErrorRate, place: tuple[Case, str]) -> Row:
+    (case, during), limit = place, expected.max
     failed = group.at(~group.ok)
-    share = wilson(len(failed), len(group))
     if len(group) < FEWEST_REQUESTS:
-        told = words.count(len(group), "request")
+        number = words.count(len(group), "request")
         return Row(
             journey,
             Outcome.INCONCLUSIVE,
-            f"{len(failed)} of {told} failed",
-            f"{told} of {journey} in {during}, at least {FEWEST_REQUESTS} are needed",
+            f"{len(failed)} of {number} failed",
+            f"{number} of {journey} in {during}, at least {FEWEST_REQUESTS} are needed",
             case.more(during, len(group), FEWEST_REQUESTS),
         )
-    outcome = against(share, limit, "max")
     observed = len(failed) / len(group)
-    seen = f"{words.share(observed)} of {len(group)} requests failed {words.span(share.low, share.high)}"
+    seen = f"{words.share(observed)} of {len(group)} requests failed"
+    share, p, sure = point(observed), None, ""
+    if expected.method == "interval":
+        share, sure = wilson(len(failed), len(group)), "surely "
+        p = p_value(lambda z: wilson(len(failed), len(group), z), limit, "max")
+        seen = f"{seen} {words.span(share.low, share.high)}"
+    outcome = against(share, limit, "max")
     why, advice = "", ""
     if outcome is Outcome.FAILED:
-        why = f"surely more than {words.limit_share(limit)} of {journey} failed: {_kinds(failed)}"
+        why = f"{sure}more than {words.limit_share(limit)} of {journey} failed: {_kinds(failed)}"
         advice = "look up the traces below in the services' logs"
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"the interval of {journey} lies across the limit"
         advice = case.more(during, len(group), _needed(observed, limit, len(group)))
-    return Row(
-        journey, outcome, seen, why, advice, measure("share", observed, share, limit, "max"), tuple(failed[:MOST_EXAMPLES])
-    )
+    shown = measure("share", observed, share, limit, "max")
+    return Row(journey, outcome, seen, why, advice, shown, tuple(failed[:MOST_EXAMPLES]), p=p)
 
 
 def _needed(observed: float, limit: float, have: int) -> int:

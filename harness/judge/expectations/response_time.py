@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from harness.history.history import Window
 from harness.history.table import Requests, Times
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, LONGER, Case
-from harness.judge.rows import Heading, Row, against, finding, measure, nothing
-from harness.judge.statistics import FEWEST_BLOCKS, Interval, blocks, bootstrap_quantile, quantile, quantile_interval
+from harness.judge.comparison import blocks_in
+from harness.judge.rows import Heading, Row, against, finding, measure, nothing, surely_outside, told
+from harness.judge.statistics import (
+    FEWEST_BLOCKS,
+    Bound,
+    Interval,
+    middle,
+    p_of_quantile,
+    p_of_resamples,
+    point,
+    quantile,
+    quantile_interval,
+    resampled_quantile,
+)
 from harness.judge.verdict import Finding, Outcome
-from harness.model.expectations import EACH, ResponseTime
+from harness.model.expectations import EACH, Method, ResponseTime
 from harness.model.parts import DurationLimit
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
-NEEDED = {"p50": FEWEST_REQUESTS, "p95": 72, "p99": 368}
-"""With fewer requests nothing bounds the quantile above."""
+NEEDED: dict[Method, dict[str, int]] = {
+    "interval": {"p50": FEWEST_REQUESTS, "p95": 72, "p99": 368},
+    "point": {"p50": FEWEST_REQUESTS, "p95": FEWEST_REQUESTS, "p99": 100},
+}
+"""With fewer requests nothing bounds the quantile above; or, as a point, it is only the largest of them."""
 
 
 def judge_response_time(name: str, expected: ResponseTime, case: Case) -> Finding:
@@ -26,8 +45,8 @@ def judge_response_time(name: str, expected: ResponseTime, case: Case) -> Findin
     limits = {quantile: getattr(expected, quantile) for quantile in QUANTILES}
     asked: dict[str, DurationLimit] = {quantile: limit for quantile, limit in limits.items() if limit is not None}
     of = "each journey" if expected.journey == EACH else expected.journey or "all requests"
-    told = words.several([f"{quantile} {_limits(limit)}" for quantile, limit in asked.items()])
-    heading = Heading(name, "response_time", f"response time of {of} during {during}", told)
+    limit = words.several([f"{quantile} {_limits(limit)}" for quantile, limit in asked.items()])
+    heading = Heading(name, "response_time", f"response time of {of} during {during}", told(limit, expected.method))
     window = case.window(during)
     if hidden := case.hidden(during):
         return nothing(heading, f"only {hidden}", LONGER)
@@ -40,9 +59,9 @@ def judge_response_time(name: str, expected: ResponseTime, case: Case) -> Findin
         row
         for journey in journeys
         for quantile, limit in asked.items()
-        for row in _rows((journey, case.group(journey, window)), quantile, limit, (case, window, during))
+        for row in _rows((journey, case.group(journey, window)), (quantile, limit), (case, window, during), expected.method)
     ]
-    return finding(case, heading, rows)
+    return finding(case, heading, surely_outside(rows))
 
 
 def _limits(limit: DurationLimit) -> str:
@@ -51,38 +70,79 @@ def _limits(limit: DurationLimit) -> str:
     return " and ".join([*most, *least])
 
 
-def _rows(subject: tuple[str | None, Requests], name: str, limit: DurationLimit, place: tuple[Case, Window, str]) -> list[Row]:
-    (journey, group), (case, window, during) = subject, place
+def _rows(
+    subject: tuple[str | None, Requests],
+    asked: tuple[str, DurationLimit],
+    place: tuple[Case, Window, str],
+    method: Method,
+) -> list[Row]:
+    (journey, group), (name, limit), (case, window, during) = subject, asked, place
     label = f"{journey} {name}" if journey else name
-    if len(group) < NEEDED[name]:
-        told = f"{words.count(len(group), 'request')} in {during}, at least {NEEDED[name]} are needed"
-        return [Row(label, Outcome.INCONCLUSIVE, told, told, case.more(during, len(group), NEEDED[name]))]
-    waited = case.waited(group)
-    interval = interval_of(group.due, waited, window, QUANTILES[name])
-    observed = quantile(np.sort(waited), QUANTILES[name])
+    needed = NEEDED[method][name]
+    if len(group) < needed:
+        few = f"{words.count(len(group), 'request')} in {during}, at least {needed} are needed"
+        return [Row(label, Outcome.INCONCLUSIVE, few, few, case.more(during, len(group), needed))]
+    timed = Timed(case.waited(group), group.due, window, QUANTILES[name])
+    interval = timed.interval if method == "interval" else point(timed.observed)
+    seen = f"{label} {words.seconds(timed.observed)} of {len(group)} requests"
     rows = []
-    for bound, line in (("max", limit.max), ("min", limit.min)):
-        if line is not None:
-            outcome = against(interval, line, "max" if bound == "max" else "min")
-            seen = f"{label} {words.seconds(observed)} of {len(group)} requests"
-            shown = measure("seconds", observed, interval, line, "max" if bound == "max" else "min")
-            rows.append(
-                Row(label, outcome, seen, *_advice(outcome, label, (case, during, len(group))), shown, case.slowest(group))
-            )
+    for bound, line in _bounds(limit):
+        outcome = against(interval, line, bound)
+        advice = _advice(outcome, label, (case, during, len(group)), method)
+        p = timed.p(line, bound) if method == "interval" else None
+        shown = measure("seconds", timed.observed, interval, line, bound)
+        rows.append(Row(label, outcome, seen, *advice, shown, case.slowest(group), p=p))
     return rows
 
 
-def interval_of(due: Times, waited: Times, window: Window, share: float) -> Interval:
-    """The wider of two intervals: requests that wait in one queue are not independent, and a few blocks are not much."""
-    parts = blocks(window.elapsed(due), waited, window.seconds)
-    interval = quantile_interval(np.sort(waited), share)
-    return interval.hull(bootstrap_quantile(parts, share)) if len(parts) >= FEWEST_BLOCKS else interval
+def _bounds(limit: DurationLimit) -> Iterator[tuple[Bound, float]]:
+    if limit.max is not None:
+        yield "max", limit.max
+    if limit.min is not None:
+        yield "min", limit.min
 
 
-def _advice(outcome: Outcome, label: str, place: tuple[Case, str, int]) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Timed:
+    """A quantile of the latencies of a window."""
+
+    waited: Times
+    due: Times
+    window: Window
+    share: float
+
+    @cached_property
+    def _ordered(self) -> Times:
+        return np.sort(self.waited)
+
+    @property
+    def observed(self) -> float:
+        """What was seen."""
+        return quantile(self._ordered, self.share)
+
+    @cached_property
+    def _resampled(self) -> Times | None:
+        """The quantile in resamples of the window's blocks; None where it has too few of them."""
+        parts = blocks_in(self.window, self.due, self.waited)
+        return resampled_quantile(parts, self.share) if len(parts) >= FEWEST_BLOCKS else None
+
+    @property
+    def interval(self) -> Interval:
+        """The wider of two intervals: requests that wait in one queue are not independent, and a few blocks are not much."""
+        interval = quantile_interval(self._ordered, self.share)
+        return interval if self._resampled is None else interval.hull(middle(self._resampled))
+
+    def p(self, limit: float, bound: Bound) -> float:
+        """How sure it is that the limit was not kept, as a p-value: no surer than of the wider interval."""
+        alone = p_of_quantile(self._ordered, self.share, limit, bound)
+        return alone if self._resampled is None else max(alone, p_of_resamples(self._resampled, limit, bound))
+
+
+def _advice(outcome: Outcome, label: str, place: tuple[Case, str, int], method: Method) -> tuple[str, str]:
     case, during, have = place
     if outcome is Outcome.FAILED:
-        return f"{label} is surely outside its limit", "look up the traces below in the services' logs"
+        sure = "surely " if method == "interval" else ""
+        return f"{label} is {sure}outside its limit", "look up the traces below in the services' logs"
     if outcome is Outcome.INCONCLUSIVE:
         return f"the interval of {label} lies across the limit", case.more(during, have, have * 2)
     return "", ""
