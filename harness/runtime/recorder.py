@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.history.events import Event
-from harness.history.requests import Request, request_from_data
-from harness.history.store import RunFolder
+from harness.history.parquet import PART_BYTES, part_of, read_tables
+from harness.history.store import RunFolder, record_files
+from harness.history.table import Requests
 from harness.runtime.ports import Gate, Watch
 
 
@@ -31,7 +29,7 @@ class Recorder:
             for watch in self._watches:
                 watch.see_event(event)
 
-    def pass_on(self, requests: Sequence[Request]) -> None:
+    def pass_on(self, requests: Requests) -> None:
         """Show requests, which the load process has written already, to every watch."""
         if requests:
             with self._lock:
@@ -45,31 +43,28 @@ class Recorder:
 
 
 class RequestTail:
-    """Follows the file that the load process appends to; each call gives what has come since the last."""
+    """Follows the files that the load's processes append to; each call gives what has come since the last.
+
+    `path` is the first of them; those of further processes stand beside it, and may come later. At most PART_BYTES of
+    each are read at once: whoever lags behind catches up call by call.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
+        self._folder = path.parent
+        self._positions: dict[Path, int] = {}
 
-    def new_requests(self) -> list[Request]:
-        """The whole lines that were added since the last call."""
-        return [request_from_data(data) for data in self._new_lines() if "journey" in data]
+    def new_requests(self) -> Requests:
+        """The requests of the whole lines that were added since the last call."""
+        return read_tables(part_of(self._new_lines(path)).requests for path in record_files(self._folder))
 
-    def _new_lines(self) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            added = file.read()
+    def _new_lines(self, path: Path) -> list[bytes]:
+        position = self._positions.get(path, 0)
+        with path.open("rb") as file:
+            file.seek(position)
+            added = file.read(PART_BYTES)
         whole = added[: added.rfind(b"\n") + 1]
-        self._position += len(whole)
-        for line in whole.splitlines():
-            try:
-                data = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(data, dict):
-                yield data
+        self._positions[path] = position + len(whole)
+        return whole.split(b"\n")
 
 
 def now() -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.history.events import ServiceExited
+from harness.history.events import PhaseBegan, ServiceExited
 from harness.judge.case import Case
 from harness.judge.evidence import baseline_healthy
 from harness.judge.live import LiveJudge
@@ -63,3 +63,25 @@ def test_before_anything_was_seen_nothing_may_be_injected():
     live = LiveJudge(tell(CLEAN_STORY).plan)
 
     assert live.halt_before_injection() is not None
+
+
+def test_of_the_requests_only_those_of_the_baseline_are_kept_and_only_until_it_was_asked():
+    told, live = tell(replace(CLEAN_STORY, cut_off=44.001)), watched(CLEAN_STORY, until=44.0)
+    begin = told.phases["baseline"].begin
+    assert [request.due for request in live.so_far.requests] == [due for due in told.requests.due if due >= begin]
+
+    live.halt_before_injection()
+    live.see_requests(tell(CLEAN_STORY).requests[3000:4000])
+
+    assert len(live.so_far.requests) == 0
+
+
+def test_the_baseline_of_a_later_round_is_judged_by_its_own_requests():
+    history = tell(CLEAN_STORY.with_damage(broken("*", 50.0, 60.0)))
+    live = watched(CLEAN_STORY)
+    assert live.halt_before_injection() is None
+
+    live.see_event(PhaseBegan(BEGAN + 46.0, "baseline"))
+    live.see_requests(history.requests)
+
+    assert min(request.due for request in live.so_far.requests) >= BEGAN + 46.0
