@@ -72,7 +72,7 @@ def stretches(seconds: Sequence[int]) -> str:
             found.append((second, second + 1))
     told = [f"from {begin} s to {end} s" for begin, end in found[:MOST_STRETCHES]]
     more = len(found) - MOST_STRETCHES
-    return several(told) + (f" and {more} more times" if more > 0 else "")
+    return several(told) + (f" and {count(more, 'more time')}" if more > 0 else "")
 
 
 def margin(allowed: LatencyMargin) -> str:

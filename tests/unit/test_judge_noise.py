@@ -1,14 +1,22 @@
-"""A machine that is busy with other things in one window alone blames nobody, and clears nobody."""
+"""What shows the machine or the load rather than the system decides nothing, and its seconds are told."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
 from harness.history.events import MachineSeen
 from harness.history.history import History
-from harness.judge.judge import judge
+from harness.judge.case import Case
+from harness.judge.evidence import load_arrived
+from harness.judge.judge import judge, judge_expectation
+from harness.judge.noise import doubted, doubts_of
 from harness.judge.verdict import Outcome, Verdict
-from tests.histories.building import Damage, Story, tell
+from harness.judge.words import stretches
+from tests.histories.building import BEGAN, Damage, Story, broken, tell
 
 
 def busy_in(history: History, *phases: str) -> History:
@@ -71,3 +79,134 @@ def test_on_a_machine_that_others_filled_all_the_time_nobody_is_accused_of_being
 
     assert outcome(found, "blast_radius") is Outcome.INCONCLUSIVE
     assert outcome(judge(busy_in(tell(BROKEN), "baseline", "fault", "recovery")), "blast_radius") is Outcome.FAILED
+
+
+# every rule: a history that trips it, and its clean twin
+
+
+def with_machine(history: History, **parts: float) -> History:
+    """The history with other samples of the machine in its fault phase."""
+    window = history.phases["fault"]
+    events = [
+        replace(event, **parts) if isinstance(event, MachineSeen) and window.holds(event.at) else event
+        for event in history.events
+    ]
+    return History(history.plan, events, history.requests, history.notes)
+
+
+def standing_still(history: History, begin: float, end: float) -> History:
+    """The history of a load in which nothing came up between two moments, and nothing was said of it."""
+    spared = [request for request in history.requests if not BEGAN + begin <= request.due < BEGAN + end]
+    notes = [{**note, "requests": len(spared)} if note.get("load") == "finished" else note for note in history.notes]
+    return History(history.plan, history.events, spared, notes)
+
+
+PLAIN = Story()
+RULES = {
+    "generator lag": (
+        lambda: tell(PLAIN.with_damage(Damage("*", 31.0, 34.0, lag=0.4))),
+        lambda: tell(PLAIN.with_damage(Damage("*", 31.0, 34.0, lag=0.08))),
+        "fault",
+        "requests in the fault were sent late (p99 0.4 s, at most 0.1 s): the machine was busy, from 31 s to 34 s",
+    ),
+    "users exhausted": (
+        lambda: tell(PLAIN.with_damage(broken("*", 30.0, 32.0, outcome="dropped"))),
+        lambda: tell(PLAIN.with_damage(broken("*", 30.0, 30.2, outcome="dropped"))),
+        "fault",
+        "the 480 users ran out: 12.5 % of the requests in the fault found none free to send them, from 30 s to 32 s",
+    ),
+    "a baseline that drifts": (
+        lambda: tell(PLAIN.with_damage(Damage("browse", 15.0, 25.0, later=0.4))),
+        lambda: tell(PLAIN.with_damage(Damage("browse", 15.0, 25.0, later=0.04))),
+        "baseline",
+        "the baseline was not steady: in its second half browse p50 0.41 s, more than 59 ms, from 15 s to 23 s",
+    ),
+    "a baseline that settles": (
+        lambda: tell(PLAIN.with_damage(broken("read order", 5.0, 15.0, share=0.2))),
+        lambda: tell(PLAIN.with_damage(broken("read order", 5.0, 15.0, share=0.005))),
+        "baseline",
+        "the baseline was not steady: in its first half read order",
+    ),
+    "other programs": (
+        lambda: with_machine(tell(PLAIN), others=0.9, cores=2),
+        lambda: with_machine(tell(PLAIN), others=0.6, cores=2),
+        "fault",
+        "other programs used 45.0 % of the machine in the fault, 5.0 % in the baseline: too different to compare, "
+        "from 27 s to 43 s",
+    ),
+    "a machine that is full": (
+        lambda: with_machine(tell(PLAIN), others=1.3, cores=2),
+        lambda: with_machine(tell(PLAIN), others=0.6, cores=2),
+        "fault",
+        "too much to be quick, from 27 s to 43 s",
+    ),
+    "a schedule not achieved": (
+        lambda: standing_still(tell(PLAIN), 30.0, 33.0),
+        lambda: standing_still(tell(PLAIN), 30.0, 30.2),
+        "fault",
+        "the schedule was not kept in the fault: 1040 of 1280 planned requests came up, from 30 s to 33 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_finds_what_was_planted_with_its_seconds(rule):
+    planted, _, phase, told = RULES[rule]
+
+    found = [doubt.told for doubt in doubts_of(Case(planted()), phase)]
+
+    assert any(told in one for one in found), found
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_says_anything_of_the_clean_twin(rule):
+    _, twin, _, _ = RULES[rule]
+    case = Case(twin())
+
+    assert [doubts_of(case, phase) for phase in ("baseline", "fault", "recovery")] == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("begin", "undecided"),
+    [
+        (15.0, {"blast_radius", "fallback", "recovery"}),
+        (35.0, {"blast_radius", "fallback", "invariant"}),
+        (55.0, {"fallback", "recovery"}),
+    ],
+    ids=["baseline", "fault", "recovery"],
+)
+def test_a_late_load_leaves_open_what_rests_on_that_window(begin, undecided):
+    late = Case(tell(PLAIN.with_damage(Damage("*", begin, begin + 3.0, lag=0.4))))
+
+    found = {item.kind: doubted(judge_expectation(late, item), item, late) for item in late.experiment.expect}
+
+    assert {kind for kind, finding in found.items() if finding.outcome is Outcome.INCONCLUSIVE} == undecided
+    assert all(f"from {begin:.0f} s to {begin + 3:.0f} s" in found[kind].why for kind in undecided)
+
+
+def test_a_drift_of_a_journey_that_may_fail_leaves_the_blast_radius_decided():
+    found = judge(tell(PLAIN.with_damage(Damage("track shipment", 15.0, 25.0, later=0.4))))
+
+    assert outcome(found, "blast_radius") is Outcome.PASSED
+    assert outcome(found, "recovery") is Outcome.INCONCLUSIVE
+
+
+def test_the_load_says_what_the_machine_was_doing_in_each_window():
+    told = load_arrived(Case(with_machine(tell(PLAIN), others=0.6, cores=2, pressure=0.25))).details
+
+    assert told[0].endswith(
+        "of one core load 4.0 %, harness 3.0 %, proxies 6.0 %, system 31.0 %, other programs used 5.0 % of the machine, "
+        "load average 0.6"
+    )
+    assert told[1].endswith(
+        "other programs used 30.0 % of the machine, load average 0.6, somebody waited for a core 25.0 % of the time"
+    )
+
+
+@given(some.sets(some.integers(0, 200), min_size=1).map(sorted))
+def test_stretches_tell_of_every_second_in_few_words(seconds):
+    told = stretches(seconds)
+
+    assert told.startswith(f"from {seconds[0]} s")
+    assert told.count("from") <= 3
+    assert " more time" in told or told.endswith(f"to {seconds[-1] + 1} s")
