@@ -26,6 +26,9 @@ EVERY_KIND = (
     expectation("error_rate", id="errors-each", max="10%", journey="each", during="recovery"),
     expectation("response_time", p95={"max": "1s"}),
     expectation("response_time", id="orders-time", journey="place order", during="outage-1", p50={"max": "1s"}),
+    expectation("error_rate", id="errors-point", max="1%", journey="each", method="point"),
+    expectation("response_time", id="time-point", journey="each", p95={"max": "50ms"}, method="point"),
+    expectation("blast_radius", id="blast-point", worse_by={"error_rate": "1%", "p50": "20%", "p95": "40%"}, method="point"),
 )
 
 damages = some.builds(

@@ -12,12 +12,19 @@ from hypothesis import strategies as some
 from scipy import stats
 
 from harness.judge.statistics import (
+    ALPHA,
+    FARTHEST_Z,
+    RESAMPLES,
     Z,
     blocks,
     bootstrap_changes,
     bootstrap_quantile,
     enough_for,
+    middle,
     newcombe,
+    p_of_quantile,
+    p_of_resamples,
+    p_value,
     quantile,
     quantile_interval,
     wilson,
@@ -133,6 +140,82 @@ def test_the_bootstrap_of_a_ratio_is_that_of_scipy():
 
     assert found.ratio.low == pytest.approx(expected.low, rel=0.06)
     assert found.ratio.high == pytest.approx(expected.high, rel=0.06)
+
+
+def test_the_bootstrap_of_a_difference_and_of_one_window_is_that_of_scipy():
+    first, second = window(1), window(2, scale=1.5)
+    places, draws = numpy.arange(8), {"vectorized": False, "method": "percentile", "n_resamples": 2000}
+
+    def p95(blocks, drawn):
+        return numpy.quantile(numpy.concatenate([blocks[int(place)] for place in drawn]), 0.95, method="inverted_cdf")
+
+    by_difference = stats.bootstrap(
+        (places, places), lambda old, new: p95(second, new) - p95(first, old), **draws, rng=numpy.random.default_rng(1)
+    ).confidence_interval
+    by_one = stats.bootstrap((places,), lambda drawn: p95(first, drawn), **draws, rng=numpy.random.default_rng(1))
+    (found,) = bootstrap_changes(first, second, (0.95,))
+    alone = bootstrap_quantile(first, 0.95)
+
+    assert (found.difference.low, found.difference.high) == pytest.approx(tuple(by_difference), rel=0.15, abs=1e-3)
+    assert (alone.low, alone.high) == pytest.approx(tuple(by_one.confidence_interval), rel=0.06)
+
+
+@given(shares(), some.floats(0.001, 0.999))
+def test_the_p_value_of_a_share_is_that_of_the_score_test(share, limit):
+    hits, of = share
+    z = (hits / of - limit) / (limit * (1 - limit) / of) ** 0.5
+
+    found = p_value(lambda width: wilson(hits, of, width), limit, "max")
+
+    expected = 2 * stats.norm.sf(z) if z > 0 else 1.0
+    assert found == pytest.approx(max(expected, 2 * stats.norm.sf(FARTHEST_Z)), rel=1e-6, abs=1e-30)
+
+
+@given(shares(), shares(), some.floats(-0.5, 0.9), some.sampled_from(["max", "min"]))
+def test_an_interval_is_outside_exactly_where_its_p_value_is_small(first, second, limit, bound):
+    interval = newcombe(first, second)
+    outside = interval.low > limit if bound == "max" else interval.high < limit
+    p = p_value(lambda width: newcombe(first, second, width), limit, bound)
+
+    if abs(p - ALPHA) > 1e-9:
+        assert outside == (p < ALPHA)
+    if 1e-12 < p < 1:
+        touching = newcombe(first, second, stats.norm.isf(p / 2))
+        assert (touching.low if bound == "max" else touching.high) == pytest.approx(limit, abs=1e-6)
+
+
+@given(
+    some.lists(some.integers(0, 40).map(float), min_size=1, max_size=300),
+    some.sampled_from([0.5, 0.95, 0.99]),
+    some.integers(-1, 41),
+    some.sampled_from(["max", "min"]),
+)
+def test_a_quantile_is_outside_exactly_where_its_p_value_is_small(values, share, limit, bound):
+    ordered = numpy.sort(values)
+    interval = quantile_interval(ordered, share)
+
+    found = p_of_quantile(ordered, share, float(limit), bound)
+
+    behind = stats.binom(len(values), share)
+    under, over = (ordered <= limit).sum(), (ordered < limit).sum()
+    expected = 2 * (behind.cdf(under) if bound == "max" else behind.sf(over - 1))
+    assert (found < ALPHA) == (interval.low > limit if bound == "max" else interval.high < limit)
+    assert found == pytest.approx(expected, abs=1e-12) or min(found, expected) > 0.5
+
+
+def test_the_p_value_of_resamples_is_their_share_and_beyond_them_the_tail_of_a_normal_distribution():
+    resampled = numpy.sort(numpy.random.default_rng(1).normal(2.0, 0.1, RESAMPLES))
+
+    among = p_of_resamples(resampled, 1.85, "max")
+    beyond = p_of_resamples(resampled, 1.4, "max")
+
+    assert among == pytest.approx(2 * stats.norm.cdf(-1.5), rel=0.3)
+    assert beyond == pytest.approx(2 * stats.norm.sf(6.0), rel=3.0)
+    assert p_of_resamples(resampled, 2.5, "max") == 1.0
+    assert p_of_resamples(resampled, 2.15, "min") == pytest.approx(among, rel=0.5)
+    assert p_of_resamples(numpy.full(RESAMPLES, 3.0), 1.0, "max") < 1e-30
+    for limit in numpy.linspace(1.7, 1.9, 41):
+        assert (p_of_resamples(resampled, limit, "max") < ALPHA) == (middle(resampled).low > limit)
 
 
 def test_a_window_is_found_to_be_as_much_slower_as_it_was_made():
