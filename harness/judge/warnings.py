@@ -12,6 +12,9 @@ WAY_AROUND = "a way around was not excluded: with interpose: faulted only the ca
 
 MOST_NAMES = 5
 
+MOST_UNNAMED = 50
+"""More requests with a name of their own than this are most likely addresses that nobody grouped."""
+
 
 def warnings_of(case: Case) -> tuple[str, ...]:
     """Each once: what the experiment itself leaves open, what the runtime said when it began, what nobody could reach."""
@@ -25,7 +28,28 @@ def _warnings(case: Case) -> Iterator[str]:
         yield from began.warnings
     if case.history.unread:
         yield f"{words.count(case.history.unread, 'line')} of the load's records could not be read: cut off, or damaged"
+    yield from _closed_loop(case)
     yield from _unknown_names(case)
+    yield from _many_journeys(case)
+
+
+def _closed_loop(case: Case) -> Iterator[str]:
+    """A user that waits for an answer sends nothing meanwhile: what is worst is met by the fewest."""
+    load = case.experiment.load
+    if load.course is None:
+        who = "the users of the locustfile's own load shape" if load.shape else f"{load.users} users"
+        told = f"closed loop: {who} wait for each answer before they send the next request, so that few meet a stall"
+        yield f"{told}: shares of errors and quantiles look better than they are; load: {{rate: …}} counts them as they arrive"
+
+
+def _many_journeys(case: Case) -> Iterator[str]:
+    """Requests under a name of their own each are judged one by one, and of each there are too few."""
+    named = set(case.experiment.system.journeys.values())
+    unnamed = [name for name in case.history.requests.journeys.known if name and name not in named]
+    if len(unnamed) > MOST_UNNAMED:
+        examples = words.several(sorted(unnamed)[:3])
+        told = f"{len(unnamed)} journeys have no plain name, such as {examples}"
+        yield f"{told}: bring them together by a pattern under journeys:, such as 'read order: GET /orders/*'"
 
 
 def _unknown_names(case: Case) -> Iterator[str]:

@@ -23,7 +23,7 @@ IN_ROUNDS = ("baseline", "fault", "recovery")
 
 
 class StageWords(Part):
-    """One stage of a rate: `to` another one in a straight line (at once, where `over` is not said), or `hold` what is reached."""
+    """One stage of a rate: `to` another one in a straight line (at once, where no `over` is said), or `hold` it."""
 
     to: Rate | None = None
     over: Duration | None = None
@@ -55,6 +55,7 @@ class LoadWords(Part):
     rate: RateWords | None = None
     users: Users | None = None
     max_users: Users | None = None
+    shape: bool | None = None
     arrivals: Literal["uniform", "poisson"] | None = None
     timeout: Duration | None = None
     classes: Items[str] | None = None
@@ -65,6 +66,8 @@ class LoadWords(Part):
             raise PydanticCustomError(
                 "load", "expected either rate (with max_users) for the open model, or users for the closed one, found both"
             )
+        if self.shape and (self.rate, self.users, self.max_users) != (None, None, None):
+            raise PydanticCustomError("load", "expected shape: true without rate, users and max_users, which it decides")
         if isinstance(self.rate, tuple) and (not self.rate or self.rate[0].to is None):
             raise PydanticCustomError("load", "expected stages that begin with one such as {to: 20/s, over: 10s}")
         return self
@@ -90,13 +93,14 @@ class Load(Part):
     """The load, with nothing left to guess.
 
     `rate` is the highest that its `stages` lead to, where there are any. It is None in the closed model, where `users`
-    alone decide.
+    alone decide, or a `shape` of the locustfile's own: how many it has is not known beforehand, and `users` is 0.
     """
 
     locustfile: str
     rate: Rate | None = None
     stages: Items[Stage] = ()
     users: int
+    shape: bool = False
     arrivals: Literal["uniform", "poisson"] = "uniform"
     timeout: Duration = 5.0
     classes: Items[str] = ()

@@ -261,10 +261,11 @@ class _Resolving:
 
     def _load(self) -> tuple[Load, Path]:
         said: dict[str, Any] = {}
-        model_said = self.scenario.load.rate is not None or self.scenario.load.users is not None
+        own_load = self.scenario.load
+        model_said = own_load.shape or own_load.rate is not None or own_load.users is not None
         for name in LoadWords.model_fields:
             own = getattr(self.scenario.load, name)
-            inherits = not (model_said and name in ("rate", "users", "max_users"))
+            inherits = not (model_said and name in ("rate", "users", "max_users", "shape"))
             said[name] = own if own is not None else getattr(self.system.load, name) if inherits else None
         locustfile = self.read.folder / (said["locustfile"] or "locustfile.py")
         own_file = self.scenario.load.locustfile
@@ -275,13 +276,15 @@ class _Resolving:
             self.problems.append(document.problem(at, f"expected a locustfile, found no such file: {shown(locustfile)}"))
         timeout = said["timeout"] or Load.model_fields["timeout"].default
         stages = stages_of(said["rate"]) if isinstance(said["rate"], tuple) else ()
-        rate = None if said["users"] else max((stage.to for stage in stages), default=said["rate"] or DEFAULT_RATE)
+        closed = said["users"] or said["shape"]
+        rate = None if closed else max((stage.to for stage in stages), default=said["rate"] or DEFAULT_RATE)
         users = said["users"] or said["max_users"] or max(1, round((rate or 0) * timeout * USERS_HEADROOM))
         load = Load.model_construct(
             locustfile=shown(locustfile),
             rate=rate,
             stages=stages,
-            users=users,
+            users=0 if said["shape"] else users,
+            shape=bool(said["shape"]),
             arrivals=said["arrivals"] or "uniform",
             timeout=timeout,
             classes=said["classes"] or (),

@@ -214,6 +214,7 @@ class Arrivals(Part):
     rate: float | None = None
     stages: Items[Stage] = ()
     users: int
+    shape: bool = False
     arrivals: Literal["uniform", "poisson"]
     timeout: float
     classes: Items[str] = ()

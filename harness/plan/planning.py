@@ -34,6 +34,7 @@ def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrival
         rate=load.rate,
         stages=load.stages,
         users=load.users,
+        shape=load.shape,
         arrivals=load.arrivals,
         timeout=load.timeout,
         classes=load.classes,

@@ -48,10 +48,14 @@ def _widest(plan: Plan) -> int:
 
 def _load_line(plan: Plan) -> str:
     load = plan.load
-    if load.rate is None:
+    if load.shape:
+        how = "users as the locustfile's own shape has them, with their own wait times (closed model)"
+    elif load.rate is None:
         how = f"{load.users} users with their own wait times (closed model)"
     else:
-        how = f"{load.rate:g} arrivals/s, {load.arrivals}, at most {load.users} users"
+        stages = [f"{stage.to:g}/s over {stage.over:g} s" for stage in load.stages]
+        arriving = f"arrivals to {', to '.join(stages)}" if stages else f"{load.rate:g} arrivals/s"
+        how = f"{arriving}, {load.arrivals}, at most {load.users} users"
     return f"seed {load.seed} · {how} · client timeout {load.timeout:g} s · {plan.seconds:g} s in all"
 
 

@@ -134,6 +134,42 @@ def test_the_closed_loop_keeps_the_waits_of_the_user_file(rig: Rig) -> None:
     assert records.note("finished")["scheduled"] == len(records.requests)
 
 
+SHAPED = (
+    browser("FastHttpUser")
+    .replace("between(100, 200)", "constant(0.1)")
+    .replace("import FastHttpUser, between", "import FastHttpUser, LoadTestShape, constant")
+    + """
+    class Stairs(LoadTestShape):
+        def tick(self):
+            return (2, 100) if self.get_run_time() < 1 else END
+    """
+)
+
+
+def test_a_load_shape_of_their_own_decides_how_many_users_there_are_from_the_begin_of_the_load_on(rig: Rig) -> None:
+    rig.start(SHAPED.replace("END", "(6, 100)"), rate=None, users=0, shape=True)
+    time.sleep(1.5)  # what it does before the load begins does not count
+    assert rig.server.asked == []
+    at = rig.go()
+    time.sleep(3.0)
+    rig.load.stop()
+
+    assert rig.load.ended_early() is None
+    starts = [request.start - at for request in rig.records().requests]
+    early, late = (sum(begin <= start < begin + 0.8 for start in starts) for begin in (0.1, 2.1))
+    assert min(starts) >= 0
+    assert 8 <= early <= 18  # two users, ten times a second
+    assert late > 1.8 * early
+    assert {request.outcome for request in rig.records().requests} == {"ok"}
+
+
+def test_a_load_shape_that_ends_before_the_phases_do_is_an_error_that_says_so(rig: Rig) -> None:
+    rig.start(SHAPED.replace("END", "None"), rate=None, users=0, shape=True)
+    rig.go()
+
+    assert re.match(r"the load shape Stairs ended after 1\.\d s, and the phases go on", rig.reason_of_end())
+
+
 def test_the_load_tells_each_second_how_it_fares(rig: Rig) -> None:
     records = rig.run(browser("FastHttpUser"), seconds=1.5, rate=80.0, users=100)
 
@@ -364,6 +400,36 @@ def test_every_style_of_user_file_works_unchanged(rig: Rig) -> None:
     assert finished["raised"] > 0
 
 
+def test_classes_and_tasks_are_drawn_by_their_weights_and_tags_are_no_hindrance(rig: Rig) -> None:
+    text = """
+    from locust import FastHttpUser, HttpUser, tag, task
+    class Often(FastHttpUser):
+        weight = 3
+        @tag("reading")
+        @task(4)
+        def read(self):
+            self.client.get("/ok", name="read")
+        @tag("writing", "slow")
+        @task(1)
+        def write(self):
+            self.client.post("/ok", name="write")
+    class Seldom(HttpUser):
+        weight = 1
+        @task
+        def look(self):
+            self.client.get("/ok", name="look")
+    """
+    records = rig.run(text, seconds=2.0, rate=150.0, users=80)
+
+    journeys = [request.journey for request in records.requests]
+    shares = {journey: journeys.count(journey) / len(journeys) for journey in set(journeys)}
+    assert shares == {
+        "GET read": pytest.approx(0.60, abs=0.12),
+        "POST write": pytest.approx(0.15, abs=0.09),
+        "GET look": pytest.approx(0.25, abs=0.06),
+    }
+
+
 def test_only_the_first_request_of_a_task_is_charged_from_its_intended_start(rig: Rig) -> None:
     records = rig.run(VARIED, seconds=0.8, users=10, classes=("Chained",))
 
@@ -567,7 +633,14 @@ def test_a_locustfile_without_a_user_is_refused(rig: Rig) -> None:
 def test_a_locustfile_with_a_load_shape_is_refused(rig: Rig) -> None:
     shape = "from locust import LoadTestShape\nclass Stairs(LoadTestShape):\n    def tick(self): return (1, 1)\n"
 
-    assert "load shape Stairs" in refusal(rig, "from locust import HttpUser\nclass U(HttpUser): pass\n" + shape)
+    message = refusal(rig, "from locust import HttpUser\nclass U(HttpUser): pass\n" + shape)
+
+    assert "load shape Stairs" in message
+    assert "load: {shape: true}" in message
+
+
+def test_a_load_shape_that_is_asked_for_and_not_there_is_refused(rig: Rig) -> None:
+    assert "expected one class that inherits from LoadTestShape" in refusal(rig, browser("HttpUser"), rate=None, shape=True)
 
 
 def test_user_classes_that_do_not_exist_are_named(rig: Rig) -> None:

@@ -13,6 +13,7 @@ from harness.model.load import Load
 from harness.model.resolving import resolve
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
+from harness.plan.text import plan_text
 from tests.systems import SCENARIO, SYSTEM, write_system
 
 
@@ -50,6 +51,13 @@ def test_a_closed_loop_has_no_course(tmp_path: Path) -> None:
     assert read_back(planned(tmp_path, "{users: 5}")).course is None
 
 
+def test_a_shape_stands_in_place_of_the_rate_of_the_system(tmp_path: Path) -> None:
+    load = read_back(planned(tmp_path, "{shape: true}"))
+
+    assert (load.shape, load.rate, load.users, load.course) == (True, None, 0, None)
+    assert "as the locustfile's own shape has them" in plan_text(planned(tmp_path, "{shape: true}"))
+
+
 @pytest.mark.parametrize(
     ("load", "told"),
     [
@@ -61,6 +69,8 @@ def test_a_closed_loop_has_no_course(tmp_path: Path) -> None:
         ("{rate: [{to: 5}]}", "expected a rate above zero, such as 80/s, found 5"),
         ("{rate: 5}", "expected a rate above zero, such as 80/s, found 5"),
         ("{rate: [{to: 5/s}], users: 3}", "expected either rate"),
+        ("{shape: true, users: 3}", "expected shape: true without rate, users and max_users"),
+        ("{shape: true, rate: 3/s}", "expected shape: true without rate, users and max_users"),
     ],
 )
 def test_a_rate_that_is_none_is_told(tmp_path: Path, load: str, told: str) -> None:

@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 try:
     import gevent
+    import gevent.event
     import locust
     import locust.argument_parser
     import locust.clients
@@ -54,7 +56,7 @@ from harness.runtime.load.clients import (
 from harness.runtime.load.groups import Groups
 from harness.runtime.load.ledger import Exchange, Ledger, now
 from harness.runtime.load.marks import Marks
-from harness.runtime.load.pace import Pace, Turn
+from harness.runtime.load.pace import Pace, Turn, sleep_until
 
 EXIT_INVALID = 2
 EXIT_FAILED = 5
@@ -106,6 +108,7 @@ class Agent:
         self.served = 0
         self.raised = 0
         self.environment: Any = None
+        self.begun = gevent.event.Event()
         self.over = False
 
     def install(self) -> None:
@@ -121,7 +124,8 @@ class Agent:
         events.request.add_listener(self._on_request)
         events.user_error.add_listener(self._on_user_error)
         events.init.add_listener(self._on_init)
-        events.spawning_complete.add_listener(lambda **_: gevent.spawn(self._tell_when_ready))
+        if not self.settings["shape"]:
+            events.spawning_complete.add_listener(lambda **_: gevent.spawn(self._tell_when_ready))
         events.quitting.add_listener(lambda **_: self._end_of_locust())
 
     def _pace_tasks(self, task_set: Any) -> None:
@@ -194,6 +198,8 @@ class Agent:
     def _on_init(self, environment: Any, **_: Any) -> None:
         self.environment = environment
         gevent.spawn(self._obey)
+        if self.settings["shape"]:
+            self.channel.tell(ready=0)
 
     def _tell_when_ready(self) -> None:
         """Ready is when every user that lives waits for its turn."""
@@ -218,7 +224,32 @@ class Agent:
         users = self.environment.runner.user_count
         self.ledger.note("began", begin=at, pid=os.getpid(), users=users, locust=locust.__version__, **facts)
         self.pace.go(at)
+        self.begun.set()
         gevent.spawn(self._tell_vitals)
+
+    def _begin_shape(self, shape: Any) -> None:
+        self.begun.wait()
+        sleep_until(self.pace.begin)
+        shape.reset_time()
+
+    def _follow(self, shape: Any) -> None:
+        """The user's own shape counts from the begin of the load, and may not end it."""
+        tick, counts = shape.tick, False
+
+        def tick_of_ours() -> Any:
+            nonlocal counts
+            if not counts:
+                self._begin_shape(shape)
+                counts = True
+            asked = tick()
+            if asked is None:
+                after = f"after {now() - self.pace.begin:.1f} s"
+                self.fail(
+                    f"the load shape {type(shape).__name__} ended {after}, and the phases go on: let it go on, or shorten them"
+                )
+            return asked
+
+        shape.tick = tick_of_ours
 
     def _tell_vitals(self) -> None:
         cpu, since = time.process_time(), now()
@@ -226,7 +257,7 @@ class Agent:
             gevent.sleep(1.0)
             if self.pace.ending:
                 return
-            if not self.environment.runner.user_count:
+            if not self.environment.runner.user_count and not self.settings["shape"]:
                 self.fail("every user has ended, before the load was told to")
             spent, at = time.process_time(), now()
             share = round((spent - cpu) / (at - since), 4)
@@ -286,13 +317,17 @@ class Agent:
             found = load(paths)
         except BaseException as error:  # whatever a file does on import, SystemExit included
             self._refuse(f"{path}: expected a locustfile that imports, found:\n{own_traceback(error, path)}")
-        users, shapes = found[0], found[1]
-        if shapes:
-            named = ", ".join(sorted(shapes))
+        users, shapes = found[0], sorted(found[1])
+        if shapes and not self.settings["shape"]:
             self._refuse(
-                f"{path}: expected users only, found the load shape {named}: the scenario's rate decides how the load "
-                "arrives; remove the class, or mark it abstract = True"
+                f"{path}: expected users only, found the load shape {', '.join(shapes)}: the scenario's load decides how "
+                "many there are; write load: {shape: true}, or mark the class abstract = True"
             )
+        if self.settings["shape"]:
+            if len(shapes) != 1:
+                told = ", ".join(shapes) or "none"
+                self._refuse(f"{path}: expected one class that inherits from LoadTestShape, for shape: true, found {told}")
+            self._follow(found[3])
         if not users:
             self._refuse(f"{path}: expected a class that inherits from HttpUser, FastHttpUser or User, found none")
         if unknown := sorted(set(self.settings["classes"]) - set(users)):
@@ -308,7 +343,7 @@ class Agent:
 
     def run_locust(self) -> None:
         """Locust's own command, which reads no configuration but what is given here."""
-        settings, users = self.settings, str(self.settings["users"])
+        settings, users = self.settings, str(self.settings["users"] or 1)
         command: Any = locust.main
         parser: Any = locust.argument_parser.LocustArgumentParser
         load, construct = command.merge_locustfiles_content, parser.__init__
@@ -318,6 +353,8 @@ class Agent:
         backstop = int(settings["seconds"] + 2 * settings["timeout"] + BACKSTOP_SECONDS)
         sys.argv = ["locust", "-f", settings["locustfile"], "--headless", "--only-summary", "--loglevel", "INFO"]
         sys.argv += ["--users", users, "--spawn-rate", users, "--run-time", f"{backstop}s", "--exit-code-on-error", "0"]
+        if settings["shape"]:
+            sys.argv += ["--stop-timeout", str(ceil(settings["timeout"]))]  # users that it takes away end their requests first
         sys.argv += ["--host", settings["entry"], *settings["classes"]]
         random.seed(settings["seed"])
         command.main()

@@ -124,7 +124,7 @@ class Pace:
 
     def _turn_of_own(self) -> Turn:
         if not self.has_begun:
-            _sleep_until(self._wait_in_line())
+            sleep_until(self._wait_in_line())
         if self.ending:
             raise self._end_user()
         return Turn(None, now())
@@ -151,7 +151,7 @@ class Pace:
     def _dispatch(self, offsets: Iterator[float]) -> None:
         for offset in offsets:
             due = self.begin + offset
-            _sleep_until(due)
+            sleep_until(due)
             self.scheduled += 1
             if self._line:
                 self._line.popleft().set(due)
@@ -159,7 +159,7 @@ class Pace:
                 self._late.append(due)
 
 
-def _sleep_until(moment: float) -> None:
-    """Timers of the event loop may fire a little early; an arrival never does."""
+def sleep_until(moment: float) -> None:
+    """Wait for a moment. Timers of the event loop may fire a little early; an arrival never does."""
     while (left := moment - now()) > 0:
         gevent.sleep(left)

@@ -1,0 +1,48 @@
+"""What a reader of the verdict is told about the load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from harness.history.history import History
+from harness.history.table import requests_of
+from harness.judge.case import Case
+from harness.judge.warnings import warnings_of
+from tests.histories.building import Story, tell
+
+
+def renamed(history: History, journeys: int) -> History:
+    """The same, with the first requests under so many names of their own."""
+    requests = [
+        replace(request, journey=f"GET /orders/{number}") if number < journeys else request
+        for number, request in enumerate(history.requests)
+    ]
+    return History(history.plan, history.events, requests_of(requests), history.notes)
+
+
+def test_more_than_fifty_journeys_without_a_name_are_told_with_what_to_write() -> None:
+    history = tell(Story())
+
+    few, many = (warnings_of(Case(renamed(history, journeys))) for journeys in (50, 51))
+
+    assert not any("plain name" in warning for warning in few)
+    (warning,) = (warning for warning in many if "plain name" in warning)
+    assert warning.startswith("51 journeys have no plain name, such as GET /orders/0, ")
+    assert "'read order: GET /orders/*'" in warning
+
+
+def test_a_closed_loop_is_told_with_what_it_hides() -> None:
+    history = tell(Story())
+    plan = json.loads(json.dumps(history.plan))
+    plan["experiment"]["load"].pop("rate")
+    users = History(plan, history.events, history.requests, history.notes)
+    shaped = json.loads(json.dumps(plan))
+    shaped["experiment"]["load"] |= {"shape": True, "users": 0}
+    shape = History(shaped, history.events, history.requests, history.notes)
+
+    assert not any("closed loop" in warning for warning in warnings_of(Case(history)))
+    assert [warning[:22] for warning in warnings_of(Case(users)) if "closed loop" in warning] == ["closed loop: 480 users"]
+    assert [warning[:60] for warning in warnings_of(Case(shape)) if "closed loop" in warning] == [
+        "closed loop: the users of the locustfile's own load shape wa"
+    ]
