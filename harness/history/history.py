@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +32,10 @@ class Window:
     parts: tuple[Window, ...] = ()
 
     def narrowed(self, guard: float) -> Window:
-        """Without `guard` seconds on both sides; empty where nothing is left."""
+        """Without `guard` seconds on both sides, of each part where there are several; empty where nothing is left."""
+        if self.parts:
+            left = together(part for part in (part.narrowed(guard) for part in self.parts) if part.seconds > 0)
+            return left or self.parts[0].narrowed(guard)
         return Window(self.begin + guard, max(self.begin + guard, self.end - guard))
 
     @property
@@ -71,6 +76,26 @@ def together(windows: Iterable[Window]) -> Window | None:
     return Window(found[0].begin, found[-1].end, tuple(found) if len(found) > 1 else ()) if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class PhaseTurn:
+    """One phase of one round, as it was recorded."""
+
+    phase: str
+    round: int
+    window: Window
+
+
+def _apart(windows: Sequence[Window]) -> Window:
+    """Windows that come one after the other, each a part of one."""
+    return Window(windows[0].begin, windows[-1].end, tuple(windows)) if len(windows) > 1 else windows[0]
+
+
+def _is_of(event: Event, number: int, window: Window) -> bool:
+    if isinstance(event, PhaseBegan | PhaseEnded):
+        return event.round == number
+    return window.begin <= event.at < window.end
+
+
 class History:
     """What was recorded of one run; `plan` is the plan as plain data.
 
@@ -108,14 +133,44 @@ class History:
         return max(self.events[-1].at if self.events else 0.0, float(self.requests.end.max(initial=0.0)))
 
     @cached_property
+    def turns(self) -> tuple[PhaseTurn, ...]:
+        """Every phase of every round as it was recorded; one that never ended lasts to the end of what was recorded."""
+        ends = {(event.phase, event.round): event.at for event in self.of(PhaseEnded)}
+        return tuple(
+            PhaseTurn(event.phase, event.round, Window(event.at, ends.get((event.phase, event.round), self.ended)))
+            for event in self.of(PhaseBegan)
+        )
+
+    @cached_property
     def phases(self) -> dict[str, Window]:
-        """The recorded window of each phase; one that never ended lasts to the end of what was recorded."""
-        ends = {event.phase: event.at for event in self.of(PhaseEnded)}
-        return {event.phase: Window(event.at, ends.get(event.phase, self.ended)) for event in self.of(PhaseBegan)}
+        """The recorded window of each phase: all rounds of it together, each of them a part."""
+        found: dict[str, list[Window]] = {}
+        for turn in self.turns:
+            found.setdefault(turn.phase, []).append(turn.window)
+        return {phase: _apart(windows) for phase, windows in found.items()}
+
+    @cached_property
+    def rounds(self) -> tuple[Window, ...]:
+        """From the begin of each recorded round to that of the next; the first and the last reach as far as the run."""
+        baselines = [turn.window.begin for turn in self.turns if turn.phase == "baseline"]
+        return tuple(Window(begin, end) for begin, end in pairwise((-inf, *baselines[1:], inf)))
+
+    def in_round(self, number: int) -> History:
+        """What was planned and recorded of one round alone, with what the run began with, and the notes of all."""
+        window = self.rounds[number - 1]
+        events = [event for event in self.events if isinstance(event, LoadBegan) or _is_of(event, number, window)]
+        plan = {
+            key: [item for item in value if item.get("round", 1) == number] if key in ("steps", "observations") else value
+            for key, value in self.plan.items()
+        }
+        return History(plan, events, self.requests.between([(window.begin, window.end)]), self.notes)
 
     @cached_property
     def faults(self) -> dict[str, Window]:
-        """From the moment the last proxy of a fault was set first to the moment the first was asked to heal for good."""
+        """From the moment the last proxy of a fault was set first to the moment the first was asked to heal for good.
+
+        Over all rounds, if there are several.
+        """
         return {fault: Window(windows[0].begin, windows[-1].end) for fault, windows in self.windows.items()}
 
     @cached_property

@@ -42,6 +42,13 @@ class Case:
         self._plain = {request: plain for plain, request in self.experiment.system.journeys.items()}
         self._groups: dict[Window, dict[str, Requests]] = {}
 
+    @cached_property
+    def rounds(self) -> tuple[Case, ...]:
+        """Each round by itself; the run itself where it has but one."""
+        if self.experiment.rounds == 1:
+            return (self,)
+        return tuple(Case(self.history.in_round(number)) for number in range(1, len(self.history.rounds) + 1))
+
     def journey_of(self, request: Request) -> str:
         """The plain name of a request's journey; one that nobody named is a journey under its own name."""
         return self._plain.get(request.journey, request.journey)
@@ -56,11 +63,24 @@ class Case:
         Of the fault phase only that counts in which a fault was on: what lies between two says nothing of either. Where
         they come and go, the guards are those at the ends of the phase alone.
         """
-        spells = together(window for windows in self.history.windows.values() for window in windows)
+        return together(window for part in self._recorded(phase) for window in self._judged(phase, part))
+
+    def _recorded(self, phase: str) -> tuple[Window, ...]:
+        """The recorded windows of a phase, one for each round."""
         recorded = self.history.phases.get(phase)
-        if phase != "fault" or recorded is None or spells is None or not spells.parts:
-            return self.inside(phase)
-        return together(spells.shared(recorded.narrowed(GUARD_SECONDS)))
+        return recorded.pieces if recorded is not None else ()
+
+    def _spells(self, part: Window) -> tuple[Window, ...]:
+        """When any fault was on in one fault phase, as stretches that do not touch."""
+        on = together(window for windows in self.history.windows.values() for window in windows)
+        return on.shared(part) if on is not None else ()
+
+    def _judged(self, phase: str, part: Window) -> tuple[Window, ...]:
+        spells = self._spells(part) if phase == "fault" else ()
+        if len(spells) < 2:
+            return self._inside(phase, part)
+        within = part.narrowed(GUARD_SECONDS)
+        return tuple(stretch for spell in spells for stretch in spell.shared(within))
 
     def inside(self, phase: str) -> Window | None:
         """The recorded window of a phase without its guards, whole.
@@ -68,18 +88,19 @@ class Case:
         Of the fault phase the stretch from the first fault to the last healing, so that one that lasts less long is not
         watered down; what the guards leave out anyway is not taken off.
         """
-        recorded = self.history.phases.get(phase)
-        if recorded is None:
-            return None
-        if phase == "fault" and self.history.faults:
-            faults = self.history.faults.values()
-            begin, end = min(fault.begin for fault in faults), max(fault.end for fault in faults)
-            recorded = Window(
-                begin if begin - recorded.begin > GUARD_SECONDS else recorded.begin,
-                end if recorded.end - end > GUARD_SECONDS else recorded.end,
+        return together(window for part in self._recorded(phase) for window in self._inside(phase, part))
+
+    def _inside(self, phase: str, part: Window) -> tuple[Window, ...]:
+        """That of one round; none where nothing is left of it."""
+        spells = self._spells(part) if phase == "fault" else ()
+        if spells:
+            begin, end = spells[0].begin, spells[-1].end
+            part = Window(
+                begin if begin - part.begin > GUARD_SECONDS else part.begin,
+                end if part.end - end > GUARD_SECONDS else part.end,
             )
-        window = recorded.narrowed(GUARD_SECONDS)
-        return window if window.seconds > 0 else None
+        window = part.narrowed(GUARD_SECONDS)
+        return (window,) if window.seconds > 0 else ()
 
     def window(self, during: str) -> Window | None:
         """What `during` means: a phase without its guards, or the recorded windows of a fault."""

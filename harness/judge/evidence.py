@@ -19,6 +19,7 @@ from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.response_time import judge_response_time
 from harness.judge.noise import LEAST_LOAD, arrivals_planned, lag, load_doubts, machine_seen
 from harness.judge.proofs import bit, healed, met, was_set
+from harness.judge.rounds import in_every_round
 from harness.judge.service_proofs import evidence_of_services, together
 from harness.judge.strikes import Strike, strikes_of
 from harness.judge.verdict import Finding, Outcome
@@ -28,9 +29,19 @@ JUDGED = ("baseline", "fault", "recovery")
 
 
 def gather(case: Case) -> tuple[Finding, ...]:
-    """All evidence there is, in the order in which a run produces it; without a fault, load and baseline alone."""
+    """All evidence there is, in the order in which a run produces it; what one round proves, each must prove."""
+    return (*of_the_run(case), *in_every_round(case, of_a_round))
+
+
+def of_the_run(case: Case) -> tuple[Finding, ...]:
+    """What must be so from its begin to its end."""
+    return (*engine_stood(case), load_arrived(case))
+
+
+def of_a_round(case: Case) -> tuple[Finding, ...]:
+    """What a round proves; without a fault, that its baseline was healthy."""
     strikes, blows = strikes_of(case), blows_of(case)
-    found = (*engine_stood(case), load_arrived(case), baseline_healthy(case))
+    found = (baseline_healthy(case),)
     if not strikes and not blows and not case.experiment.faults:
         return found
     if not blows:
@@ -168,8 +179,10 @@ def _unhealthy(case: Case, window: Window | None, findings: list[Finding]) -> tu
     exit = _exit_before_fault(case)
     if exit is not None:
         return f"{exit.service} ended by itself before any fault ({exit.how})", f"see the log of {exit.service}"
+    halted = case.history.of(RunHalted)
     if window is None:
-        return "no baseline longer than its guards was recorded", "see why the run ended before it"
+        told = halted[0].reason if halted else "no baseline longer than its guards was recorded"
+        return told, "see why the run ended before it"
     requests = len(case.history.due_in(window))
     if requests < FEWEST_REQUESTS:
         told = f"{words.count(requests, 'request')} in the baseline, at least {FEWEST_REQUESTS} are needed"
@@ -177,7 +190,6 @@ def _unhealthy(case: Case, window: Window | None, findings: list[Finding]) -> tu
     worst = max((finding for finding in findings if not _is_steady(finding)), key=lambda finding: finding.outcome, default=None)
     if worst is not None:
         return f"{worst.seen}, {worst.limit}: {worst.why}", worst.advice
-    halted = case.history.of(RunHalted)
     if halted and not case.history.of(FaultBegan):
         return halted[0].reason, "run it again when the system is healthy"
     return None

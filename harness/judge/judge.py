@@ -13,7 +13,7 @@ from typing import assert_never
 from harness.history.events import FaultBegan, FaultEnded, RunBegan, RunFailed, RunHalted, RunInterrupted
 from harness.history.history import History
 from harness.judge.case import Case
-from harness.judge.evidence import gather
+from harness.judge.evidence import gather, of_a_round
 from harness.judge.expectations.blast_radius import judge_blast_radius
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.fallback import judge_fallback
@@ -24,6 +24,7 @@ from harness.judge.journeys import journeys_of
 from harness.judge.known import day_of, laid_over
 from harness.judge.noise import doubted
 from harness.judge.proofs import left_behind
+from harness.judge.rounds import of_rounds
 from harness.judge.sentence import sentence_of
 from harness.judge.verdict import EXIT_CODES, LEFT_BEHIND, TERMINATED, Finding, Outcome, Verdict, Word, overall
 from harness.judge.warnings import warnings_of
@@ -37,9 +38,11 @@ from harness.model.expectations import (
     ResponseTime,
 )
 
-ALWAYS = frozenset({"engine", "load", "baseline"})
+OF_THE_RUN = frozenset({"engine", "load"})
+ALWAYS = OF_THE_RUN | {"baseline"}
 OF_THE_FAULT = ALWAYS | {"set", "bit", "met"}
 OF_THE_HEALING = OF_THE_FAULT | {"healed"}
+"""Where there are several rounds, everything rests on these: one begins with what the one before has left."""
 
 
 def judge(history: History) -> Verdict:
@@ -90,8 +93,9 @@ def word_of(history: History, evidence: Sequence[Finding], expectations: Sequenc
 
 
 def halted_before_any_fault(history: History) -> bool:
-    """Whether the baseline was found unhealthy while the run went on."""
-    return bool(history.of(RunHalted)) and not history.of(FaultBegan)
+    """Whether a baseline was found unhealthy while the run went on: before any fault of the round that it ended in."""
+    last = history.rounds[-1].begin
+    return bool(history.of(RunHalted)) and not any(event.at >= last for event in history.of(FaultBegan))
 
 
 def exit_code_of(word: Word, history: History) -> int:
@@ -102,13 +106,34 @@ def exit_code_of(word: Word, history: History) -> int:
 
 
 def _expectation(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> Finding:
-    found = doubted(judge_expectation(case, item), item, case)
-    rests = rests_on(item)
-    missing = next((proof for proof in missing_of(case, evidence) if proof.kind in rests), None)
-    if missing is not None:
-        found = weakened(found, missing)
+    if item.recovery is not None and case.experiment.rounds > 1:
+        found = _worst_recovery(case, item, evidence)
+    else:
+        found = _resting(case, item, evidence)
     known = next((entry for entry in case.experiment.known if entry.expect == item.id), None)
     return laid_over(found, known, day_of(case.history))
+
+
+def _resting(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> Finding:
+    """An expectation, undecided where the evidence is missing that it rests on."""
+    return _on(doubted(judge_expectation(case, item), item, case), item, case, evidence)
+
+
+def _on(found: Finding, item: ExpectationItem, case: Case, evidence: Sequence[Finding]) -> Finding:
+    rests = rests_on(item) if case.experiment.rounds == 1 else OF_THE_HEALING
+    missing = next((proof for proof in missing_of(case, evidence) if proof.kind in rests), None)
+    return weakened(found, missing) if missing is not None else found
+
+
+def _worst_recovery(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> Finding:
+    """The recovery of each round from its own faults, against its own baseline; the worst counts.
+
+    A system that did not come back in one round has failed, whatever became of the rounds after it.
+    """
+    of_the_run = [proof for proof in evidence if proof.kind in OF_THE_RUN]
+    own = [_resting(turn, item, (*of_the_run, *of_a_round(turn))) for turn in case.rounds]
+    found = of_rounds(own)
+    return _on(found, item, case, evidence) if found.outcome is Outcome.PASSED else found
 
 
 def missing_of(case: Case, evidence: Sequence[Finding]) -> list[Finding]:
@@ -165,7 +190,7 @@ def weakened(found: Finding, missing: Finding) -> Finding:
 def _marks(case: Case, expectations: Sequence[Finding]) -> Iterator[tuple[str, float]]:
     """Moments worth a dot on the time axis, in seconds since the load began."""
     began = min((event.at for event in case.history.of(FaultBegan)), default=None)
-    healed = max((event.at for event in case.history.of(FaultEnded)), default=None)
+    healed = max((event.at for event in case.history.of(FaultEnded)), default=None) if case.experiment.rounds == 1 else None
     under_fault = case.history.requests.between([(began if began is not None else inf, inf)])
     for label, shown in (("first fallback", under_fault.marked), ("first failing request", ~under_fault.ok)):
         if shown.any():
