@@ -32,7 +32,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "plan": {"pydantic"},
     "history": {"numpy", "pyarrow"},
     "judge": {"numpy"},
-    "report": {"jinja2", "markupsafe", "rich"},
+    "report": {"jinja2", "markupsafe", "numpy", "rich"},
     "runtime": {
         "asyncpg",
         "docker",

@@ -6,13 +6,13 @@ Everything is measured out here; the templates only write it down, with everythi
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -22,7 +22,7 @@ from harness.judge.verdict import Figures, JourneyFigures, Verdict
 from harness.report import wording
 from harness.report.edges import edge_table
 from harness.report.measures import WIDTH, gauge
-from harness.report.series import Dot, Stretch, dot_of, log_scale, sample, stretches
+from harness.report.series import Dots, Stretch, dots_of, log_scale, sample, stretches
 from harness.report.summary import ANSWERS, Answer, Summary
 from harness.report.timeline import NARROW, WIDE, Sheet, TimeAxis, dot_path, draw_picture, phase_at
 from harness.report.topology import ACROSS, DOWN, draw_topology, struck_by_faults
@@ -42,7 +42,7 @@ NO_FIGURES = Figures(0, 0, 0, None, None)
 def html_report(history: History, verdict: Verdict, command: str) -> str:
     """The whole page; `command` repeats the run."""
     summary = Summary(history, verdict)
-    dots = [dot_of(summary, request) for request in history.requests]
+    dots = dots_of(summary, history.requests)
     parts = stretches(dots)
     return (
         _templates()
@@ -118,20 +118,17 @@ class JourneyRow:
     dots: dict[Answer, str]
 
 
-def _journeys(summary: Summary, dots: Sequence[Dot]) -> list[JourneyRow]:
+def _journeys(summary: Summary, dots: Dots) -> list[JourneyRow]:
     """The rows of the table; those that felt the fault come first only where not all have room."""
     order = {"failed": 0, "fallback": 1, "slower": 2, "nothing": 3}
     judged = list(summary.verdict.journeys)
     if len(judged) > MOST_JOURNEYS:
         judged = sorted(judged, key=lambda row: order[row.felt])[:MOST_JOURNEYS]
-    own: dict[str, list[Dot]] = {}
-    for request, dot in zip(summary.history.requests, dots, strict=True):
-        own.setdefault(summary.journey_of(request), []).append(dot)
     axis, scale = TimeAxis(SMALL, summary.until), log_scale(dots, 3, SMALL.latency_height - 3)
     bands = tuple((axis.x(begin), axis.x(end) - axis.x(begin)) for begin, end in summary.struck_time)
     rows = []
     for row in judged:
-        mine = own.get(row.journey, [])
+        mine = dots.chosen(summary.of_journey(row.journey))
         shown = sample(mine, SMALL.dots)
         paths = {answer: dot_path(shown, answer, axis, scale) for answer in ANSWERS}
         windows = [row.phases.get(phase, NO_FIGURES) for phase in ("baseline", "fault", "recovery")]
@@ -154,14 +151,18 @@ class FailureKind:
 
 def _failures(summary: Summary) -> list[FailureKind]:
     """What went wrong, most frequent first."""
-    failed = [request for request in summary.history.requests if not request.ok]
-    counts = Counter((request.journey, request.outcome, request.status) for request in failed)
+    requests = summary.history.requests
+    failed = np.flatnonzero(~requests.ok)
+    alike = np.stack([column[failed] for column in (requests.journey, requests.outcome, requests.status)]).astype(np.int64)
+    numbers = (alike[0] << 32) + (alike[1] << 16) + alike[2]
+    kinds, firsts, counts = np.unique(numbers, return_index=True, return_counts=True)
     found = []
-    for kind, count in counts.most_common(MOST_KINDS):
-        alike = [request for request in failed if (request.journey, request.outcome, request.status) == kind]
-        outcome = kind[1].replace("_", " ") + (f" ({kind[2]})" if kind[2] else "")
-        first, last = summary.since(alike[0].due), summary.since(alike[-1].due)
-        found.append(FailureKind(summary.journey_of(alike[0]), outcome, count, first, last, alike[0]))
+    for kind in np.lexsort((firsts, -counts))[:MOST_KINDS]:
+        first = requests[int(failed[firsts[kind]])]
+        last = float(requests.due[failed[np.flatnonzero(numbers == kinds[kind])[-1]]])
+        outcome = first.outcome.replace("_", " ") + (f" ({first.status})" if first.status else "")
+        began, ended = summary.since(first.due), summary.since(last)
+        found.append(FailureKind(summary.journey_of(first), outcome, int(counts[kind]), began, ended, first))
     return found
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, log10
 
-from harness.history.requests import Request
-from harness.report.summary import ANSWERS, Answer, Summary, answer_of
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.history.table import Mask, Requests, Times
+from harness.report.summary import ANSWERS, Answer, Summary
 
 MOST_STRETCHES = 100
 """Stretches the run is cut into at most; they last 1, 2, 5, 10 … seconds."""
@@ -20,13 +24,25 @@ LEAST_LATENCY = 0.0001
 """A logarithmic axis needs an end; nothing that passes a network is quicker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """One request as it is drawn."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Dots:
+    """Requests as they are drawn, in the order in which they were due: when, how long, and which of ANSWERS."""
 
-    at: float
-    latency: float
-    answer: Answer
+    at: Times
+    latency: Times
+    answer: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def chosen(self, which: Mask | NDArray[np.intp]) -> Dots:
+        """Some of them."""
+        return Dots(self.at[which], self.latency[which], self.answer[which])
+
+    def of(self, answer: Answer) -> Mask:
+        """Which had this outcome."""
+        found: Mask = self.answer == ANSWERS.index(answer)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,41 +67,40 @@ class Stretch:
         return self.answered + self.fallback + self.failed
 
 
-def dot_of(summary: Summary, request: Request) -> Dot:
-    """Where a request stands in the picture; one that never ended waited at least as long as its client would have."""
-    waited = request.latency
-    if request.outcome in ("unfinished", "dropped"):
-        waited = max(waited, summary.experiment.load.timeout)
-    return Dot(summary.since(request.due), max(LEAST_LATENCY, waited), answer_of(request))
+def dots_of(summary: Summary, requests: Requests) -> Dots:
+    """Where requests stand in the picture; one that never ended waited at least as long as its client would have."""
+    waited = np.where(requests.never_ended, np.maximum(requests.latency, summary.experiment.load.timeout), requests.latency)
+    answered, fallback, failed = (ANSWERS.index(answer) for answer in ("answered", "fallback", "failed"))
+    answer = np.where(requests.ok, np.where(requests.marked, fallback, answered), failed).astype(np.uint8)
+    return Dots(requests.due - summary.history.began, np.maximum(LEAST_LATENCY, waited), answer)
 
 
-def sample(dots: Sequence[Dot], budget: int) -> list[Dot]:
+def sample(dots: Dots, budget: int) -> Dots:
     """At most `budget` dots that look like all of them.
 
     Those that did not go well and the slowest hundredth stay first of all; the others are thinned evenly
     over time. Only where those alone are too many are they thinned as well.
     """
     if len(dots) <= budget:
-        return list(dots)
-    slow = sorted(dot.latency for dot in dots)[ceil(len(dots) * 0.99) - 1]
-    kept = [dot for dot in dots if dot.answer == "failed" or dot.latency >= slow]
-    rest = [dot for dot in dots if not (dot.answer == "failed" or dot.latency >= slow)]
-    kept = _thinned(kept, budget * 3 // 4)
-    return kept + _thinned(rest, budget - len(kept))
-
-
-def _thinned(dots: list[Dot], budget: int) -> list[Dot]:
-    if len(dots) <= budget:
         return dots
-    return [dots[number * len(dots) // budget] for number in range(budget)]
+    rank = ceil(len(dots) * 0.99) - 1
+    telling = dots.of("failed") | (dots.latency >= np.partition(dots.latency, rank)[rank])
+    kept = _thinned(np.flatnonzero(telling), budget * 3 // 4)
+    return dots.chosen(np.concatenate([kept, _thinned(np.flatnonzero(~telling), budget - len(kept))]))
 
 
-def quantile(ordered: Sequence[float], share: float) -> float:
+def _thinned(places: NDArray[np.intp], budget: int) -> NDArray[np.intp]:
+    if len(places) <= budget:
+        return places
+    return places[np.arange(budget) * len(places) // budget]
+
+
+def quantile(ordered: Sequence[float] | Times, share: float) -> float:
     """The value that this share of an ordered sample does not exceed, between two neighbours by proportion."""
     place = share * (len(ordered) - 1)
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    return float(ordered[low] + (ordered[high] - ordered[low]) * (place - low))
 
 
 def stride_for(seconds: float) -> int:
@@ -93,27 +108,29 @@ def stride_for(seconds: float) -> int:
     return next((stride for stride in STRIDES if seconds / stride <= MOST_STRETCHES), ceil(seconds / MOST_STRETCHES))
 
 
-def stretches(dots: Sequence[Dot]) -> list[Stretch]:
+def stretches(dots: Dots) -> list[Stretch]:
     """The run cut into even stretches, from its begin to the last request, those without a request too."""
-    if not dots:
+    if not len(dots):
         return []
-    stride = stride_for(max(dot.at for dot in dots) + 1)
-    buckets: dict[int, list[Dot]] = {}
-    for dot in dots:
-        buckets.setdefault(max(0, int(dot.at // stride)), []).append(dot)
-    return [_stretch(number * stride, stride, buckets.get(number, [])) for number in range(max(buckets) + 1)]
+    stride = stride_for(float(dots.at.max()) + 1)
+    number = np.maximum(0, dots.at // stride).astype(np.intp)
+    borders = np.searchsorted(number, np.arange(number[-1] + 2))
+    return [
+        _stretch(place * stride, stride, dots.chosen(np.arange(begin, end)))
+        for place, (begin, end) in enumerate(pairwise(borders))
+    ]
 
 
-def _stretch(begin: int, stride: int, dots: list[Dot]) -> Stretch:
-    counts = {answer: sum(dot.answer == answer for dot in dots) for answer in ANSWERS}
-    ordered = sorted(dot.latency for dot in dots)
+def _stretch(begin: int, stride: int, dots: Dots) -> Stretch:
+    ordered = np.sort(dots.latency)
     enough = len(ordered) >= FEWEST_FOR_QUANTILES
+    answered, fallback, failed = map(int, np.bincount(dots.answer, minlength=len(ANSWERS)))
     return Stretch(
         begin,
         begin + stride,
-        counts["answered"],
-        counts["fallback"],
-        counts["failed"],
+        answered,
+        fallback,
+        failed,
         quantile(ordered, 0.5) if enough else None,
         quantile(ordered, 0.95) if enough else None,
     )
@@ -142,7 +159,7 @@ class LogScale:
         return [step for step in inside if f"{step:e}".startswith("1")] if close else inside
 
 
-def log_scale(dots: Sequence[Dot], top: float, bottom: float) -> LogScale:
+def log_scale(dots: Dots, top: float, bottom: float) -> LogScale:
     """A scale on which every request has its place, with a little air."""
-    values = [dot.latency for dot in dots] or [0.001, 0.1]
-    return LogScale(min(values) * 0.8, max(max(values) * 1.25, min(values) * 8), top, bottom)
+    least, most = (float(dots.latency.min()), float(dots.latency.max())) if len(dots) else (0.001, 0.1)
+    return LogScale(least * 0.8, max(most * 1.25, least * 8), top, bottom)

@@ -28,6 +28,7 @@ from harness.history.events import (
 )
 from harness.history.history import History
 from harness.history.requests import Request
+from harness.history.table import Mask
 from harness.judge.verdict import Verdict
 from harness.model.experiment import Experiment
 from harness.report.faults import fault_in_words
@@ -174,7 +175,15 @@ class Summary:
 
     def journey_of(self, request: Request) -> str:
         """The journey a request belongs to, by its plain name."""
-        return self.plain_names.get(request.journey, request.journey)
+        return self.plain(request.journey)
+
+    def plain(self, journey: str) -> str:
+        """A journey's plain name, whichever of its two names is given."""
+        return self.plain_names.get(journey, journey)
+
+    def of_journey(self, journey: str) -> Mask:
+        """Which requests belong to a journey, named by its plain name."""
+        return self.history.requests.of(lambda name: self.plain(name) == journey)
 
     def since(self, at: float) -> float:
         """A recorded time on the axis."""
@@ -191,7 +200,7 @@ class Summary:
         """Where the axis ends: with the last phase, or with the last request of a run that had none."""
         ends = [end for _, end in self.phases.values()]
         return max([*ends, *(strike.end for strike in self.strikes)], default=0.0) or max(
-            1.0, self.since(max((request.end for request in self.history.requests), default=self.history.began))
+            1.0, self.since(float(self.history.requests.end.max(initial=self.history.began)))
         )
 
     @cached_property

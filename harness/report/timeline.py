@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.model.load import GUARD_SECONDS
-from harness.report.series import Dot, LogScale, Stretch, log_scale, sample
+from harness.report.series import Dots, LogScale, Stretch, log_scale, sample
 from harness.report.summary import ANSWERS, PHASE_NAMES, Answer, Mark, Strike, Summary
 from harness.report.wording import clean, duration
 
@@ -133,7 +133,7 @@ class TimeAxis:
         return round(self.sheet.left + share * (self.sheet.plot_end - self.sheet.left), 1)
 
 
-def draw_picture(summary: Summary, dots: Sequence[Dot], parts: Sequence[Stretch], sheet: Sheet) -> Picture:
+def draw_picture(summary: Summary, dots: Dots, parts: Sequence[Stretch], sheet: Sheet) -> Picture:
     """Lay the picture out on a sheet, from top to bottom."""
     axis = TimeAxis(sheet, summary.until)
     phases, y = _phase_names(summary, axis)
@@ -170,13 +170,15 @@ def draw_picture(summary: Summary, dots: Sequence[Dot], parts: Sequence[Stretch]
     )
 
 
-def dot_path(dots: Iterable[Dot], answer: Answer, axis: TimeAxis, scale: LogScale) -> str:
+def dot_path(dots: Dots, answer: Answer, axis: TimeAxis, scale: LogScale) -> str:
     """All dots of one outcome as one path of strokes almost without length; dots on the same spot are one.
 
     Those that failed are square: on paper a stroke needs a direction for that, and so some length.
     """
     length = "h.1" if answer == "failed" else "h0"
-    spots = dict.fromkeys((round(axis.x(dot.at) * 2), round(scale.y(dot.latency) * 2)) for dot in dots if dot.answer == answer)
+    alike = dots.chosen(dots.of(answer))
+    places = zip(alike.at.tolist(), alike.latency.tolist(), strict=True)
+    spots = dict.fromkeys((round(axis.x(at) * 2), round(scale.y(latency) * 2)) for at, latency in places)
     return "".join(f"M{x / 2:g} {y / 2:g}{length}" for x, y in spots)
 
 

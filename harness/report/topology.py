@@ -288,9 +288,8 @@ def felt_by(summary: Summary) -> dict[str, tuple[Felt, str]]:
     system = summary.experiment.system
     struck = {strike.proxy for strike in summary.strikes}
     felt: dict[str, tuple[Felt, str]] = {}
-    fired = {mark for request in summary.history.requests for mark in request.marks}
     for name, fallback in system.fallbacks.items():
-        if name in fired:
+        if summary.history.requests.bears(name).any():
             felt[fallback.for_.split("->")[0].strip()] = ("fallback", f"answered by {name}")
     margin = summary.experiment.margins.error_rate
     for edge in system.edges:

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from markupsafe import escape
 
@@ -24,11 +25,14 @@ from harness.model.kinds.edge import Aim
 from harness.report.faults import fault_in_words
 from harness.report.html import html_report
 from harness.report.measures import gauge
+from harness.report.series import Dots
 from harness.report.summary import Summary
 from harness.report.timeline import WIDE, draw_picture
 from harness.report.topology import ACROSS, draw_topology, felt_by, struck_by_faults
 from tests.golden.made_up import BEGAN, BROKEN, COMMAND, made_up, with_titles
 from tests.histories.building import Story, fault
+
+NO_DOTS = Dots(np.zeros(0), np.zeros(0), np.zeros(0, np.uint8))
 
 WORDS: tuple[Word, ...] = get_args(Word)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31mred\x1b[0m | `x` " + "long" * 500
@@ -317,7 +321,7 @@ def test_a_fault_that_grows_is_a_bar_that_rises_in_as_many_steps_as_planned() ->
     varied = [FaultVaried(began.at + n, began.at + n, *astuple(began)[2:]) for n in (1, 2, 3)]
     grown = History({**history.plan, "steps": steps}, (*history.events, *varied), history.requests)
 
-    first, *others = draw_picture(Summary(grown, verdict), (), (), WIDE).bars
+    first, *others = draw_picture(Summary(grown, verdict), NO_DOTS, (), WIDE).bars
 
     heights = [float(height) for height in re.findall(r"V([\d.]+)H", first.wedge)]
     assert [round(first.y + 15 - height, 1) for height in heights] == [3.8, 7.5, 11.2, 15]
@@ -331,7 +335,7 @@ def test_a_fault_that_comes_again_is_a_bar_each_time() -> None:
     ended = [FaultEnded(began.at + 4, began.at + 4, began.fault, began.kind, began.proxy, {}, {})]
     again = replace(began, at=began.at + 8, asked_at=began.at + 8)
 
-    bars = draw_picture(Summary(History(history.plan, (*history.events, *ended, again), ()), verdict), (), (), WIDE).bars
+    bars = draw_picture(Summary(History(history.plan, (*history.events, *ended, again), ()), verdict), NO_DOTS, (), WIDE).bars
 
     row = [bar for bar in bars if bar.y == bars[0].y]
     assert len(row) == 2
