@@ -13,7 +13,7 @@ from typing import assert_never
 from harness.history.events import FaultBegan, FaultEnded, RunBegan, RunFailed, RunHalted, RunInterrupted
 from harness.history.history import History
 from harness.judge.case import Case
-from harness.judge.evidence import gather, of_a_round
+from harness.judge.evidence import gather, load_came_whole, of_a_round
 from harness.judge.expectations.blast_radius import judge_blast_radius
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.fallback import judge_fallback
@@ -121,6 +121,8 @@ def _resting(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> 
 
 def _on(found: Finding, item: ExpectationItem, case: Case, evidence: Sequence[Finding]) -> Finding:
     rests = rests_on(item) if case.experiment.rounds == 1 else OF_THE_HEALING
+    if load_came_whole(case):
+        rests -= {"load"}  # what was not as planned in one window is weighed there, as noise
     missing = next((proof for proof in missing_of(case, evidence) if proof.kind in rests), None)
     return weakened(found, missing) if missing is not None else found
 

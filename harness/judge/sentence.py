@@ -70,7 +70,7 @@ def _clause(finding: Finding) -> str:
             named = finding.title.partition("stays with ")[2]
             return f"the damage stayed with {named}" if named else "no journey was hurt"
         case "recovery":
-            return f"all was well again {finding.seen}"
+            return f"all was well again {finding.seen.removeprefix('recovered ')}"
         case "invariant":
             return f"the data settled: {finding.title}"
         case _:

@@ -47,6 +47,23 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Comeback:
+    """How a system came back after healing; all times in seconds.
+
+    `word`: recovered in time, late, or never (the load went on, the fault was gone, and the system did not come back).
+    `detected`: from the begin of the fault to the end of the first two seconds that were surely worse, None where none
+    were. `recovered`: from healing to the moment from which all stayed well, None where there was none. `errors` of
+    `requests` failed from the begin of the fault to that moment.
+    """
+
+    word: Literal["recovered", "late", "never"]
+    detected: float | None
+    recovered: float | None
+    errors: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One statement and how it came out.
 
@@ -54,6 +71,7 @@ class Finding:
     (`486 requests`), `why` the reason where it did not pass, `advice` what to do next where it did not pass.
     `details` are further lines: the other journeys, failing requests with their trace ids, log lines.
     `known` is the ticket of a failure that was known and is still within its time; empty for everything else.
+    `comeback` is what a recovery that could be judged was like.
     """
 
     id: str
@@ -68,6 +86,7 @@ class Finding:
     measure: Measure | None = None
     details: tuple[str, ...] = ()
     known: str = ""
+    comeback: Comeback | None = None
 
     @property
     def counts_as(self) -> Outcome:

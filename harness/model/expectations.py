@@ -96,6 +96,7 @@ class Recovery(Part):
 
     within: Duration = 10.0
     hold: Duration = 5.0
+    method: Method = "interval"
 
 
 class Invariant(Part):

@@ -2,24 +2,29 @@
 
 Recovery is a time, not a comparison: the first moment from which, for `hold`, no stretch of two seconds of any
 journey is surely worse than the baseline by more than the margins. What follows must then bear that out.
+A system recovered, or it did so late, or never: the load goes on, the fault is gone, and it does not come back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
+from typing import Literal
 
-from harness.history.events import FaultEnded
+import numpy as np
+
+from harness.history.events import FaultBegan, FaultEnded
 from harness.history.history import Window
 from harness.history.requests import Request
-from harness.history.table import NONE, Mask, Requests
+from harness.history.table import NONE, Mask, Requests, Times
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, MOST_EXAMPLES, Case
-from harness.judge.rows import Heading, Row, finding, nothing
+from harness.judge.rows import Heading, Row, finding, nothing, told
 from harness.judge.statistics import BLOCK_SECONDS
-from harness.judge.usual import Usual
-from harness.judge.verdict import Finding, Measure, Outcome
+from harness.judge.usual import Usual, together
+from harness.judge.verdict import Comeback, Finding, Measure, Outcome
 from harness.model.expectations import Recovery
 from harness.model.load import GUARD_SECONDS
 
@@ -29,22 +34,114 @@ STEP_SECONDS = 0.5
 PAUSE_SECONDS = 0.5
 """Single bad requests right after healing belong to it as long as no longer pause parts them."""
 
+A_MOMENT = 0.001
+"""The last bad request itself was still spent."""
+
 FEWEST_AFTERWARDS = 20
 """With fewer requests of a journey nothing bears out that it is well again."""
 
+METASTABLE = "the load went on, the fault was gone, and the system did not come back"
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Two seconds after healing; `trouble` says who was surely worse and how, `bad` are the requests that show it."""
 
-    begin: float
-    trouble: str
-    bad: tuple[Request, ...]
+@dataclass(frozen=True)
+class Stretches:
+    """A window in stretches of two seconds, and in which of them any journey was worse than it usually is."""
+
+    case: Case
+    usual: dict[str, Usual]
+    window: Window
+
+    @cached_property
+    def begins(self) -> Times:
+        """When each begins."""
+        number = int((self.window.end - self.window.begin - BLOCK_SECONDS + 1e-6) / STEP_SECONDS) + 1
+        return np.arange(max(0, number), dtype=np.float64) * STEP_SECONDS + self.window.begin
+
+    @cached_property
+    def bad(self) -> Mask:
+        """Which were worse."""
+        groups = self.case.groups(self.window)
+        found = [was.troubled(groups.get(journey, NONE), self.begins, BLOCK_SECONDS) for journey, was in self.usual.items()]
+        return together(found, len(self.begins))
+
+    def trouble(self, place: int) -> tuple[str, tuple[Request, ...]]:
+        """What was worse in one stretch, and the requests that show it."""
+        begin = float(self.begins[place])
+        groups = self.case.groups(Window(begin, begin + BLOCK_SECONDS))
+        found = [(journey, *was.trouble(groups.get(journey, NONE))) for journey, was in self.usual.items()]
+        troubles = words.several([f"{journey}: {trouble}" for journey, trouble, _ in found if trouble])
+        return troubles, tuple(sorted((request for _, _, bad in found for request in bad), key=lambda request: request.due))
+
+    def first_good(self, needed: int) -> int | None:
+        """The first from which so many in a row are good."""
+        passed = np.concatenate([[0], np.cumsum(self.bad)])
+        runs = np.flatnonzero(passed[needed:] == passed[: max(0, len(passed) - needed)])
+        return int(runs[0]) if len(runs) else None
+
+    @property
+    def last_bad(self) -> int | None:
+        """The last that was worse."""
+        places = np.flatnonzero(self.bad)
+        return int(places[-1]) if len(places) else None
+
+
+@dataclass(frozen=True)
+class After:
+    """All that is asked about one healing."""
+
+    expected: Recovery
+    began: float
+    healed: float
+    until: float
+    stretches: Stretches
+
+    @property
+    def case(self) -> Case:
+        """The run."""
+        return self.stretches.case
+
+    @property
+    def usual(self) -> dict[str, Usual]:
+        """Every journey as it was."""
+        return self.stretches.usual
+
+    @cached_property
+    def first(self) -> int | None:
+        """The first stretch from which it held."""
+        return self.stretches.first_good(_needed(self.expected.hold))
+
+    @property
+    def detected(self) -> float | None:
+        """How long after the fault began the first two seconds ended in which a journey was surely worse."""
+        since = Stretches(self.case, self.usual, Window(self.began, self.until))
+        places = np.flatnonzero(since.bad)
+        return float(since.begins[places[0]]) + BLOCK_SECONDS - self.began if len(places) else None
+
+    def comeback(self, word: Literal["recovered", "late", "never"], seconds: float | None) -> Comeback:
+        """What the recovery was like, if it took so long."""
+        until = self.healed + seconds + A_MOMENT if seconds is not None else self.until
+        spent = self.case.history.due_in(Window(self.began, until))
+        took = round(seconds, 3) if seconds is not None else None
+        detected = self.detected
+        seen = round(detected, 3) if detected is not None else None
+        return Comeback(word, seen, took, int((~spent.ok).sum()), len(spent))
 
 
 def judge_recovery(name: str, expected: Recovery, case: Case) -> Finding:
     """The time from healing to the begin of the first stretch that is, and stays, as the baseline was."""
-    heading = Heading(name, "recovery", "recovery", f"within {words.seconds(expected.within)}")
+    limit = told(f"within {words.seconds(expected.within)}", expected.method)
+    heading = Heading(name, "recovery", "recovery", limit)
+    after = _after(heading, expected, case)
+    if isinstance(after, Finding):
+        return after
+    rows, comeback = _judged(after)
+    found = finding(case, heading, rows, aside=_told(comeback) if comeback is not None else ())
+    return replace(found, comeback=comeback)
+
+
+def _after(heading: Heading, expected: Recovery, case: Case) -> After | Finding:
+    """What there is to judge; a finding of nothing where something is missing."""
+    began = min((began.at for began in case.history.of(FaultBegan)), default=None)
     healed = max((ended.at for ended in case.history.of(FaultEnded)), default=None)
     baseline, recovery = case.judged("baseline"), case.judged("recovery")
     if healed is None and not case.experiment.faults:
@@ -54,32 +151,33 @@ def judge_recovery(name: str, expected: Recovery, case: Case) -> Finding:
     if baseline is None or recovery is None:
         missing = "baseline" if baseline is None else "recovery"
         return nothing(heading, f"no {missing} phase longer than its guards was recorded")
-    usual = {journey: Usual(case, group, case.experiment.margins) for journey, group in case.groups(baseline).items()}
+    margins, method = case.experiment.margins, expected.method
+    usual = {journey: Usual(case, group, margins, method) for journey, group in case.groups(baseline).items()}
     if sum(len(journey.group) for journey in usual.values()) < FEWEST_REQUESTS:
         return nothing(
             heading, "the baseline holds too few requests to compare with", case.more("baseline", 1, FEWEST_REQUESTS)
         )
-    stretches = _stretches(case, usual, Window(healed, recovery.end))
-    first = _first_good(stretches, _needed(expected.hold))
-    if first is None:
-        return finding(case, heading, [_never(stretches, expected)])
-    seconds = _moment(case, stretches, first, healed) - healed
-    rows = [_in_time(seconds, expected, stretches[:first])]
-    if rows[0].outcome is Outcome.PASSED:
-        after = Window(stretches[first].begin, recovery.end)
-        rows += [row for journey, was in usual.items() for row in _borne_out(journey, was, case, after)]
-    return finding(case, heading, rows)
+    stretches = Stretches(case, usual, Window(healed, recovery.end))
+    return After(expected, began if began is not None else healed, healed, recovery.end, stretches)
 
 
-def _stretches(case: Case, usual: dict[str, Usual], window: Window) -> list[Stretch]:
-    found: list[Stretch] = []
-    while (begin := window.begin + STEP_SECONDS * len(found)) + BLOCK_SECONDS <= window.end + 1e-6:
-        groups = case.groups(Window(begin, begin + BLOCK_SECONDS))
-        troubles = [(journey, *was.trouble(groups.get(journey, NONE))) for journey, was in usual.items()]
-        told = words.several([f"{journey}: {trouble}" for journey, trouble, _ in troubles if trouble])
-        bad = sorted((request for _, _, bad in troubles for request in bad), key=lambda request: request.due)
-        found.append(Stretch(begin, told, tuple(bad)))
-    return found
+def _judged(after: After) -> tuple[list[Row], Comeback | None]:
+    if after.first is None:
+        return _not_seen(after)
+    stretches, expected = after.stretches, after.expected
+    seconds = _moment(after, after.first) - after.healed
+    if seconds > expected.within:
+        shown = Measure("seconds", seconds, seconds, seconds, expected.within, "max")
+        trouble, _ = stretches.trouble(after.first - 1)
+        why = f"it took {words.moment(seconds)}; last was {trouble}"
+        return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback("late", seconds)
+    shown = Measure("seconds", seconds, seconds, seconds, expected.within, "max")
+    row = Row("time", Outcome.PASSED, f"recovered {words.moment(seconds)} after healing", measure=shown)
+    window = Window(float(stretches.begins[after.first]), after.until)
+    rows = [row, *(row for journey, was in after.usual.items() for row in _borne_out(journey, was, after.case, window))]
+    if all(row.outcome is not Outcome.FAILED for row in rows):
+        return rows, after.comeback("recovered", seconds)
+    return rows, _relapsed(after)
 
 
 def _needed(hold: float) -> int:
@@ -87,20 +185,13 @@ def _needed(hold: float) -> int:
     return max(1, ceil((hold - BLOCK_SECONDS) / STEP_SECONDS) + 1)
 
 
-def _first_good(stretches: Sequence[Stretch], needed: int) -> int | None:
-    for first in range(len(stretches) - needed + 1):
-        if not any(stretch.trouble for stretch in stretches[first : first + needed]):
-            return first
-    return None
-
-
-def _moment(case: Case, stretches: Sequence[Stretch], first: int, healed: float) -> float:
+def _moment(after: After, first: int) -> float:
     """When the last bad request was due: stretches are two seconds long, requests come more often."""
     if first > 0:
-        bad = stretches[first - 1].bad
-        return bad[-1].due if bad else stretches[first].begin
-    moment = healed
-    due = case.history.due_in(Window(healed, healed + BLOCK_SECONDS))
+        _, bad = after.stretches.trouble(first - 1)
+        return bad[-1].due if bad else float(after.stretches.begins[first])
+    moment = after.healed
+    due = after.case.history.due_in(Window(after.healed, after.healed + BLOCK_SECONDS))
     for at in map(float, due.due[_are_bad(due)]):
         if at - moment > PAUSE_SECONDS:
             break
@@ -113,49 +204,56 @@ def _are_bad(group: Requests) -> Mask:
     return ~group.ok | group.marked
 
 
-def _in_time(seconds: float, expected: Recovery, before: Sequence[Stretch]) -> Row:
-    seen = f"{words.moment(seconds)} after healing"
-    shown = Measure("seconds", seconds, seconds, seconds, expected.within, "max")
-    if seconds <= expected.within:
-        return Row("time", Outcome.PASSED, seen, measure=shown)
-    why = f"it took {words.moment(seconds)}; last was {before[-1].trouble}"
-    return Row("time", Outcome.FAILED, seen, why, "see what was still in the way after healing", shown, _last(before))
-
-
-def _last(stretches: Sequence[Stretch]) -> tuple[Request, ...]:
-    return next((stretch.bad[-MOST_EXAMPLES:] for stretch in reversed(stretches) if stretch.bad), ())
-
-
-def _never(stretches: Sequence[Stretch], expected: Recovery) -> Row:
+def _not_seen(after: After) -> tuple[list[Row], Comeback | None]:
     """No stretch was seen to be good for long enough: was that the system, or did the phase end too early?"""
-    last_chance = int(expected.within / STEP_SECONDS) + 1
-    needed = _needed(expected.hold)
-    open_chances = [
-        begin
-        for begin in range(min(last_chance, len(stretches) + 1))
-        if not any(stretch.trouble for stretch in stretches[begin : begin + needed])
-    ]
-    total = expected.within + expected.hold + BLOCK_SECONDS
-    if open_chances or len(stretches) < last_chance:
+    stretches, expected = after.stretches, after.expected
+    last = stretches.last_bad
+    in_time = int(expected.within / STEP_SECONDS) + 1
+    if last is None or last < in_time - 1 or len(stretches.begins) < in_time:
+        total = expected.within + expected.hold + BLOCK_SECONDS
         advice = f"raise phases.recovery to {ceil(total + GUARD_SECONDS)}s"
-        told = f"the recovery ended before anything could be seen to hold for {words.seconds(expected.hold)}"
-        return Row("time", Outcome.INCONCLUSIVE, told, told, advice)
-    worst = next(stretch for stretch in reversed(stretches) if stretch.trouble)
-    after = words.moment(worst.begin - stretches[0].begin)
-    why = f"{after} after healing still {worst.trouble}"
-    shown = Measure("seconds", None, None, None, expected.within, "max")
-    return Row(
-        "time",
-        Outcome.FAILED,
-        f"not within {words.seconds(expected.within)}",
-        why,
-        "see what was still in the way",
-        shown,
-        _last(stretches),
-    )
+        why = f"the recovery ended before anything could be seen to hold for {words.seconds(expected.hold)}"
+        return [Row("time", Outcome.INCONCLUSIVE, why, why, advice)], None
+    trouble, _ = stretches.trouble(last)
+    lasted = words.moment(float(stretches.begins[last]) - after.healed)
+    if last == len(stretches.begins) - 1:
+        why = f"{lasted} after healing still {trouble}: {METASTABLE} (metastable)"
+        return [_failed(after, f"never: {METASTABLE}", why, None)], after.comeback("never", None)
+    seconds = _moment(after, last + 1) - after.healed
+    why = f"{lasted} after healing still {trouble}; that it was well after that was watched for too short a time"
+    shown = Measure("seconds", seconds, seconds, None, expected.within, "max")
+    return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback("late", seconds)
 
 
-def _borne_out(journey: str, was: Usual, case: Case, after: Window) -> list[Row]:
+def _failed(after: After, seen: str, why: str, shown: Measure | None) -> Row:
+    """Not in time; the requests that show it are those of the last stretch that was worse."""
+    last = after.first - 1 if after.first is not None else after.stretches.last_bad
+    _, bad = after.stretches.trouble(last) if last is not None else ("", ())
+    shown = shown or Measure("seconds", None, None, None, after.expected.within, "max")
+    advice = "see what was still in the way after healing"
+    return Row("time", Outcome.FAILED, seen, why, advice, shown, tuple(bad[-MOST_EXAMPLES:]))
+
+
+def _relapsed(after: After) -> Comeback:
+    """It had recovered, and did not stay so: late where its last stretches were good, never where they were not."""
+    stretches = after.stretches
+    last = stretches.last_bad
+    if last is None or after.first is None or last < after.first or last == len(stretches.begins) - 1:
+        return after.comeback("never", None)
+    return after.comeback("late", _moment(after, last + 1) - after.healed)
+
+
+def _told(comeback: Comeback) -> Iterator[str]:
+    """What else a reader asks of a recovery."""
+    if comeback.detected is None:
+        yield "detected: no two seconds were surely worse than the baseline"
+    else:
+        yield f"detected: {words.moment(comeback.detected)} after the fault began, the first two seconds had been surely worse"
+    until = "all was well again" if comeback.recovered is not None else "the recovery ended"
+    yield f"errors spent: {comeback.errors} of {words.count(comeback.requests, 'request')}, from the fault on until {until}"
+
+
+def _borne_out(journey: str, was: Usual, case: Case, after: Window) -> Sequence[Row]:
     """What of a journey followed the moment of recovery; a row only where it does not bear the recovery out."""
     group = case.groups(after).get(journey, NONE)
     trouble, bad = was.trouble(group)
@@ -165,13 +263,13 @@ def _borne_out(journey: str, was: Usual, case: Case, after: Window) -> list[Row]
             Row(journey, Outcome.FAILED, trouble, why, "see what came back after healing", examples=tuple(bad[:MOST_EXAMPLES]))
         ]
     if len(was.group) < FEWEST_AFTERWARDS:
-        told = f"{words.count(len(was.group), 'request')} of {journey} in the baseline, at least {FEWEST_AFTERWARDS} are needed"
-        return [Row(journey, Outcome.INCONCLUSIVE, told, told, case.more("baseline", len(was.group), FEWEST_AFTERWARDS))]
+        why = f"{words.count(len(was.group), 'request')} of {journey} in the baseline, at least {FEWEST_AFTERWARDS} are needed"
+        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("baseline", len(was.group), FEWEST_AFTERWARDS))]
     if len(group) < FEWEST_AFTERWARDS:
-        told = f"{words.count(len(group), 'request')} of {journey} afterwards, at least {FEWEST_AFTERWARDS} are needed"
-        return [Row(journey, Outcome.INCONCLUSIVE, told, told, case.more("recovery", len(group), FEWEST_AFTERWARDS))]
+        why = f"{words.count(len(group), 'request')} of {journey} afterwards, at least {FEWEST_AFTERWARDS} are needed"
+        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("recovery", len(group), FEWEST_AFTERWARDS))]
     share = float((~group.ok).mean())
     if share > was.errors:
-        told = f"{words.share(share)} of {journey} failed afterwards, too few to say whether that is usual"
-        return [Row(journey, Outcome.INCONCLUSIVE, told, told, case.more("recovery", len(group), 2 * len(group)))]
+        why = f"{words.share(share)} of {journey} failed afterwards, too few to say whether that is usual"
+        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("recovery", len(group), 2 * len(group)))]
     return []
