@@ -6,6 +6,7 @@ What is missing here makes every expectation that rests on it inconclusive: sile
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import sqrt
 
@@ -122,10 +123,12 @@ def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
 def _number_problems(case: Case) -> Iterator[tuple[str, str]]:
     finished = [note for note in case.history.notes if note.get("load") == "finished"]
     records = len(case.history.requests)
-    if not finished:
-        yield "the load process did not say that it finished", "see the log of the load process"
+    if len(finished) < case.experiment.load.processes:
+        yield _unfinished(len(finished), case.experiment.load.processes), "see the log of the load process"
         return
-    said = {key: value for key, value in finished[-1].items() if isinstance(value, int)}
+    said = Counter[str]()
+    for note in finished:
+        said.update({key: value for key, value in note.items() if isinstance(value, int)})
     planned = _planned(case)
     scheduled = said.get("scheduled", 0)
     if planned is not None and scheduled < planned[1]:
@@ -136,6 +139,12 @@ def _number_problems(case: Case) -> Iterator[tuple[str, str]]:
     idle = said.get("silent", 0)
     if idle > (1 - LEAST_LOAD) * scheduled:
         yield f"{idle} of {scheduled} arrivals sent no request: their task made none", "see the tasks of the locustfile"
+
+
+def _unfinished(finished: int, processes: int) -> str:
+    if processes == 1:
+        return "the load process did not say that it finished"
+    return f"{finished} of {processes} load processes said that they finished"
 
 
 def _planned(case: Case) -> tuple[float, float] | None:

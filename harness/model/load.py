@@ -56,6 +56,7 @@ class LoadWords(Part):
     users: Users | None = None
     max_users: Users | None = None
     shape: bool | None = None
+    processes: Annotated[int, Field(ge=1, le=64)] | None = None
     arrivals: Literal["uniform", "poisson"] | None = None
     timeout: Duration | None = None
     classes: Items[str] | None = None
@@ -101,6 +102,7 @@ class Load(Part):
     stages: Items[Stage] = ()
     users: int
     shape: bool = False
+    processes: int = 1
     arrivals: Literal["uniform", "poisson"] = "uniform"
     timeout: Duration = 5.0
     classes: Items[str] = ()

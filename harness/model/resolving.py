@@ -285,11 +285,17 @@ class _Resolving:
             stages=stages,
             users=0 if said["shape"] else users,
             shape=bool(said["shape"]),
+            processes=self._processes(said["processes"] or 1, users),
             arrivals=said["arrivals"] or "uniform",
             timeout=timeout,
             classes=said["classes"] or (),
         )
         return load, locustfile
+
+    def _processes(self, processes: int, users: int) -> int:
+        if processes > users:
+            self._say(("load", "processes"), f"expected no more processes than users, found {processes} for {users}")
+        return processes
 
     def _phases(self, expect: Iterable[ExpectationItem]) -> Phases:
         defaults: dict[str, float] = {name: info.default for name, info in Phases.model_fields.items()}

@@ -215,6 +215,7 @@ class Arrivals(Part):
     stages: Items[Stage] = ()
     users: int
     shape: bool = False
+    processes: int = 1
     arrivals: Literal["uniform", "poisson"]
     timeout: float
     classes: Items[str] = ()

@@ -35,6 +35,7 @@ def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrival
         stages=load.stages,
         users=load.users,
         shape=load.shape,
+        processes=load.processes,
         arrivals=load.arrivals,
         timeout=load.timeout,
         classes=load.classes,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import textwrap
 import threading
@@ -201,9 +199,8 @@ class Rig:
 
     @property
     def pid(self) -> int:
-        process = self.load._process
-        assert process is not None
-        return process.pid
+        (pid,) = self.load.pids
+        return pid
 
 
 @contextmanager
@@ -214,11 +211,7 @@ def load_rig(folder: Path) -> Iterator[Rig]:
         try:
             yield rig
         finally:
-            process = rig.load._process
             rig.load.stop()
-            if process is not None and process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 def browser(client: str, path: str = "/ok") -> str:

@@ -180,6 +180,87 @@ def test_the_load_tells_each_second_how_it_fares(rig: Rig) -> None:
     assert lags[len(lags) // 2] < 0.02
 
 
+# Several processes
+
+
+def test_several_processes_share_the_arrivals_and_the_users_and_record_all_of_it(rig: Rig) -> None:
+    records = rig.run(browser("FastHttpUser"), seconds=1.0, rate=90.0, users=100, processes=3)
+
+    assert sorted(path.name for path in rig.folder.glob("requests*")) == [f"requests-{n}.jsonl" for n in (1, 2, 3)]
+    began, finished = ([note for note in records.notes if note["load"] == kind] for kind in ("began", "finished"))
+    assert sorted(note["users"] for note in began) == [33, 33, 34]
+    assert len({note["pid"] for note in began}) == 3
+    assert sum(note["scheduled"] for note in finished) == len(records.requests)
+    dues = sorted(request.due for request in records.requests)
+    assert {round(later - earlier, 6) for earlier, later in pairwise(dues)} == {round(1 / 90, 6)}
+    assert len({request.trace for request in records.requests}) == len(records.requests)
+    counts = [note["scheduled"] for note in finished]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_poisson_arrivals_of_several_processes_are_those_of_one(rig: Rig) -> None:
+    records = rig.run(browser("FastHttpUser"), seconds=0.5, arrivals="poisson", seed=3, processes=2)
+
+    begin = next(note["begin"] for note in records.notes if note["load"] == "began")
+    offsets = sorted(request.due - begin for request in records.requests)
+    assert offsets == pytest.approx(list(islice(arrival_offsets(course_of(50.0, ()), "poisson", 3), len(offsets))), abs=1e-6)
+
+
+def test_a_process_that_is_lost_leaves_the_others_going_and_is_named_at_the_end(rig: Rig) -> None:
+    rig.start(browser("FastHttpUser"), processes=2)
+    rig.go()
+    time.sleep(0.4)
+    os.kill(rig.load.pids[1], signal.SIGKILL)
+    time.sleep(0.4)
+
+    assert rig.load.ended_early() is None
+    rig.load.stop()
+
+    assert (rig.load.ended_early() or "").startswith("load process 2 of 2 ended with signal SIGKILL; the last lines of ")
+    notes = [note["load"] for note in rig.records().notes]
+    assert (notes.count("began"), notes.count("finished")) == (2, 1)
+
+
+def test_a_load_whose_every_process_is_lost_has_ended(rig: Rig) -> None:
+    rig.start(browser("FastHttpUser"), processes=2)
+    rig.go()
+    for pid in rig.load.pids:
+        os.kill(pid, signal.SIGKILL)
+
+    assert rig.reason_of_end().count("signal SIGKILL") == 2
+
+
+def test_what_is_wrong_with_a_user_file_is_told_once_by_whichever_process(rig: Rig) -> None:
+    assert "ZeroDivisionError" in refusal(rig, "1 / 0", processes=2)
+    assert rig.load.pids == ()
+
+
+def test_users_of_a_fixed_number_are_that_many_in_all_processes_together(rig: Rig) -> None:
+    text = """
+    from locust import FastHttpUser, task
+    class Many(FastHttpUser):
+        def on_start(self): self.client.get("/many")
+        @task
+        def look(self): self.client.get("/ok")
+    class One(Many):
+        fixed_count = 1
+        def on_start(self): self.client.get("/one")
+    """
+    rig.start(text, users=6, processes=2)
+
+    assert (rig.server.paths.count("/one"), rig.server.paths.count("/many")) == (1, 5)
+
+
+def test_the_users_of_a_shape_are_shared_among_the_processes(rig: Rig) -> None:
+    shape = SHAPED.replace("return (2, 100)", "return (3, 100)").replace("END", "(3, 100)")
+
+    records = rig.run(shape, seconds=1.5, rate=None, users=0, shape=True, processes=2)
+
+    finished = [note["requests"] for note in records.notes if note["load"] == "finished"]
+    assert sorted(finished)[0] > 6
+    assert sorted(finished)[1] > 1.5 * sorted(finished)[0]
+
+
 # What becomes of a request
 
 EVERY_WAY = """
@@ -658,9 +739,59 @@ def test_a_locustfile_that_is_none_is_refused_before_anything_starts(rig: Rig, n
 def test_users_that_all_end_while_they_get_ready_are_an_error(rig: Rig) -> None:
     text = browser("FastHttpUser") + "\n        def on_start(self):\n            raise RuntimeError('no ticket')\n"
 
-    with pytest.raises(LoadError, match="no user lived"):
+    with pytest.raises(LoadError, match=r"(?s)no user lived.*in on_start.*RuntimeError: no ticket"):
         rig.start(text, users=3)
     assert any("no ticket" in note["error"] for note in rig.records().notes)
+
+
+BREAKING = """
+from locust import FastHttpUser, events, task
+
+@events.EVENT.add_listener
+def prepare(**_):
+    IN_LISTENER
+
+class Browser(FastHttpUser):
+    @task
+    def look(self):
+        IN_TASK
+        self.client.get("/ok")
+"""
+
+
+def breaking(event: str = "test_start", listener: str = "pass", task: str = "pass") -> str:
+    return BREAKING.replace("EVENT", event).replace("IN_LISTENER", listener).replace("IN_TASK", task)
+
+
+@pytest.mark.parametrize("event", ["init", "test_start"])
+def test_a_listener_that_breaks_is_an_error_with_its_own_traceback(rig: Rig, event: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        rig.start(breaking(event, listener="open('customers.csv')"))
+
+    assert "locustfile.py: a listener broke while the load ran:" in str(caught.value)
+    assert "line 6, in prepare" in str(caught.value)
+    assert "FileNotFoundError" in str(caught.value)
+    assert "event.py" not in str(caught.value).partition("; the last lines")[0]
+
+
+@pytest.mark.parametrize(("broken", "named"), [("self.nowhere", "AttributeError"), ("raise SystemExit(3)", "SystemExit: 3")])
+def test_tasks_that_break_before_any_request_are_an_error_with_their_traceback(rig: Rig, broken: str, named: str) -> None:
+    rig.start(breaking(task=broken))
+    rig.go()
+
+    reason = rig.reason_of_end()
+
+    assert "broke while the load ran" in reason
+    assert "line 11, in look" in reason
+    assert named in reason
+    assert named in rig.records().note("failed")["error"]
+
+
+def test_tasks_that_break_after_a_request_was_sent_do_not_end_the_load(rig: Rig) -> None:
+    records = rig.run(breaking().replace('get("/ok")', 'get("/ok").nothing'), seconds=0.6)
+
+    assert records.note("finished")["raised"] > 15
+    assert {request.journey for request in records.requests} == {"GET /ok"}
 
 
 def test_a_locust_that_cannot_be_imported_is_an_error_that_says_what_to_do(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

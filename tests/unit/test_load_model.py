@@ -67,6 +67,8 @@ def test_a_shape_stands_in_place_of_the_rate_of_the_system(tmp_path: Path) -> No
         ("{rate: [{to: 5/s}, {over: 5s}]}", "expected a stage such as {to: 20/s, over: 10s} or {hold: 30s}"),
         ("{rate: [{too: 5/s}]}", "expected a key that is known here, found 'too'; did you mean 'to'?"),
         ("{rate: [{to: 5}]}", "expected a rate above zero, such as 80/s, found 5"),
+        ("{users: 2, processes: 3}", "expected no more processes than users, found 3 for 2"),
+        ("{processes: 0}", "expected at least 1, found 0"),
         ("{rate: 5}", "expected a rate above zero, such as 80/s, found 5"),
         ("{rate: [{to: 5/s}], users: 3}", "expected either rate"),
         ("{shape: true, users: 3}", "expected shape: true without rate, users and max_users"),

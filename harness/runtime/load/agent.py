@@ -20,6 +20,8 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +41,7 @@ except ImportError as error:  # told to the harness in main: there is no other w
     MISSING: ImportError | None = error
 else:
     MISSING = None
+    MACHINERY = str(Path(locust.__file__).parent)
 
 from harness.model.rates import course_of
 from harness.runtime.load.arrivals import arrival_offsets
@@ -57,11 +60,15 @@ from harness.runtime.load.groups import Groups
 from harness.runtime.load.ledger import Exchange, Ledger, now
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.pace import Pace, Turn, sleep_until
+from harness.runtime.load.userfile import Refused, imported, own_traceback, share_of
 
 EXIT_INVALID = 2
 EXIT_FAILED = 5
 EXIT_ALONE = 3
 BACKSTOP_SECONDS = 120
+BROKEN_AFTER = 10
+"""So many tasks that raised, and not one that sent a request: the locustfile is broken, and not what it talks to."""
+
 RAISED_TOLD = 20
 """How many exceptions raised by tasks are told with their traceback; the rest is counted."""
 
@@ -102,11 +109,13 @@ class Agent:
         self.channel = channel
         self.settings = settings
         self.ledger = Ledger(Path(settings["records"]), Marks(settings["marks"]), self._cannot_write)
-        self.pace = Pace(offsets_of(settings), settings["seed"], StopUser)
-        self.watch = Watch(self.ledger, self.pace, settings["seed"], settings["timeout"], StopUser)
+        self.seed = settings["seed"] + (settings["number"] << 32)  # each process draws differently, and has ids of its own
+        self.pace = Pace(offsets_of(settings), self.seed, StopUser)
+        self.watch = Watch(self.ledger, self.pace, self.seed, settings["timeout"], StopUser)
         self.ledger.accepted, self.watch.groups = settings["accepted"], Groups(settings["groups"])
         self.served = 0
         self.raised = 0
+        self.last_raised = ""
         self.environment: Any = None
         self.begun = gevent.event.Event()
         self.over = False
@@ -126,6 +135,8 @@ class Agent:
         events.init.add_listener(self._on_init)
         if not self.settings["shape"]:
             events.spawning_complete.add_listener(lambda **_: gevent.spawn(self._tell_when_ready))
+        for hook in (events.init, events.test_start, events.spawning_complete):
+            hook.fire = partial(self._fire, hook)
         events.quitting.add_listener(lambda **_: self._end_of_locust())
 
     def _pace_tasks(self, task_set: Any) -> None:
@@ -152,6 +163,20 @@ class Agent:
 
         task_set.execute_next_task, task_set.wait = execute_next_task, wait_between_tasks
 
+    def _fire(self, hook: Any, *, reverse: bool = False, **told: Any) -> None:
+        """Tell the listeners of an event; Locust would log what one of the user's raises, and go on without it."""
+        for listener in list(reversed(hook._handlers) if reverse else hook._handlers):
+            try:
+                listener(**told)
+            except Exception as error:
+                if is_control_flow(error):
+                    raise
+                self.fail(self._broken("a listener", error))
+
+    def _broken(self, what: str, error: BaseException) -> str:
+        path = self.settings["locustfile"]
+        return f"{path}: {what} broke while the load ran:\n{own_traceback(error, path, MACHINERY)}"
+
     def _begin_turn(self, user: Any) -> Turn:
         turn = self.pace.next_turn(getattr(user, TURN, None))
         setattr(user, TURN, turn)
@@ -160,6 +185,8 @@ class Agent:
 
     def _end_turn(self, turn: Turn, error: BaseException | None) -> None:
         turn.running = False
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self.fail(self._broken("a task", error))
         told = error if isinstance(error, Exception) and not is_control_flow(error) else None
         turn.failed = told is not None
         for exchange in turn.exchanges:
@@ -191,9 +218,14 @@ class Agent:
 
     def _on_user_error(self, user_instance: Any, exception: BaseException, **_: Any) -> None:
         self.raised += 1
-        if self.raised <= RAISED_TOLD and not is_control_flow(exception):
-            text = own_traceback(exception, self.settings["locustfile"])
+        if is_control_flow(exception):
+            return
+        self.last_raised = self._broken("a user", exception)
+        if self.raised <= RAISED_TOLD:
+            text = own_traceback(exception, self.settings["locustfile"], MACHINERY)
             self.ledger.note("raised", user=type(user_instance).__name__, error=text)
+        if self.pace.has_begun and self.raised >= BROKEN_AFTER and not self.served and not self.ledger.open:
+            self.fail(self.last_raised)
 
     def _on_init(self, environment: Any, **_: Any) -> None:
         self.environment = environment
@@ -201,13 +233,16 @@ class Agent:
         if self.settings["shape"]:
             self.channel.tell(ready=0)
 
+    def _with_last_raised(self, reason: str) -> str:
+        return f"{reason}\n{self.last_raised}".rstrip()
+
     def _tell_when_ready(self) -> None:
         """Ready is when every user that lives waits for its turn."""
         while self.pace.idle < self.environment.runner.user_count:
             gevent.sleep(0.005)
         users = self.environment.runner.user_count
         if not users:
-            self.fail("no user lived to see the load begin: each ended while it got ready; the records say why")
+            self.fail(self._with_last_raised("no user lived to see the load begin: each ended while it got ready"))
         self.channel.tell(ready=users)
 
     def _obey(self) -> None:
@@ -242,12 +277,13 @@ class Agent:
                 self._begin_shape(shape)
                 counts = True
             asked = tick()
-            if asked is None:
+            if asked is None:  # the user's shape has nothing more to do
                 after = f"after {now() - self.pace.begin:.1f} s"
                 self.fail(
                     f"the load shape {type(shape).__name__} ended {after}, and the phases go on: let it go on, or shorten them"
                 )
-            return asked
+            users, per_second, *classes = asked
+            return share_of(users, self.settings), max(per_second / self.settings["processes"], 0.01), *classes
 
         shape.tick = tick_of_ours
 
@@ -258,7 +294,7 @@ class Agent:
             if self.pace.ending:
                 return
             if not self.environment.runner.user_count and not self.settings["shape"]:
-                self.fail("every user has ended, before the load was told to")
+                self.fail(self._with_last_raised("every user has ended, before the load was told to"))
             spent, at = time.process_time(), now()
             share = round((spent - cpu) / (at - since), 4)
             cpu, since = spent, at
@@ -311,28 +347,13 @@ class Agent:
         os._exit(EXIT_FAILED)
 
     def load_locustfile(self, load: Any, paths: list[str]) -> Any:
-        """Import the user's file as Locust does, and say in its author's terms what is wrong with it."""
-        path = self.settings["locustfile"]
+        """Import the user's file, or end with what is wrong with it."""
         try:
-            found = load(paths)
-        except BaseException as error:  # whatever a file does on import, SystemExit included
-            self._refuse(f"{path}: expected a locustfile that imports, found:\n{own_traceback(error, path)}")
-        users, shapes = found[0], sorted(found[1])
-        if shapes and not self.settings["shape"]:
-            self._refuse(
-                f"{path}: expected users only, found the load shape {', '.join(shapes)}: the scenario's load decides how "
-                "many there are; write load: {shape: true}, or mark the class abstract = True"
-            )
+            found = imported(lambda: load(paths), self.settings, MACHINERY)
+        except Refused as refused:
+            self._refuse(str(refused))
         if self.settings["shape"]:
-            if len(shapes) != 1:
-                told = ", ".join(shapes) or "none"
-                self._refuse(f"{path}: expected one class that inherits from LoadTestShape, for shape: true, found {told}")
             self._follow(found[3])
-        if not users:
-            self._refuse(f"{path}: expected a class that inherits from HttpUser, FastHttpUser or User, found none")
-        if unknown := sorted(set(self.settings["classes"]) - set(users)):
-            self._refuse(f"{path}: expected the user classes {', '.join(unknown)}, found {', '.join(sorted(users))}")
-        sys.path.insert(0, str(Path(path).parent))
         return found
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -356,15 +377,16 @@ class Agent:
         if settings["shape"]:
             sys.argv += ["--stop-timeout", str(ceil(settings["timeout"]))]  # users that it takes away end their requests first
         sys.argv += ["--host", settings["entry"], *settings["classes"]]
-        random.seed(settings["seed"])
+        random.seed(self.seed)
         command.main()
 
 
 def offsets_of(settings: dict[str, Any]) -> Iterator[float] | None:
-    """The schedule of the open model; None in the closed one."""
+    """The schedule of the open model, or what of it falls to this process; None in the closed model."""
     if settings["rate"] is None:
         return None
-    return arrival_offsets(course_of(settings["rate"], settings["stages"]), settings["arrivals"], settings["seed"])
+    offsets = arrival_offsets(course_of(settings["rate"], settings["stages"]), settings["arrivals"], settings["seed"])
+    return islice(offsets, settings["number"], None, settings["processes"])
 
 
 def require_known_locust() -> None:
@@ -377,6 +399,7 @@ def require_known_locust() -> None:
         (locust.clients.HttpSession, "_build_url"),
         (fast.FastHttpSession, "request"),
         (fast.LocustUserAgent, "_handle_error"),
+        (locust.events.init, "_handlers"),
         (locust.main, "merge_locustfiles_content"),
         (locust.main, "load_locustfile_pytest"),
         (locust.argument_parser, "LocustArgumentParser"),
@@ -389,16 +412,6 @@ def require_known_locust() -> None:
 def is_control_flow(error: BaseException) -> bool:
     """Whether an exception only tells Locust what to do next."""
     return isinstance(error, InterruptTaskSet | RescheduleTask | RescheduleTaskImmediately | StopUser | StopTest)
-
-
-def own_traceback(error: BaseException, path: str) -> str:
-    """The traceback from the user's own code on; what Locust and the import system did before is not theirs."""
-    frames = traceback.extract_tb(error.__traceback__)
-    machinery = str(Path(locust.__file__).parent)
-    last = max((number for number, frame in enumerate(frames) if frame.filename.startswith(machinery)), default=-1)
-    first = next((number for number, frame in enumerate(frames) if frame.filename == path), last + 1)
-    own = [frame for frame in frames[first:] if not frame.filename.startswith("<frozen importlib")]
-    return "".join([*traceback.format_list(own), *traceback.format_exception_only(error)]).rstrip()
 
 
 def main() -> None:
