@@ -7,12 +7,14 @@ Every line keeps its place and every column its width, so that nothing jumps.
 from __future__ import annotations
 
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, assert_never
 
+import numpy as np
 from rich.text import Text
 
 from harness.history.events import (
@@ -64,7 +66,7 @@ class _Journey:
     """The answers of one journey: those of the last seconds, and the latencies of its baseline."""
 
     recent: deque[tuple[float, float, Answer]] = field(default_factory=deque)
-    baseline: list[float] = field(default_factory=list)
+    baseline: array[float] = field(default_factory=lambda: array("d"))
     usual: tuple[float, float] | None = None
 
     def forget(self, before: float) -> None:
@@ -130,6 +132,8 @@ class LiveView:
                 self._latest = max(self._latest, request.end)
                 if self._phase == "baseline":
                     journey.baseline.append(request.latency)
+            for journey in self._journeys.values():
+                journey.forget(self._latest - WINDOW)
 
     def renderable(self) -> Text:
         """The screen of this moment; it has as many lines as the one before."""
@@ -180,8 +184,9 @@ class LiveView:
     def _settle_baseline(self) -> None:
         for journey in self._journeys.values():
             if journey.baseline:
-                ordered = sorted(journey.baseline)
+                ordered = np.sort(journey.baseline)
                 journey.usual = quantile(ordered, 0.5), quantile(ordered, 0.95)
+                journey.baseline = array("d")
 
     def _in_words(self, event: Event) -> str:
         """The event as a line of news; empty for what is none."""

@@ -330,3 +330,17 @@ def test_hostile_text_cannot_steer_the_terminal_while_a_run_goes_on() -> None:
 
     assert not STEERING.search(captured.get())
     assert not STEERING.search(view.plain_line() or "")
+
+
+def test_a_view_that_nobody_looks_at_keeps_the_last_seconds_alone() -> None:
+    history, _ = made_up("passed")
+    view = LiveView(history.plan)
+    for event in history.events:
+        view.see_event(event)
+    for first in range(0, len(history.requests), 100):
+        view.see_requests(history.requests[first : first + 100])
+
+    kept = [entry for journey in view._journeys.values() for entry in journey.recent]
+
+    assert 0 < len(kept) <= 80 * 6
+    assert not any(journey.baseline for journey in view._journeys.values())
