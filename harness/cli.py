@@ -277,11 +277,19 @@ def validate(files: Sequence[Path], runtime: Any, engine: Any) -> None:
         except InvalidFile as error:
             problems += error.problems
             continue
-        for warning in resolved.warnings:
+        for warning in (*resolved.warnings, *_too_small(resolved)):
             click.echo(f"warning: {warning}", err=True)
         click.echo(f"{file}: valid{where}")
     if problems:
         raise InvalidFile(tuple(dict.fromkeys(problems)))
+
+
+def _too_small(resolved: Resolved) -> Iterator[str]:
+    """What a run can at best leave open, each with its place."""
+    from harness.report.power import too_small
+
+    for index, why in too_small(resolved.experiment):
+        yield f"{resolved.documents[0].place(('expect', index))}: {why}"
 
 
 def _validity_anywhere(file: Path) -> tuple[Resolved, str]:
@@ -325,6 +333,7 @@ def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> N
     from harness.plan.planning import plan_of, plan_to_json
     from harness.plan.text import explanation, plan_text
     from harness.plan.twins import twin_of
+    from harness.report.power import power_text
     from harness.runtime.choosing import choose
 
     choice = choose(given["runtime"], given["engine"], os.environ)
@@ -333,7 +342,7 @@ def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> N
     decided = plan_of(resolved.experiment, resolved.queries)
     if twin is not None:
         decided = twin_of(decided, twin)
-    click.echo(plan_to_json(decided) if as_json else plan_text(decided), nl=False)
+    click.echo(plan_to_json(decided) if as_json else f"{plan_text(decided)}\n{power_text(decided.experiment)}", nl=False)
     if explain:
         origins = origins_of(resolved.experiment, *resolved.documents)
         click.echo("\n" + explanation(decided, origins), nl=False, err=as_json)

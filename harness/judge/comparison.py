@@ -12,14 +12,13 @@ from harness.history.table import Requests
 from harness.judge.case import Case
 from harness.judge.rows import against
 from harness.judge.statistics import (
-    BLOCK_SECONDS,
     FEWEST_BLOCKS,
-    NEARLY_A_BLOCK,
     Blocks,
     Change,
     Interval,
     Values,
     blocks,
+    blocks_of,
     bootstrap_changes,
     newcombe,
     p_of_resamples,
@@ -44,9 +43,10 @@ def margins_of(words: MarginWords | Margins, otherwise: Margins) -> Margins:
 def blocks_in(window: Window, due: Values, values: Values) -> Blocks:
     """The values of a window in blocks, none of which lies across two pieces of it.
 
-    Only pieces that are shorter than a block, as of a fault that flaps, are put together.
+    Only where that leaves too few, or pieces that hold none, as of a fault that flaps, are they put together.
     """
-    if any(piece.seconds < BLOCK_SECONDS * (1 - NEARLY_A_BLOCK) for piece in window.pieces):
+    whole = [blocks_of(piece.seconds) for piece in window.pieces]
+    if min(whole) == 0 or sum(whole) < FEWEST_BLOCKS:
         return blocks(window.elapsed(due), values, window.seconds)
     found: list[Values] = []
     for piece in window.pieces:

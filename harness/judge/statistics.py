@@ -232,12 +232,17 @@ AT_ONCE = 50
 """Resamples that are held in memory together."""
 
 
+def blocks_of(seconds: float) -> int:
+    """How many whole stretches there are in so many seconds."""
+    return int(seconds / BLOCK_SECONDS + NEARLY_A_BLOCK)
+
+
 def blocks(elapsed: Values, values: Values, seconds: float) -> Blocks:
     """Put values into the stretches of a window of so many `seconds`, `elapsed` of which had passed at each.
 
     A remainder belongs to the last whole stretch.
     """
-    number = max(1, int(seconds / BLOCK_SECONDS + NEARLY_A_BLOCK))
+    number = max(1, blocks_of(seconds))
     place = np.minimum((elapsed / BLOCK_SECONDS).astype(np.intp), number - 1)
     return tuple(np.sort(values[place == stretch]) for stretch in range(number))
 
