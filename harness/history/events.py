@@ -141,6 +141,20 @@ class PhaseEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseMoved:
+    """The end of a phase, and all that was planned after it, was moved by so many `seconds`; told before that end.
+
+    Earlier (less than 0) where a warm-up was steady, later where a window was void or undecided. `reason` says what was.
+    """
+
+    at: float
+    phase: str
+    seconds: float
+    reason: str
+    round: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class FaultBegan:
     """A fault is on, on one proxy: `at` is when the engine's answer came, `asked_at` when the call was made.
 
@@ -375,6 +389,7 @@ Event: TypeAlias = (
     | LoadEnded
     | PhaseBegan
     | PhaseEnded
+    | PhaseMoved
     | FaultBegan
     | FaultVaried
     | FaultEnded

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from harness.history.events import Event, FaultBegan, FaultEnded, LoadBegan, PhaseBegan, PhaseEnded
+from harness.history.events import Event, FaultBegan, FaultEnded, LoadBegan, PhaseBegan, PhaseEnded, PhaseMoved
 from harness.history.requests import Request
 from harness.history.store import read_events, read_plan, read_requests
 from harness.history.table import Requests, Times, requests_of
@@ -131,6 +131,11 @@ class History:
     def ended(self) -> float:
         """The time of the last thing recorded."""
         return max(self.events[-1].at if self.events else 0.0, float(self.requests.end.max(initial=0.0)))
+
+    @property
+    def moved(self) -> float:
+        """By how many seconds the end of the load was moved, all in all."""
+        return sum(event.seconds for event in self.of(PhaseMoved))
 
     @cached_property
     def turns(self) -> tuple[PhaseTurn, ...]:

@@ -150,10 +150,11 @@ def _unfinished(finished: int, processes: int) -> str:
 def _planned(case: Case) -> tuple[float, float] | None:
     """How many arrivals were planned and how few are enough; None in the closed model, which plans none."""
     load = case.history.plan.get("load", {})
-    course, seconds = case.experiment.load.course, load.get("seconds")
-    if course is None or seconds is None:
+    course = case.experiment.load.course
+    under_load = [float(phase["until"]) for phase in case.history.plan.get("phases", ()) if phase["name"] != "drain"]
+    if course is None or not under_load:
         return None
-    number = course.arrivals_by(seconds)
+    number = course.arrivals_by(max(under_load) + case.history.moved)
     scatter = 3 * sqrt(number) if load.get("arrivals") == "poisson" else 0.0
     return number, min(LEAST_LOAD * number, number - scatter) - 1e-6
 

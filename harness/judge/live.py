@@ -1,8 +1,9 @@
-"""The judge while a run goes on: says whether anything may be injected.
+"""The judge while a run goes on: says whether the system is warm, whether anything may be injected, what is too short.
 
 It sees what the history will hold, and asks the same questions of it as the judge will at the end, so that
 the two never disagree. It implements the port `Watch` that the runtime owns, without knowing the runtime. Of the
-requests it keeps those of the baseline alone, in columns, until it was asked: a run may last for hours.
+requests it keeps those of the baseline alone, in columns, until it was asked: a run may last for hours. Where the
+warm-up ends when the system is steady it keeps its last seconds too, and all where windows are lengthened.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from harness.history.events import Event, PhaseBegan
+from harness.history.events import Event, PhaseBegan, PhaseEnded
 from harness.history.history import History
 from harness.history.requests import Request
 from harness.history.table import Requests, joined, requests_of
 from harness.judge.case import Case
 from harness.judge.evidence import baseline_healthy
+from harness.judge.judge import judge_expectation
+from harness.judge.noise import doubts_of
+from harness.judge.steadiness import SPAN, unsteady
 from harness.judge.verdict import Outcome
+from harness.model.expectations import ExpectationItem
+from harness.model.quantities import parse_duration
 
 
 class LiveJudge:
@@ -30,14 +36,16 @@ class LiveJudge:
         self._plan = dict(plan)
         self._events: list[Event] = []
         self._requests: list[Requests] = []
-        self._from = inf
+        experiment = self._plan.get("experiment") or {}
+        self._keeps_all = bool(experiment.get("extend"))
+        self._from = -inf if experiment.get("warmup_until") else inf
 
     def see_event(self, event: Event) -> None:
         """An event or sample was recorded; a baseline that begins makes those before it a matter of the past."""
         self._events.append(event)
         if isinstance(event, PhaseBegan) and event.phase == "baseline":
-            self._from = event.at
-            self._requests.clear()
+            self._from = min(self._from, event.at) if self._keeps_all and event.round > 1 else event.at
+            self._forget()
 
     def see_requests(self, requests: Sequence[Request]) -> None:
         """Requests were recorded; what only tells one from another is not kept."""
@@ -53,9 +61,63 @@ class LiveJudge:
 
     def halt_before_injection(self) -> str | None:
         """Asked when a baseline is over: why nothing must be injected, or None."""
-        found = baseline_healthy(Case(self.so_far))
-        self._from = inf
-        self._requests.clear()
+        found = baseline_healthy(Case(self.so_far).rounds[-1])
+        if not self._keeps_all:
+            self._from = inf
+        self._forget()
         if found.outcome is Outcome.PASSED:
             return None
         return f"the baseline was not healthy, so nothing was injected: {found.why}"
+
+    def unsteady(self, at: float) -> str:
+        """Asked in the warm-up: what is not steady yet; empty where everything is. Requests still open are waited for."""
+        until = at - SETTLED
+        why = unsteady(Case(self.so_far), until)
+        self._from = until - SPAN
+        self._forget()
+        return why
+
+    def reason_to_lengthen(self, phase: str) -> str:
+        """Asked just before a phase ends: why its window is void, or what is undecided for it; empty where nothing is."""
+        case = Case(self._as_if_over(phase))
+        turn = case.rounds[-1]
+        if phase == "baseline" and (found := baseline_healthy(turn)).outcome is not Outcome.PASSED:
+            return found.why
+        if doubt := next(iter(doubts_of(turn, phase)), None):
+            return doubt.told
+        is_last = len(case.rounds) == case.experiment.rounds
+        for item in case.experiment.expect:
+            if phase in _decided_in(item, case) and (is_last or item.recovery is not None):
+                found = judge_expectation(turn if item.recovery is not None else case, item)
+                if found.outcome is Outcome.INCONCLUSIVE:
+                    return f"{found.title}: {found.why}"
+        return ""
+
+    def _as_if_over(self, phase: str) -> History:
+        """The history, with a fault phase that ends before what may still be waiting for an answer was due."""
+        if phase != "fault" or not self._events:
+            return self.so_far
+        timeout = parse_duration(self._plan["experiment"]["load"]["timeout"])
+        number = max(event.round for event in self._events if isinstance(event, PhaseBegan))
+        return History(
+            self._plan, [*self._events, PhaseEnded(self._events[-1].at - timeout, phase, number)], joined(self._requests)
+        )
+
+    def _forget(self) -> None:
+        """Let go of the requests that were due before those that are kept."""
+        kept = [table.at(table.due >= self._from) for table in self._requests]
+        self._requests = [table for table in kept if table]
+
+
+SETTLED = 1.0
+"""Seconds after which most requests have been answered and recorded."""
+
+
+def _decided_in(item: ExpectationItem, case: Case) -> tuple[str, ...]:
+    """The phase whose end decides an expectation."""
+    if item.recovery is not None or item.fallback is not None:
+        return ("recovery",)
+    rated = item.error_rate or item.response_time
+    if item.blast_radius is not None or (rated is not None and case.fault(rated.during) is not None):
+        return ("fault",)
+    return (rated.during or "fault",) if rated is not None else ()

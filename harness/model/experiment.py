@@ -5,6 +5,8 @@ This is what is planned, what a run's folder begins with, and what the judge rea
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from harness.model.edges import Edge
@@ -46,7 +48,9 @@ class System(Part):
 class Experiment(Part):
     """Everything a run needs to know, before anything is drawn or started.
 
-    Every fault has its `id`, `at` and `for`; every expectation its `id`, margins and deadlines.
+    Every fault has its `id`, `at` and `for`; every expectation its `id`, margins and deadlines. `warmup_until` says when
+    the warm-up is over before its time, `extend` by how many seconds a window that is void or undecided is lengthened:
+    0 for never, None where nobody said.
     `journeys` of the system map plain names to Locust request names; a request that none of them names
     is a journey under its own name.
     """
@@ -59,7 +63,9 @@ class Experiment(Part):
     system: System
     load: Load
     phases: Phases
+    warmup_until: Literal["steady"] | None = None
     rounds: Rounds = 1
+    extend: float | None = None
     margins: Margins
     steady_state: Items[SteadyItem]
     faults: Items[FaultItem]

@@ -113,10 +113,41 @@ class Load(Part):
         return course_of(self.rate, [(stage.to, stage.over) for stage in self.stages]) if self.rate is not None else None
 
 
+SHORTEST_STEADY = 10.0
+"""A warm-up that is shorter ends before anybody could say that the system is steady."""
+
+
+class SteadyWords(Part):
+    """A warm-up that ends when every journey is steady, at the latest after `at_most`."""
+
+    until: Literal["steady"]
+    at_most: Duration = 120.0
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> SteadyWords:
+        if self.at_most < SHORTEST_STEADY:
+            raise PydanticCustomError(
+                "warmup",
+                "expected at least 10s, in which three stretches can be compared, found {found:g}s",
+                {"found": self.at_most},
+            )
+        return self
+
+
+def _how_long(warmup: Any) -> str:
+    return "until" if isinstance(warmup, dict | SteadyWords) else "time"
+
+
+WarmupWords: TypeAlias = Annotated[
+    Annotated[Duration, Tag("time")] | Annotated[SteadyWords, Tag("until")], Discriminator(_how_long)
+]
+"""`5s`, or `{until: steady, at_most: 2m}`."""
+
+
 class PhaseWords(Part):
     """`phases:` as it may be written."""
 
-    warmup: Duration | None = None
+    warmup: WarmupWords | None = None
     baseline: Duration | None = None
     fault: Duration | None = None
     recovery: Duration | None = None
@@ -124,7 +155,7 @@ class PhaseWords(Part):
 
 
 class Phases(Part):
-    """How long each phase lasts, in seconds. A drain of 0 is none."""
+    """How long each phase lasts at most, in seconds. A drain of 0 is none."""
 
     warmup: Duration = 5.0
     baseline: Duration = 20.0

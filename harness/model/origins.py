@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.model.experiment import Experiment
 from harness.model.reading import Document, Loc
 
-TOLD = ("seed", "load", "phases", "margins", "steady_state", "faults", "expect")
+TOLD = ("seed", "load", "phases", "warmup_until", "rounds", "extend", "margins", "steady_state", "faults", "expect")
 DEFAULT = "default"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from harness.errors import InvalidFile, Problem
 from harness.model.aiming import aims_of, edges_hit, sees_requests
@@ -21,7 +21,7 @@ from harness.model.experiment import Experiment, System
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Outage
 from harness.model.kinds.group import Isolate, Partition
-from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases, stages_of
+from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases, SteadyWords, stages_of
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
 from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
@@ -119,6 +119,7 @@ class _Resolving:
         faults = self._faults(system)
         expect = self._expectations(system, faults)
         load, locustfile = self._load()
+        extend = self._extend(load)
         phases = self._phases(expect)
         expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
         self._check_times(faults, phases, self._seed(seed))
@@ -137,7 +138,9 @@ class _Resolving:
             system=system,
             load=load,
             phases=phases,
+            warmup_until=self._warmup_until,
             rounds=self.scenario.rounds,
+            extend=extend,
             margins=self._margins(MarginWords()),
             steady_state=steady,
             faults=tuple(self._timed(item, phases) for item in faults),
@@ -301,17 +304,31 @@ class _Resolving:
         defaults: dict[str, float] = {name: info.default for name, info in Phases.model_fields.items()}
         if any(item.invariant is not None for item in expect):
             defaults["drain"] = DRAIN_SECONDS
-        filled = {}
+        filled: dict[str, float] = {}
         for name, default in defaults.items():
             said = getattr(self.scenario.phases, name)
             of_system = getattr(self.system.phases, name)
-            filled[name] = said if said is not None else of_system if of_system is not None else default
+            chosen = said if said is not None else of_system if of_system is not None else default
+            filled[name] = chosen.at_most if isinstance(chosen, SteadyWords) else chosen
             if name in ("baseline", "fault", "recovery") and filled[name] < SHORTEST_PHASE:
                 self._say(
                     ("phases", name),
                     f"expected a phase of at least 5s (2s at each end are not judged), found {filled[name]:g}s",
                 )
         return Phases.model_construct(None, **filled)
+
+    @property
+    def _warmup_until(self) -> Literal["steady"] | None:
+        said = self.scenario.phases.warmup
+        return "steady" if isinstance(said if said is not None else self.system.phases.warmup, SteadyWords) else None
+
+    def _extend(self, load: Load) -> float | None:
+        """By how much to lengthen a window; nobody can move a load whose course is written down."""
+        said, fixed = self.scenario.extend, bool(load.stages) or load.shape
+        for path, asked in ((("phases", "warmup"), self._warmup_until), (("extend",), said)):
+            if fixed and asked:
+                self._say(path, "expected a load that stays the same, found stages or a shape: its course cannot be moved")
+        return 0.0 if fixed else said
 
     def _settling(self, index: int, item: ExpectationItem, phases: Phases) -> ExpectationItem:
         """An invariant with its `within` filled in: what the drain leaves beside `hold`."""

@@ -11,6 +11,7 @@ from harness.model.expectations import ExpectationItem, Known, SteadyItem
 from harness.model.faults import FaultItem
 from harness.model.load import LoadWords, PhaseWords
 from harness.model.parts import Items, Name, Part, Text
+from harness.model.quantities import Duration
 
 Rounds: TypeAlias = Annotated[int, Field(ge=1, le=50)]
 """How often baseline, fault and recovery come, one after the other."""
@@ -35,6 +36,7 @@ class ScenarioFile(Part):
     load: LoadWords = LoadWords()
     phases: PhaseWords = PhaseWords()
     rounds: Rounds = 1
+    extend: Duration | None = None
     steady_state: Items[SteadyItem] | None = None
     faults: Items[FaultItem]
     expect: Items[ExpectationItem]

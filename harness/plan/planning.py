@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from harness.model.experiment import Experiment
+from harness.model.load import IN_ROUNDS
 from harness.plan.observations import observations_of
 from harness.plan.plan import Arrivals, Plan, PlannedPhase
 from harness.plan.proxies import proxies_of
@@ -42,8 +43,14 @@ def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrival
         groups=tuple(request for request in system.journeys.values() if "*" in request),
         accepted=system.accepted,
         seed=experiment.seed,
-        seconds=max(phase.until for phase in phases if phase.name != "drain"),
+        seconds=_longest(experiment, phases),
     )
+
+
+def _longest(experiment: Experiment, phases: Sequence[PlannedPhase]) -> float:
+    """How long the load is on, where each window of each round is lengthened."""
+    room = len(IN_ROUNDS) * experiment.rounds * (experiment.extend or 0.0)
+    return max(phase.until for phase in phases if phase.name != "drain") + room
 
 
 def plan_to_json(plan: Plan) -> str:

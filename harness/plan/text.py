@@ -61,12 +61,17 @@ def _load_line(plan: Plan) -> str:
 
 
 def _phase_lines(plan: Plan) -> list[str]:
+    """Each phase with its times, all of which move with a warm-up that ends early, or a window that is lengthened."""
     rounds = max(phase.round for phase in plan.phases)
-    return [
+    moving = ["warmup ends as soon as every journey is steady"] if plan.experiment.warmup_until else []
+    if plan.experiment.extend:
+        moving.append(f"a window that is void or undecided is lengthened once, by {plan.experiment.extend:g} s")
+    lines = [
         f"{phase.name:<9} {phase.at:6g} s … {phase.until:g} s"
         + (f"  round {phase.round}" if rounds > 1 and phase.name in IN_ROUNDS else "")
         for phase in plan.phases
     ]
+    return lines + moving
 
 
 def _step_lines(step: Step, width: int, ids: int) -> list[str]:

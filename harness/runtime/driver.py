@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import inf
 from typing import TypeAlias
 
 from harness.errors import HarnessError, LoadError, ProxyError, ServiceFaultFailed
@@ -28,8 +29,10 @@ from harness.history.events import (
     LoadEnded,
     PhaseBegan,
     PhaseEnded,
+    PhaseMoved,
     RunHalted,
 )
+from harness.model.load import IN_ROUNDS
 from harness.plan.observations import AFTER_BEGIN, AFTER_HEAL
 from harness.plan.plan import (
     CLEAN,
@@ -58,6 +61,9 @@ LEAD = 0.2
 
 SHORTEST_PATIENCE = 0.5
 """Seconds that a probe waits in any case, also where the baseline is nearly over."""
+
+BEFORE_THE_END = 1.0
+"""Seconds before the end of a phase at which is asked whether it is too short: within its guard."""
 
 ASK_EVERY = 0.5
 LOOK_EVERY = 0.25
@@ -98,6 +104,8 @@ class Driver:
         self._over = threading.Event()
         self._load_on = False
         self._began = 0.0
+        self._moved = 0.0
+        """By how many seconds everything that is still planned was moved."""
 
     def drive(self) -> None:
         """Follow the plan from the first request to the end of the last phase."""
@@ -107,7 +115,7 @@ class Driver:
         self._stop.wait_until(self._began)
         self._recorder.record(LoadBegan(self._began, self._plan.load.rate, self._plan.load.users))
         for at, deed in self._deeds():
-            self._wait(self._began + at)
+            self._wait(self._when(at))
             deed()
         self._await_the_end()
         self._end_phase()
@@ -135,16 +143,24 @@ class Driver:
 
     # the timeline
 
+    def _when(self, planned: float) -> float:
+        """When something is due that was planned for so many seconds after the load began."""
+        return self._began + planned + self._moved
+
     def _deeds(self) -> list[tuple[float, Deed]]:
         """Everything to do, in order: phases change before faults do, faults before anybody looks."""
         deeds: list[tuple[float, int, Deed]] = []
         for phase in self._plan.phases:
             deeds.append((phase.at, 0, partial(self._begin_phase, phase)))
+            if phase.name == "warmup" and self._plan.experiment.warmup_until:
+                deeds.append((phase.at, 1, partial(self._warm_up, phase)))
+            elif self._may_be_lengthened(phase):
+                deeds.append((phase.until - BEFORE_THE_END, 2, partial(self._lengthen, phase)))
         for step in self._plan.steps:
             deeds.append((step.at, 1, partial(self._take, step)))
-        baseline = next(phase for phase in self._plan.phases if phase.name == "baseline")
         for seen in self._plan.observations:
             if isinstance(seen, WatchBite):
+                baseline = self._plan.phase("baseline", seen.round)
                 deeds.append(((baseline.at + baseline.until) / 2, 2, partial(self._probe, seen, "before", 0.0)))
                 deeds.append((seen.at, 2, partial(self._probe, seen, "during", AFTER_BEGIN)))
                 deeds.append((seen.again, 2, partial(self._probe, seen, "after", AFTER_HEAL)))
@@ -162,7 +178,7 @@ class Driver:
 
     def _await_the_end(self) -> None:
         """The end of the last phase; a drain ends as soon as every invariant has held for long enough."""
-        end = self._began + self._plan.seconds
+        end = self._when(self._plan.seconds)
         while now() < end and not (self._asking and all(asking.done() for asking in self._asking)):
             self._wait(min(end, now() + 0.1))
 
@@ -182,13 +198,12 @@ class Driver:
         if phase.name == "drain":
             self._end_load()
         self._phase = phase
-        self._recorder.record(PhaseBegan(now(), phase.name))
+        self._recorder.record(PhaseBegan(now(), phase.name, phase.round))
 
     def _end_phase(self) -> None:
         if self._phase is not None:
-            self._recorder.record(PhaseEnded(now(), self._phase.name))
-            last_under_load = not any(phase.name == "drain" for phase in self._plan.phases)
-            if self._phase.name == "recovery" and last_under_load:
+            self._recorder.record(PhaseEnded(now(), self._phase.name, self._phase.round))
+            if self._phase == self._plan.phases[-1]:
                 self._end_load()
             self._phase = None
 
@@ -205,6 +220,38 @@ class Driver:
             self._recorder.record(RunHalted(now(), reason))
             self._end_load()
             raise Halt(reason)
+
+    # phases that end early, or late
+
+    def _warm_up(self, phase: PlannedPhase) -> None:
+        """Wait until the system is steady; one that is not in time is not hurt."""
+        while why := self._recorder.unsteady():
+            if now() >= self._when(phase.until):
+                took = phase.until - phase.at
+                reason = f"the system was not steady after {took:g} s of warm-up, so nothing was injected: {why}"
+                self._recorder.record(RunHalted(now(), reason))
+                self._end_load()
+                raise Halt(reason)
+            self._wait(min(now() + ASK_EVERY, self._when(phase.until)))
+        self._move(phase, min(0.0, now() - self._when(phase.until)), "every journey was steady")
+
+    def _may_be_lengthened(self, phase: PlannedPhase) -> bool:
+        """Whether windows may be lengthened, and this one can be.
+
+        Not a fault phase in which a fault is healed before its end: more of it would be more time without that fault.
+        """
+        heals = [step.at for step in self._plan.steps if isinstance(step, Heal) and step.round == phase.round]
+        lasting = all(at >= phase.until - 1e-6 for at in heals)
+        return bool(self._plan.experiment.extend) and phase.name in IN_ROUNDS and (phase.name != "fault" or lasting)
+
+    def _lengthen(self, phase: PlannedPhase) -> None:
+        """Once: a window that is void or undecided then stays so."""
+        if reason := self._recorder.reason_to_lengthen(phase.name):
+            self._move(phase, self._plan.experiment.extend or 0.0, reason)
+
+    def _move(self, phase: PlannedPhase, seconds: float, reason: str) -> None:
+        self._moved += seconds
+        self._recorder.record(PhaseMoved(now(), phase.name, round(seconds, 3), reason, phase.round))
 
     # faults
 
@@ -289,7 +336,7 @@ class Driver:
 
     def _look(self, seen: WatchBite, moment: str, at: float) -> None:
         """Once, in the baseline: whatever is waited for, it is over before anything is injected."""
-        left = self._baseline_ends - now() - AFTER_HEAL
+        left = self._when(self._plan.phase("baseline", seen.round).until) - now() - AFTER_HEAL
         patience = min(seen.asking.patience, max(SHORTEST_PATIENCE, left))
         asking = seen.asking.model_copy(update={"patience": patience, "stays": min(seen.asking.stays, patience)})
         if not self._over.wait(max(0.0, at - now())):
@@ -299,7 +346,9 @@ class Driver:
         """As often as is asked for, as far as the time allows; afterwards in the same way, to see what is left."""
         asking = seen.asking
         for number in range(asking.connections):
-            if self._over.wait(max(0.0, at - now())) or (number and now() >= at + asking.within):
+            if self._over.wait(max(0.0, at - now())):
+                return
+            if number and now() >= min(at + asking.within, self._next_round(seen)):
                 return
             if self._look_and_record(seen, moment, asking) != "answered" and asking.stops:
                 return
@@ -314,17 +363,20 @@ class Driver:
 
     def _look_until_answered(self, seen: WatchBite, moment: str, at: float) -> None:
         """A service that was struck needs time to come up. The last look decides."""
-        until = self._began + max(phase.until for phase in self._plan.phases if phase.name != "drain")
         self._over.wait(max(0.0, at - now()))
         number, outcome = 1, self._look_and_record(seen, moment, Asking())
-        while outcome != "answered" and now() < until and not self._over.wait(LOOK_EVERY):
+        while outcome != "answered" and now() < self._round_ends(seen) and not self._over.wait(LOOK_EVERY):
             number += 1
             detail = f"look {number}, {now() - at:.1f} s after the first was due"
             outcome = self._look_and_record(seen, moment, Asking(), detail)
 
-    @property
-    def _baseline_ends(self) -> float:
-        return self._began + next(phase.until for phase in self._plan.phases if phase.name == "baseline")
+    def _round_ends(self, seen: WatchBite) -> float:
+        return self._when(self._plan.phase("recovery", seen.round).until)
+
+    def _next_round(self, seen: WatchBite) -> float:
+        """When the round begins after that which is looked at: its looks are its own."""
+        is_last = seen.round == self._plan.experiment.rounds
+        return inf if is_last else self._round_ends(seen)
 
     def _watch_invariant(self, seen: WatchInvariant) -> None:
         """Ask until it has held for long enough, or the time is over; the phases go on meanwhile."""
@@ -332,7 +384,7 @@ class Driver:
 
     def _ask_until_held(self, seen: WatchInvariant) -> None:
         url = self._world.services.database_url(seen.service, seen.database)
-        until = self._began + seen.until
+        until = self._when(seen.until)
         held_since: float | None = None
         while now() < until and not self._over.is_set():
             began = now()

@@ -207,8 +207,16 @@ class Watch(Protocol):
 
 
 class Gate(Watch, Protocol):
-    """A watch that may ask the run to end early: where a judgement is needed while the run goes on."""
+    """A watch that is asked where a judgement is needed while the run goes on."""
 
     def halt_before_injection(self) -> str | None:
-        """Asked once, when the baseline is over: why nothing must be injected, or None."""
+        """Asked once in each round, when its baseline is over: why nothing must be injected, or None."""
+        ...
+
+    def unsteady(self, at: float) -> str:
+        """Asked again and again in a warm-up that ends when the system is steady: what is not, empty where all is."""
+        ...
+
+    def reason_to_lengthen(self, phase: str) -> str:
+        """Asked just before a phase ends, where windows may be lengthened: why this one should be, empty where it need not."""
         ...

@@ -41,6 +41,16 @@ class Recorder:
         with self._lock:
             return self._gate.halt_before_injection()
 
+    def unsteady(self) -> str:
+        """What is not steady yet, as the gate sees it; empty where everything is."""
+        with self._lock:
+            return self._gate.unsteady(now())
+
+    def reason_to_lengthen(self, phase: str) -> str:
+        """Why the phase that is about to end should be lengthened, as the gate sees it; empty where it need not."""
+        with self._lock:
+            return self._gate.reason_to_lengthen(phase)
+
 
 class RequestTail:
     """Follows the files that the load's processes append to; each call gives what has come since the last.

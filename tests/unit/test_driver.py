@@ -98,10 +98,15 @@ class ToldLoad:
 
 
 class OpenGate:
-    """Lets everything through, unless it was given a reason."""
+    """Lets everything through, unless it was given a reason.
+
+    `restless` is what it says of the warm-up, one after the other; `too_short` what it says of a phase, once.
+    """
 
     def __init__(self, reason: str | None = None) -> None:
         self.reason = reason
+        self.restless: list[str] = []
+        self.too_short: dict[str, str] = {}
         self.events: list[Event] = []
 
     def see_event(self, event: Event) -> None:
@@ -111,6 +116,12 @@ class OpenGate:
 
     def halt_before_injection(self) -> str | None:
         return self.reason
+
+    def unsteady(self, at: float) -> str:
+        return self.restless.pop(0) if self.restless else ""
+
+    def reason_to_lengthen(self, phase: str) -> str:
+        return self.too_short.pop(phase, "")
 
 
 class Stand:

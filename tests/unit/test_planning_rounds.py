@@ -77,3 +77,54 @@ def test_the_plan_tells_a_person_the_round_of_each_phase(tmp_path: Path) -> None
 def test_rounds_are_a_whole_number_of_at_most_fifty(tmp_path: Path, rounds: object, found: str) -> None:
     with pytest.raises(InvalidFile, match=rf"scenario.yaml:10:9: expected {found}"):
         resolve(write_system(tmp_path, scenario=f"{SCENARIO}rounds: {rounds}\n"), environ={})
+
+
+def test_a_warm_up_until_steady_is_planned_as_long_as_it_may_last(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SCENARIO + "phases: {warmup: {until: steady}, baseline: 10s}\n", 1)
+
+    assert [(phase.name, phase.at) for phase in plan.phases][:2] == [("warmup", 0.0), ("baseline", 120.0)]
+    assert plan.experiment.warmup_until == "steady"
+    assert "warmup ends as soon as every journey is steady\n" in plan_text(plan)
+
+
+def test_a_plan_with_every_window_said_can_be_read_again(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SCENARIO + "phases: {warmup: {until: steady, at_most: 1m}}\nextend: 30s\n", 2)
+
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_the_load_is_told_to_last_as_long_as_all_windows_may_be_lengthened(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SCENARIO + "extend: 30s\n", 2)
+
+    assert plan.load.seconds == plan.seconds + 2 * 3 * 30.0
+    assert "a window that is void or undecided is lengthened once, by 30 s\n" in plan_text(plan)
+
+
+STAGES = "load: {rate: [{to: 20/s, over: 10s}]}\n"
+COURSE = "expected a load that stays the same, found stages or a shape: its course cannot be moved"
+
+
+@pytest.mark.parametrize(
+    ("written", "line", "expected"),
+    [
+        ("phases: {warmup: {until: warm}}\n", 10, "'steady'"),
+        ("phases: {warmup: {until: steady, at_most: 5s}}\n", 10, "expected at least 10s, in which three stretches"),
+        ("phases: {warmup: {until: steady, atmost: 1m}}\n", 10, "found 'atmost'"),
+        ("phases: {warmup: 5}\n", 10, "expected a duration with its unit"),
+        ("extend: 30\n", 10, "expected a duration with its unit"),
+        (f"{STAGES}extend: 30s\n", 11, COURSE),
+        (f"{STAGES}phases: {{warmup: {{until: steady}}}}\n", 11, COURSE),
+    ],
+)
+def test_what_cannot_be_is_told_by_line(tmp_path: Path, written: str, line: int, expected: str) -> None:
+    with pytest.raises(InvalidFile) as raised:
+        resolve(write_system(tmp_path, scenario=SCENARIO + written), environ={})
+
+    assert f"scenario.yaml:{line}:" in str(raised.value)
+    assert expected in str(raised.value)
+
+
+def test_a_load_with_a_course_is_never_lengthened_where_nobody_asked_for_it(tmp_path: Path) -> None:
+    resolved = resolve(write_system(tmp_path, scenario=SCENARIO + STAGES), environ={})
+
+    assert resolved.experiment.extend == 0.0
