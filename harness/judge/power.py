@@ -59,6 +59,9 @@ ASKED = 1.5
 MOST_FACTOR = 1000.0
 """More than so many times the requests is no advice."""
 
+STEPS = 1.03
+"""Requests are whole, so that the effect seen does not fall evenly with their number: this much more is surely enough."""
+
 MOST_ROUNDS = 50
 """A scenario has no more."""
 
@@ -113,7 +116,7 @@ class Look:
         for _ in range(20):
             middle = (low + high) / 2
             low, high = (middle, high) if self.fails(middle) > self.asked else (low, middle)
-        return high
+        return high * STEPS
 
 
 def powers_of(experiment: Experiment) -> tuple[Power, ...]:
