@@ -93,8 +93,10 @@ def parts_of(files: Iterable[Path]) -> Iterator[Part]:
 
 def part_of(lines: Sequence[bytes]) -> Part:
     """Some lines, read: all at once where they are as the load process writes them, else one by one."""
-    usual = [line for line in lines if line.startswith(_REQUEST)]
-    others = [line for line in lines if not line.startswith(_REQUEST)]
+    usual: list[bytes] = []
+    others: list[bytes] = []
+    for line in lines:
+        (usual if line.startswith(_REQUEST) else others).append(line)
     table = _read(usual)
     found, strange = _one_by_one(others if table is not None else lines)
     tables = ([table] if table is not None else []) + ([found] if found.num_rows else [])

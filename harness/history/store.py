@@ -131,14 +131,22 @@ def record_files(folder: Path) -> list[Path]:
 def read_requests(folder: Path) -> Records:
     """What the load left, as lines or in columns; what is in several files is read as if it were in one."""
     if _is_packed(folder):
-        return Records(read_parquet(folder / PARQUET), *_notes((folder / NOTES).read_bytes().split(b"\n")))
+        said = (folder / NOTES).read_bytes() if (folder / NOTES).exists() else b""
+        return Records(_columns(folder / PARQUET), *_notes(said.split(b"\n")))
     parts = list(parts_of(record_files(folder)))
     return Records(read_tables(part.requests for part in parts), *_notes(line for part in parts for line in part.others))
 
 
+def _columns(path: Path) -> Requests:
+    try:
+        return read_parquet(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise UnreadableRun(f"{path}: expected a Parquet file of requests, found something else ({error})") from error
+
+
 def _is_packed(folder: Path) -> bool:
-    """The notes are written last: without them the columns may not be all there is."""
-    return (folder / PARQUET).exists() and (folder / NOTES).exists()
+    """The notes are written last: without them the columns may not be all there is, as long as there are lines."""
+    return (folder / PARQUET).exists() and ((folder / NOTES).exists() or not record_files(folder))
 
 
 def _notes(lines: Iterable[bytes]) -> tuple[tuple[dict[str, Any], ...], int]:

@@ -1,0 +1,148 @@
+"""However a run's records lie on disk, whole or damaged, they are judged with what there is, to the same bytes, and never fall over."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import UnreadableRun
+from harness.experiment import judge_folder
+from harness.history.history import read_history
+from harness.history.requests import request_to_data
+from harness.history.store import NOTES, PARQUET, REQUESTS, pack_requests, record_files
+from harness.judge.judge import judge
+from harness.judge.verdict import verdict_to_json
+from tests.histories.building import Damage, Story, tell, write_run
+from tests.histories.shop import WEIGHTS
+
+SLOW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+STORY = Story(rate=20.0)
+
+damages = st.builds(
+    Damage,
+    journey=st.sampled_from([*WEIGHTS, "*"]),
+    begin=st.floats(0, 60),
+    end=st.floats(5, 65),
+    share=st.sampled_from([0.05, 0.3, 1.0]),
+    outcome=st.sampled_from(["ok", "http_5xx", "unfinished", "dropped"]),
+    later=st.sampled_from([0.0, 0.05, 2.0]),
+)
+
+
+def judged(folder: Path) -> str:
+    return verdict_to_json(judge(read_history(folder)))
+
+
+@SLOW
+@given(st.lists(damages, max_size=2), st.integers(1, 5), st.integers(0, 99))
+def test_lines_in_any_order_and_in_any_number_of_files_are_judged_to_the_same_bytes(
+    damage: list[Damage], files: int, seed: int
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = write_run(STORY.with_damage(*damage), Path(name) / "run")
+        before = judged(folder)
+        lines = (folder / REQUESTS).read_bytes().splitlines(keepends=True)
+        Random(seed).shuffle(lines)
+        for number in range(files):
+            (folder / (f"requests-{number}.jsonl" if number else REQUESTS)).write_bytes(b"".join(lines[number::files]))
+
+        split = judged(folder)
+        pack_requests(folder)
+
+        assert not record_files(folder)
+        assert before == split == judged(folder)
+
+
+@SLOW
+@given(st.lists(damages, max_size=2))
+def test_judging_twice_is_judging_once_on_disk_too(damage: list[Damage]) -> None:
+    with TemporaryDirectory() as name:
+        folder = write_run(STORY.with_damage(*damage), Path(name) / "run")
+        first = judge_folder(folder)
+        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+        second = judge_folder(folder)
+
+        assert second.verdict == first.verdict
+        assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == files
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_records_cut_off_in_the_middle_of_a_line_are_judged_with_what_is_whole_and_the_loss_is_named(
+    packed: bool, tmp_path: Path
+) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    whole = (folder / REQUESTS).read_bytes()
+    (folder / REQUESTS).write_bytes(whole[: len(whole) // 2 + 7])
+    if packed:
+        pack_requests(folder)
+
+    verdict = judge_folder(folder).verdict
+
+    assert verdict.word == "inconclusive"
+    assert "1 line of the load's records could not be read: cut off, or damaged" in verdict.warnings
+    load = next(proof for proof in verdict.evidence if proof.kind == "load")
+    assert "requests left no record" in load.why
+
+
+def test_a_line_damaged_in_the_middle_of_a_run_costs_that_line_and_is_told(tmp_path: Path) -> None:
+    folder = write_run(Story(), tmp_path / "run")
+    lines = (folder / REQUESTS).read_bytes().splitlines(keepends=True)
+    lines[2000] = lines[2000][:40] + b"\x00\x00" + lines[2000][45:]
+    (folder / REQUESTS).write_bytes(b"".join(lines))
+
+    run = judge_folder(folder)
+
+    assert len(read_history(folder).requests) == len(lines) - 3
+    assert "1 line of the load's records could not be read: cut off, or damaged" in run.verdict.warnings
+    assert "1 line of the load" in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_clock_that_steps_leaves_a_verdict_and_a_page(tmp_path: Path) -> None:
+    """From the middle of the fault on everything ends, by its own account, before it began."""
+    history = tell(STORY)
+    folder = write_run(STORY, tmp_path / "run")
+    stepped = [replace(one, end=one.end - 30.0) if number > 650 else one for number, one in enumerate(history.requests)]
+    lines = [*history.notes, *map(request_to_data, stepped)]
+    (folder / REQUESTS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    run = judge_folder(folder)
+
+    assert run.verdict.word
+    assert "<svg" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("lost", [[REQUESTS], [PARQUET], [NOTES], [PARQUET, NOTES]])
+def test_a_run_that_lost_a_file_of_records_never_passes_and_never_falls_over(lost: list[str], tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    if lost != [REQUESTS]:
+        pack_requests(folder)
+    for name in lost:
+        (folder / name).unlink()
+
+    assert judge_folder(folder).verdict.word == "inconclusive"
+
+
+def test_what_the_load_said_of_itself_may_be_lost_without_its_requests(tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    pack_requests(folder)
+    (folder / NOTES).unlink()
+
+    assert len(read_history(folder).requests) == 1300
+
+
+def test_where_the_columns_cannot_be_read_it_is_said_so(tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    pack_requests(folder)
+    whole = (folder / PARQUET).read_bytes()
+    (folder / PARQUET).write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(UnreadableRun, match=r"requests\.parquet: expected a Parquet file of requests"):
+        judge_folder(folder)
