@@ -210,3 +210,24 @@ def test_stretches_tell_of_every_second_in_few_words(seconds):
     assert told.startswith(f"from {seconds[0]} s")
     assert told.count("from") <= 3
     assert " more time" in told or told.endswith(f"to {seconds[-1] + 1} s")
+
+
+def test_a_failure_in_the_fault_stands_though_the_load_was_late_in_the_recovery():
+    late_afterwards = Damage("*", 55.0, 58.0, lag=0.4)
+
+    found = judge(tell(BROKEN.with_damage(late_afterwards)))
+
+    assert outcome(found, "blast_radius") is Outcome.FAILED
+    assert outcome(found, "recovery") is Outcome.INCONCLUSIVE
+    assert found.word == "failed"
+    assert judge(tell(Story().with_damage(late_afterwards))).word == "inconclusive"
+
+
+def test_a_load_that_did_not_come_whole_decides_nothing_at_all():
+    history = tell(BROKEN)
+    lost = History(history.plan, history.events, history.requests[:-400], history.notes)
+
+    found = judge(lost)
+
+    assert found.word == "inconclusive"
+    assert all("400 of 5200 requests left no record" in finding.why for finding in found.expectations)
