@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from harness.history.events import MachineSeen
@@ -231,3 +232,14 @@ def test_a_load_that_did_not_come_whole_decides_nothing_at_all():
 
     assert found.word == "inconclusive"
     assert all("400 of 5200 requests left no record" in finding.why for finding in found.expectations)
+
+
+@settings(max_examples=15, deadline=None)
+@given(some.floats(27.0, 40.0), some.floats(0.5, 6.0), some.floats(0.15, 2.0))
+def test_the_seconds_told_are_those_in_which_requests_were_late(begin, lasts, lag):
+    end = min(begin + lasts, 43.0)
+    case = Case(tell(PLAIN.with_damage(Damage("*", begin, end, lag=lag))))
+
+    (doubt,) = doubts_of(case, "fault")
+
+    assert doubt.seconds == tuple(range(int(begin), ceil(round(end, 6))))
