@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.parts import Items, Part
@@ -45,6 +45,20 @@ RateWords: TypeAlias = Annotated[
 ]
 """`80/s`, or a list of stages."""
 
+Processes: TypeAlias = Annotated[int, Field(ge=1, le=64)]
+BIND = "127.0.0.1"
+"""Where load processes on other machines join, unless somebody says otherwise: through a tunnel of their own."""
+
+
+def _check_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host if colon else port) or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):
+        raise PydanticCustomError(
+            "load", "expected an address such as 10.0.0.5 or 10.0.0.5:5557, found {found}", {"found": repr(value)}
+        )
+    return value
+
+
 Users: TypeAlias = Annotated[int, Field(ge=1, le=20_000)]
 
 
@@ -56,7 +70,9 @@ class LoadWords(Part):
     users: Users | None = None
     max_users: Users | None = None
     shape: bool | None = None
-    processes: Annotated[int, Field(ge=1, le=64)] | None = None
+    processes: Processes | None = None
+    expect_workers: Processes | None = None
+    bind: Annotated[str, AfterValidator(_check_address)] | None = None
     arrivals: Literal["uniform", "poisson"] | None = None
     timeout: Duration | None = None
     classes: Items[str] | None = None
@@ -69,6 +85,10 @@ class LoadWords(Part):
             )
         if self.shape and (self.rate, self.users, self.max_users) != (None, None, None):
             raise PydanticCustomError("load", "expected shape: true without rate, users and max_users, which it decides")
+        if self.expect_workers and self.processes:
+            raise PydanticCustomError("load", "expected either processes here or expect_workers elsewhere, found both")
+        if self.bind and not self.expect_workers:
+            raise PydanticCustomError("load", "expected bind beside expect_workers alone: nobody joins otherwise")
         if isinstance(self.rate, tuple) and (not self.rate or self.rate[0].to is None):
             raise PydanticCustomError("load", "expected stages that begin with one such as {to: 20/s, over: 10s}")
         return self
@@ -95,6 +115,7 @@ class Load(Part):
 
     `rate` is the highest that its `stages` lead to, where there are any. It is None in the closed model, where `users`
     alone decide, or a `shape` of the locustfile's own: how many it has is not known beforehand, and `users` is 0.
+    Where `bind` is said, the `processes` are on other machines, and join there.
     """
 
     locustfile: str
@@ -103,6 +124,7 @@ class Load(Part):
     users: int
     shape: bool = False
     processes: int = 1
+    bind: str | None = None
     arrivals: Literal["uniform", "poisson"] = "uniform"
     timeout: Duration = 5.0
     classes: Items[str] = ()

@@ -21,7 +21,7 @@ from harness.model.experiment import Experiment, System
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Outage
 from harness.model.kinds.group import Isolate, Partition
-from harness.model.load import PHASES, USERS_HEADROOM, Load, LoadWords, Phases, SteadyWords, stages_of
+from harness.model.load import BIND, PHASES, USERS_HEADROOM, Load, LoadWords, Phases, SteadyWords, stages_of
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
 from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
@@ -30,6 +30,9 @@ from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, seed
 
 DEFAULT_SEED = 1
 DEFAULT_RATE = 80.0
+LOAD_CHOICES = ((("rate", "users", "shape"), "max_users"), (("processes", "expect_workers"), "bind"))
+"""Keys of `load:` of which one is said, and what goes with them: where a scenario says one, the system's do not count."""
+
 DRAIN_SECONDS = 15.0
 """How long the drain lasts where an invariant is expected and nothing else is said."""
 
@@ -265,11 +268,13 @@ class _Resolving:
     def _load(self) -> tuple[Load, Path]:
         said: dict[str, Any] = {}
         own_load = self.scenario.load
-        model_said = own_load.shape or own_load.rate is not None or own_load.users is not None
+        chosen: set[str] = set()
+        for keys, beside in LOAD_CHOICES:
+            if any(getattr(own_load, key) for key in keys):
+                chosen |= {*keys, beside}
         for name in LoadWords.model_fields:
-            own = getattr(self.scenario.load, name)
-            inherits = not (model_said and name in ("rate", "users", "max_users", "shape"))
-            said[name] = own if own is not None else getattr(self.system.load, name) if inherits else None
+            own = getattr(own_load, name)
+            said[name] = own if own is not None or name in chosen else getattr(self.system.load, name)
         locustfile = self.read.folder / (said["locustfile"] or "locustfile.py")
         own_file = self.scenario.load.locustfile
         if own_file is not None:
@@ -288,16 +293,19 @@ class _Resolving:
             stages=stages,
             users=0 if said["shape"] else users,
             shape=bool(said["shape"]),
-            processes=self._processes(said["processes"] or 1, users),
+            processes=self._processes(said, users),
+            bind=(said["bind"] or BIND) if said["expect_workers"] else None,
             arrivals=said["arrivals"] or "uniform",
             timeout=timeout,
             classes=said["classes"] or (),
         )
         return load, locustfile
 
-    def _processes(self, processes: int, users: int) -> int:
-        if processes > users:
-            self._say(("load", "processes"), f"expected no more processes than users, found {processes} for {users}")
+    def _processes(self, said: Mapping[str, Any], users: int) -> int:
+        processes: int = said["expect_workers"] or said["processes"] or 1
+        if processes > users and not said["shape"]:
+            key = "expect_workers" if said["expect_workers"] else "processes"
+            self._say(("load", key), f"expected no more processes than users, found {processes} for {users}")
         return processes
 
     def _phases(self, expect: Iterable[ExpectationItem]) -> Phases:

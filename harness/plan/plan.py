@@ -216,6 +216,7 @@ class Arrivals(Part):
     users: int
     shape: bool = False
     processes: int = 1
+    bind: str | None = None
     arrivals: Literal["uniform", "poisson"]
     timeout: float
     classes: Items[str] = ()

@@ -37,6 +37,7 @@ def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrival
         users=load.users,
         shape=load.shape,
         processes=load.processes,
+        bind=load.bind,
         arrivals=load.arrivals,
         timeout=load.timeout,
         classes=load.classes,

@@ -56,7 +56,8 @@ def _load_line(plan: Plan) -> str:
         stages = [f"{stage.to:g}/s over {stage.over:g} s" for stage in load.stages]
         arriving = f"arrivals to {', to '.join(stages)}" if stages else f"{load.rate:g} arrivals/s"
         how = f"{arriving}, {load.arrivals}, at most {load.users} users"
-    how += f", from {load.processes} processes" if load.processes > 1 else ""
+    how += f", from {load.processes} processes" if load.processes > 1 or load.bind else ""
+    how += f" that join at {load.bind}" if load.bind else ""
     return f"seed {load.seed} · {how} · client timeout {load.timeout:g} s · {plan.seconds:g} s in all"
 
 

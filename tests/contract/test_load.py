@@ -102,6 +102,47 @@ def test_a_stall_of_the_server_is_charged_to_every_arrival_that_met_it(rig: Rig)
         assert latencies[int(share * 150)] == pytest.approx(truth[int(share * 150)], rel=0.1, abs=0.25)
 
 
+STALL = 5.0
+STALL_BEGAN, STALL_SEEN = 4.0, 20.0
+
+
+def met_by_a_stall(rig: Rig, text: str, **load: object) -> list[float]:
+    """The latencies of a window of 20 s, sorted, in which nobody was answered for five."""
+    rig.start(text, timeout=8.0, **load)
+    at = rig.go()
+    time.sleep(max(0.0, at + STALL_BEGAN - time.time()))
+    rig.server.stalled_until = at + STALL_BEGAN + STALL
+    time.sleep(max(0.0, at + STALL_SEEN - time.time()))
+    rig.load.stop()
+    return sorted(request.latency for request in rig.records().requests if request.due < at + STALL_SEEN)
+
+
+def truth_at(share: float, rate: float = 100.0) -> float:
+    """What every arrival would have seen that met the stall: its rest, from the longest on."""
+    stalled_longer = (1 - share) * rate * STALL_SEEN
+    return STALL - stalled_longer / rate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_stall_of_five_seconds_at_100_per_second_is_told_as_it_was(rig: Rig, client: str) -> None:
+    latencies = met_by_a_stall(rig, browser(client), rate=100.0, users=960)
+
+    assert len(latencies) == pytest.approx(100 * STALL_SEEN, abs=2)
+    for share in (0.95, 0.99):
+        assert latencies[int(share * len(latencies))] == pytest.approx(truth_at(share), rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_closed_loop_of_the_same_rate_hides_the_stall(rig: Rig, client: str) -> None:
+    """Ten users, ten requests a second each: ten requests met the stall, and five hundred were never sent."""
+    latencies = met_by_a_stall(rig, browser(client).replace("between(100, 200)", "between(0.1, 0.1)"), rate=None, users=10)
+
+    assert latencies[int(0.95 * len(latencies))] < 0.1 * truth_at(0.95)
+    assert sum(latency > 1 for latency in latencies) <= 10
+
+
 def test_user_classes_are_mixed_from_the_first_arrival_on(rig: Rig) -> None:
     text = for_both(browser("{client}").replace("Browser", "{name}").replace('"/ok"', '"/ok", name="{client}"'))
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.history.requests import Request
 from harness.history.store import read_lines, read_requests
-from harness.runtime.load.ledger import Exchange, Ledger, now
+from harness.runtime.load.ledger import Exchange, Ledger, appending_to, now
 from harness.runtime.load.marks import Marks
 
 MARKS = Marks(
@@ -23,7 +23,7 @@ MARKS = Marks(
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "requests.jsonl", MARKS, lambda _reason: None)
+    return Ledger(appending_to(tmp_path / "requests.jsonl"), MARKS, lambda _reason: None)
 
 
 def written(tmp_path: Path) -> tuple[Request, ...]:

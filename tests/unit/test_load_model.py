@@ -52,10 +52,41 @@ def test_a_closed_loop_has_no_course(tmp_path: Path) -> None:
 
 
 def test_a_shape_stands_in_place_of_the_rate_of_the_system(tmp_path: Path) -> None:
-    load = read_back(planned(tmp_path, "{shape: true}"))
+    load = read_back(planned(tmp_path, "{shape: true, processes: 2}"))
 
     assert (load.shape, load.rate, load.users, load.course) == (True, None, 0, None)
     assert "as the locustfile's own shape has them" in plan_text(planned(tmp_path, "{shape: true}"))
+
+
+def test_only_who_expects_workers_from_elsewhere_listens_and_on_loopback_unless_told_otherwise(tmp_path: Path) -> None:
+    here, elsewhere, wide = (
+        planned(tmp_path, load).load
+        for load in ("{processes: 3}", "{expect_workers: 3}", "{expect_workers: 3, bind: '0.0.0.0:6000'}")
+    )
+
+    assert (here.processes, here.bind) == (3, None)
+    assert (elsewhere.processes, elsewhere.bind) == (3, "127.0.0.1")
+    assert (wide.processes, wide.bind) == (3, "0.0.0.0:6000")
+    assert "from 3 processes that join at 127.0.0.1" in plan_text(planned(tmp_path, "{expect_workers: 3}"))
+
+
+@pytest.mark.parametrize(
+    ("of_system", "of_scenario", "processes", "bind"),
+    [
+        ("expect_workers: 4, bind: 10.0.0.5", "processes: 2", 2, None),
+        ("processes: 2", "expect_workers: 4", 4, "127.0.0.1"),
+        ("expect_workers: 4, bind: 10.0.0.5", "timeout: 2s", 4, "10.0.0.5"),
+    ],
+)
+def test_where_a_scenario_says_who_sends_the_load_the_system_does_not(
+    tmp_path: Path, of_system: str, of_scenario: str, processes: int, bind: str | None
+) -> None:
+    system = SYSTEM.replace("load: {", f"load: {{{of_system}, ")
+    path = write_system(tmp_path, scenario=f"{SCENARIO}load: {{{of_scenario}}}\n", system=system)
+
+    load = resolve(path, environ={}).experiment.load
+
+    assert (load.processes, load.bind) == (processes, bind)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +100,11 @@ def test_a_shape_stands_in_place_of_the_rate_of_the_system(tmp_path: Path) -> No
         ("{rate: [{to: 5}]}", "expected a rate above zero, such as 80/s, found 5"),
         ("{users: 2, processes: 3}", "expected no more processes than users, found 3 for 2"),
         ("{processes: 0}", "expected at least 1, found 0"),
+        ("{users: 2, expect_workers: 3}", "expected no more processes than users, found 3 for 2"),
+        ("{processes: 2, expect_workers: 2}", "expected either processes here or expect_workers elsewhere, found both"),
+        ("{expect_workers: 2, bind: 'x:y'}", "expected an address such as 10.0.0.5 or 10.0.0.5:5557, found 'x:y'"),
+        ("{bind: 10.0.0.5}", "expected bind beside expect_workers alone"),
+        ("{expect_workers: 2, bind: ':80'}", "expected an address such as 10.0.0.5 or 10.0.0.5:5557, found ':80'"),
         ("{rate: 5}", "expected a rate above zero, such as 80/s, found 5"),
         ("{rate: [{to: 5/s}], users: 3}", "expected either rate"),
         ("{shape: true, users: 3}", "expected shape: true without rate, users and max_users"),

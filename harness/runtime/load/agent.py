@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -36,6 +37,7 @@ try:
     import locust.clients
     import locust.contrib.fasthttp
     import locust.main
+    from gevent.lock import Semaphore
     from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 except ImportError as error:  # told to the harness in main: there is no other way to say it
     MISSING: ImportError | None = error
@@ -57,7 +59,7 @@ from harness.runtime.load.clients import (
     watch_client,
 )
 from harness.runtime.load.groups import Groups
-from harness.runtime.load.ledger import Exchange, Ledger, now
+from harness.runtime.load.ledger import Exchange, Ledger, appending_to, now
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.pace import Pace, Turn, sleep_until
 from harness.runtime.load.userfile import Refused, imported, own_traceback, share_of
@@ -66,6 +68,8 @@ EXIT_INVALID = 2
 EXIT_FAILED = 5
 EXIT_ALONE = 3
 BACKSTOP_SECONDS = 120
+BATCH_SECONDS = 0.05
+"""How long a record may wait for others before they are sent home together."""
 BROKEN_AFTER = 10
 """So many tasks that raised, and not one that sent a request: the locustfile is broken, and not what it talks to."""
 
@@ -76,14 +80,16 @@ RAISED_TOLD = 20
 class Channel:
     """The control channel to the harness: one JSON object a line, both ways."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._rest = b""
+        self._turns: Any = Semaphore() if MISSING is None else nullcontext()
 
     def tell(self, **message: Any) -> None:
         """Say something to the harness; where it is gone, nobody needs to know."""
         try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            with self._turns:
+                self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             return
 
@@ -108,7 +114,9 @@ class Agent:
     def __init__(self, channel: Channel, settings: dict[str, Any]) -> None:
         self.channel = channel
         self.settings = settings
-        self.ledger = Ledger(Path(settings["records"]), Marks(settings["marks"]), self._cannot_write)
+        self.wire = Wire(channel)
+        write = appending_to(Path(settings["records"])) if settings["records"] else self.wire.write
+        self.ledger = Ledger(write, Marks(settings["marks"]), self._cannot_write)
         self.seed = settings["seed"] + (settings["number"] << 32)  # each process draws differently, and has ids of its own
         self.pace = Pace(offsets_of(settings), self.seed, StopUser)
         self.watch = Watch(self.ledger, self.pace, self.seed, settings["timeout"], StopUser)
@@ -257,6 +265,8 @@ class Agent:
     def _go(self, at: float) -> None:
         facts = {key: self.settings[key] for key in ("rate", "stages", "arrivals", "seed", "timeout")}
         users = self.environment.runner.user_count
+        if "clock" in self.settings:
+            self.ledger.note("clock", **self.settings["clock"])
         self.ledger.note("began", begin=at, pid=os.getpid(), users=users, locust=locust.__version__, **facts)
         self.pace.go(at)
         self.begun.set()
@@ -323,6 +333,7 @@ class Agent:
         scheduled = self.pace.scheduled if self.pace.is_open else self.served
         silent = max(0, scheduled - self.served - counts["dropped"])
         self.ledger.note("finished", scheduled=scheduled, sent=self.served, silent=silent, raised=self.raised, **counts)
+        self.wire.flush()
 
     def _end_of_locust(self) -> None:
         if not self.over:
@@ -334,6 +345,7 @@ class Agent:
         self._end_arrivals(now())
         self.ledger.finish_open()
         self.ledger.note("failed", error=reason)
+        self.wire.flush()
         self.channel.tell(failed=reason)
         sys.stderr.write(reason + "\n")
         sys.stderr.flush()
@@ -414,12 +426,38 @@ def is_control_flow(error: BaseException) -> bool:
     return isinstance(error, InterruptTaskSet | RescheduleTask | RescheduleTaskImmediately | StopUser | StopTest)
 
 
+class Wire:
+    """Sends records home in batches: where they go to is another machine."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._waiting: list[bytes] = []
+
+    def write(self, line: bytes) -> int:
+        """Take a line; it is on its way within BATCH_SECONDS."""
+        if not self._waiting:
+            gevent.spawn_later(BATCH_SECONDS, self.flush)
+        self._waiting.append(line)
+        return len(line)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        lines, self._waiting = self._waiting, []
+        if lines:
+            self._channel.tell(records=b"".join(lines).decode("utf-8", "surrogateescape"))
+
+
 def main() -> None:
-    """The load process."""
-    channel = Channel(int(sys.argv[1]))
+    """A load process of the machine that the run is on."""
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     settings = channel.heard()
     if settings is None:
         sys.exit(EXIT_ALONE)
+    serve(channel, settings)
+
+
+def serve(channel: Channel, settings: dict[str, Any]) -> None:
+    """Carry out one load."""
     if MISSING is not None:
         channel.tell(failed=f"Locust cannot be imported ({MISSING}); install it beside the harness: pip install locust")
         sys.exit(EXIT_FAILED)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,14 +19,20 @@ from harness.history.requests import Request, request_to_data
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.outcomes import error_text, is_check, outcome_of
 
-_EPOCH, _START = time.time(), time.perf_counter()
+_epoch, _START = time.time(), time.perf_counter()
 
 EXIT_CANNOT_WRITE = 70
 
 
 def now() -> float:
     """Seconds since the epoch, on a clock that nobody sets while the load runs."""
-    return _EPOCH + (time.perf_counter() - _START)
+    return _epoch + (time.perf_counter() - _START)
+
+
+def correct_clock(offset: float) -> None:
+    """Go by a clock that is so many seconds ahead of this machine's; before anything was recorded."""
+    global _epoch  # noqa: PLW0603 - one clock for all that one process records
+    _epoch += offset
 
 
 @dataclass(slots=True, eq=False)
@@ -41,14 +48,19 @@ class Exchange:
     answer: Any = None
 
 
+def appending_to(path: Path) -> Callable[[bytes], int]:
+    """Writes lines to the end of a file: each is in it, whatever becomes of this process."""
+    return partial(os.write, os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
 class Ledger:
-    """Appends requests and notes to the file of records, one write each."""
+    """Writes requests and notes, one line and one `write` each."""
 
     accepted: Mapping[str, Collection[int]] = {}
     """Statuses that are no error, by journey."""
 
-    def __init__(self, path: Path, marks: Marks, when_it_cannot_write: Callable[[str], None]) -> None:
-        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    def __init__(self, write: Callable[[bytes], int], marks: Marks, when_it_cannot_write: Callable[[str], None]) -> None:
+        self._write = write
         self._marks = marks
         self._tell = when_it_cannot_write
         self.open: set[Exchange] = set()
@@ -129,7 +141,7 @@ class Ledger:
     def _append(self, data: dict[str, Any]) -> None:
         line = (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "backslashreplace")
         try:
-            written = os.write(self._file, line)
+            written = self._write(line)
         except OSError as error:
             self._end_loudly(f"the load's records cannot be written: {error}")
         if written < len(line):

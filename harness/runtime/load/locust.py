@@ -2,7 +2,7 @@
 
 Never imported here: Locust patches the interpreter. Its exit code and its percentiles are not used; a run ended well
 when each process's own last line in the records says so. Where there are several, every one of them has its share of the
-arrivals and of the users, by its number, and a file of records of its own.
+arrivals and of the users, by its number, and a file of records of its own. They may be on other machines.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from harness.errors import InvalidLocustfile, LoadError
 from harness.plan.plan import Arrivals
 from harness.runtime.load.process import LOAD, LoadProcess
+from harness.runtime.load.remote import RemoteProcess, joined
 from harness.runtime.ports import Launch
 
 __all__ = ["LOAD", "LocustLoad"]
@@ -34,7 +35,7 @@ class LocustLoad:
         self._launch = launch
         self._folder = folder
         self._log = log
-        self._processes: Sequence[LoadProcess] = ()
+        self._processes: Sequence[LoadProcess | RemoteProcess] = ()
         self._timeout = 0.0
         self._ending = False
         self._early: str | None = None
@@ -48,14 +49,18 @@ class LocustLoad:
         """Start Locust and return when its users wait for the first arrival."""
         locustfile = _locustfile(arrivals.locustfile)
         self._timeout, self._ending, self._early = arrivals.timeout, False, None
-        started: list[LoadProcess] = []
+        started: list[LoadProcess | RemoteProcess] = []
         self._processes = started
         try:
-            for number in range(arrivals.processes):
-                started.append(LoadProcess(self._launch, self._folder, self._log_of(number)))
+            if arrivals.bind is not None:
+                started.extend(joined(arrivals.processes, arrivals.bind))
+            else:
+                for number in range(arrivals.processes):
+                    started.append(LoadProcess(self._launch, self._folder, self._log_of(number)))
             for number, process in enumerate(started):
+                process.records = _records_of(records, arrivals, number).resolve()
                 share = {**_settings(arrivals, locustfile, entry, marks), **_share(arrivals, number)}
-                process.send({**share, "records": str(_records_of(records, arrivals, number).resolve())})
+                process.send({**share, "records": str(process.records)})
             deadline = time.monotonic() + START_SECONDS + 2 * arrivals.timeout
             for process in started:
                 self._wait_until_ready(process, deadline)
@@ -111,7 +116,7 @@ class LocustLoad:
     def _log_of(self, number: int) -> Path:
         return self._log if number == 0 else self._log.with_stem(f"{self._log.stem}-{number + 1}")
 
-    def _wait_until_ready(self, process: LoadProcess, deadline: float) -> None:
+    def _wait_until_ready(self, process: LoadProcess | RemoteProcess, deadline: float) -> None:
         message = process.message(deadline)
         if message is None:
             raise LoadError(f"the load did not come up: {self._why_silent(process)}; {process.log_words()}")
@@ -120,7 +125,7 @@ class LocustLoad:
         if "ready" not in message:
             raise LoadError(f"the load did not come up: {message.get('failed', message)}; {process.log_words()}")
 
-    def _why_silent(self, process: LoadProcess) -> str:
+    def _why_silent(self, process: LoadProcess | RemoteProcess) -> str:
         if process.waited_for(2.0):
             return f"Locust ended with {process.exit_words()}"
         return f"its users were not ready within {START_SECONDS + 2 * self._timeout:g} s"

@@ -27,6 +27,7 @@ class LoadProcess:
     def __init__(self, launch: Launch, folder: Path, log: Path) -> None:
         self._log, self._log_begin = log, log.stat().st_size if log.exists() else 0
         self._heard = b""
+        self.records: Path | None = None
         self._channel, theirs = socket.socketpair()
         try:
             with theirs:

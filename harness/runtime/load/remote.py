@@ -1,0 +1,168 @@
+"""Load processes on other machines: they join over TCP, are told the same as those here, and send their records home.
+
+Each line of the connection is one JSON object, both ways, as on the control channel of a process here; `{"records": …}`
+is added, with whole lines for the file of records. A connection that ends is a process that is gone: what it had not
+sent is missing, and the counts in its last line say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.errors import LoadError
+
+PORT = 5557
+"""As of Locust's own distributed mode."""
+
+JOIN_SECONDS = 300.0
+"""How long whoever starts the processes on the other machines may take."""
+
+
+GREETING_SECONDS = 10.0
+"""How long one that connected may take to say what it is."""
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """`HOST` or `HOST:PORT`; raises ValueError for what is neither."""
+    host, separator, port = text.rpartition(":")
+    found = (host, int(port)) if separator else (text, PORT)
+    if not found[0] or not 0 < found[1] < 65536:
+        raise ValueError(f"expected HOST or HOST:PORT, found {text!r}")
+    return found
+
+
+class RemoteProcess:
+    """A load process on another machine, at the other end of a connection."""
+
+    pid = 0
+
+    def __init__(self, connection: socket.socket, peer: str) -> None:
+        connection.settimeout(None)
+        self.peer = peer
+        self.records: Path | None = None
+        self._connection = connection
+        self._file: int | None = None
+        self._told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._gone = threading.Event()
+        self._sending = threading.Lock()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is still connected."""
+        return not self._gone.is_set()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell it something; where it is gone, nobody needs to know."""
+        with suppress(OSError), self._sending:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def message(self, deadline: float) -> dict[str, Any] | None:
+        """The next thing it says, or None when it says nothing more, or nothing by then."""
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                return self._told.get(timeout=min(left, 0.05))
+            if self._gone.is_set() and self._told.empty():
+                return None
+        return None
+
+    def waited_for(self, seconds: float) -> bool:
+        """Wait for the end of its connection, and with it of its records; whether it came."""
+        return self._gone.wait(seconds)
+
+    def exit_words(self) -> str:
+        """How it ended, as far as that can be known from here."""
+        return f"the end of its connection from {self.peer}"
+
+    def log_words(self) -> str:
+        """Where its log is."""
+        return f"its log is on {self.peer}"
+
+    def end(self) -> None:
+        """It is let go of: without its connection it ends."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._reader.join(2.0)
+        self._connection.close()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _read(self) -> None:
+        try:
+            for message in _messages(self._connection):
+                if "ping" in message:
+                    self.send({"pong": time.time()})
+                elif "records" in message:
+                    self._keep(message["records"].encode("utf-8", "surrogateescape"))
+                else:
+                    self._told.put(message)
+        except (OSError, ValueError):
+            return  # what follows cannot be read: it is missing, and the counts say so
+        finally:
+            self._gone.set()
+
+    def _keep(self, lines: bytes) -> None:
+        if self._file is None and self.records is not None:
+            self._file = os.open(self.records, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        if self._file is not None:
+            os.write(self._file, lines)
+
+
+def _messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            message = json.loads(line)
+            if isinstance(message, dict):
+                yield message
+
+
+def joined(number: int, bind: str) -> tuple[RemoteProcess, ...]:
+    """Wait at an address until so many processes have joined; raises LoadError when they do not."""
+    host, port = address_of(bind)
+    found: list[RemoteProcess] = []
+    deadline = time.monotonic() + JOIN_SECONDS
+    try:
+        with socket.create_server((host, port), backlog=number) as door:
+            while len(found) < number:
+                door.settimeout(max(0.01, deadline - time.monotonic()))
+                connection, peer = door.accept()
+                process = RemoteProcess(connection, f"{peer[0]}:{peer[1]}")
+                if _is_of_ours(process):
+                    found.append(process)
+    except BaseException as error:
+        for process in found:
+            process.end()
+        if isinstance(error, TimeoutError):
+            raise LoadError(_missing(len(found), number, bind)) from error
+        if isinstance(error, OSError):
+            raise LoadError(f"expected to listen for load processes at {bind}, found: {error}") from error
+        raise
+    return tuple(found)
+
+
+def _is_of_ours(process: RemoteProcess) -> bool:
+    """Whether who connected is a load process; raises LoadError for one of another release, which may count differently."""
+    said = (process.message(time.monotonic() + GREETING_SECONDS) or {}).get("joined")
+    if said == __version__:
+        return True
+    process.end()
+    if said is None:
+        return False
+    raise LoadError(f"expected load processes of chaos-harness {__version__}, found {said} on {process.peer}")
+
+
+def _missing(found: int, number: int, bind: str) -> str:
+    command = "python -m harness.runtime.load.worker HOST:PORT LOCUSTFILE"
+    return f"{found} of {number} load processes joined at {bind} within {JOIN_SECONDS:g} s; on each machine: {command}"

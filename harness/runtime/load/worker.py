@@ -1,0 +1,75 @@
+"""A load process on a machine of its own: it joins a run elsewhere, and takes its share of the load.
+
+    python -m harness.runtime.load.worker HOST:PORT LOCUSTFILE [--host URL]
+
+It waits for the run to begin where it is not there yet, and ends with it. `--host` is where the system's entry is reached
+from here; without it, the address is the one the run itself uses, which on another machine is most often a wrong one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import time
+from pathlib import Path
+
+from harness import __version__
+from harness.runtime.load import agent, ledger
+from harness.runtime.load.remote import address_of
+
+KNOCK_EVERY = 0.5
+PINGS = 7
+
+
+def main() -> None:
+    """Join, and do what is told."""
+    parser = argparse.ArgumentParser(prog="python -m harness.runtime.load.worker", description=__doc__)
+    parser.add_argument("address", type=address_of, metavar="HOST:PORT", help="where the run waits for load processes")
+    parser.add_argument("locustfile", type=Path, metavar="LOCUSTFILE", help="the same as the run's, on this machine")
+    parser.add_argument("--host", metavar="URL", help="where the entry of the system is reached from this machine")
+    parser.add_argument("--patience", type=float, default=300.0, metavar="SECONDS", help="how long to wait for the run")
+    asked = parser.parse_args()
+    channel = agent.Channel(_connected(asked.address, asked.patience))
+    offset, within = clock_offset(channel)
+    ledger.correct_clock(offset)
+    channel.tell(joined=__version__)
+    settings = channel.heard()
+    if settings is None:
+        sys.exit(agent.EXIT_ALONE)
+    here = {"locustfile": str(asked.locustfile.resolve()), "entry": asked.host or settings["entry"], "records": None}
+    facts = {"offset": round(offset, 6), "within": round(within, 6)}
+    agent.serve(channel, {**settings, **here, "clock": facts, "ends_with_parent": False})
+
+
+def clock_offset(channel: agent.Channel) -> tuple[float, float]:
+    """By how much the run's clock is ahead of this one, and how far that may be off: half of the quickest round trip."""
+    tries = []
+    for _ in range(PINGS):
+        before = ledger.now()
+        channel.tell(ping=True)
+        answer = channel.heard()
+        if answer is None:
+            sys.exit(agent.EXIT_ALONE)
+        after = ledger.now()
+        tries.append(((after - before) / 2, float(answer["pong"]) - (before + after) / 2))
+    within, offset = min(tries)
+    return offset, within
+
+
+def _connected(address: tuple[str, int], patience: float) -> socket.socket:
+    until = time.monotonic() + patience
+    while True:
+        try:
+            made = socket.create_connection(address, timeout=10)
+        except OSError as error:
+            if time.monotonic() > until:
+                sys.exit(f"expected a run that waits for load processes at {address[0]}:{address[1]}, found: {error}")
+            time.sleep(KNOCK_EVERY)
+        else:
+            made.settimeout(None)
+            return made
+
+
+if __name__ == "__main__":
+    main()
