@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from harness.judge import words
 from harness.judge.case import Case
+from harness.judge.rows import strain
 from harness.judge.verdict import Finding, Outcome
 
 
@@ -31,13 +32,14 @@ def _all_there(case: Case, found: Finding) -> Finding:
 
 
 def of_rounds(found: Sequence[Finding]) -> Finding:
-    """One finding for each round, as one: the first of the worst decides, and says its round; each is told."""
+    """One finding for each round, as one: the worst decides, and says its round; each is told."""
     if len(found) == 1:
         return found[0]
-    number, worst = max(enumerate(found, 1), key=lambda one: (one[1].outcome, -one[0]))
+    number, worst = max(enumerate(found, 1), key=lambda one: (one[1].outcome, strain(one[1].measure), -one[0]))
     told = tuple(line for turn, one in enumerate(found, 1) for line in _lines(turn, one))
     if worst.outcome is Outcome.PASSED:
-        return replace(worst, seen=f"in each of {len(found)} rounds; in round {number}: {worst.seen}", details=told)
+        which = "worst of" if worst.measure is not None else "first of"
+        return replace(worst, seen=f"{worst.seen} ({which} {len(found)} rounds)", details=told)
     why = f"round {number}: {worst.why}" if worst.why else ""
     return replace(worst, seen=f"round {number}: {worst.seen}", why=why, details=told)
 

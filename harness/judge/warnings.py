@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.history.events import NameUnknown, RunBegan
+from harness.history.events import NameUnknown, PhaseMoved, RunBegan
 from harness.judge import words
 from harness.judge.case import Case
 
@@ -28,9 +28,18 @@ def _warnings(case: Case) -> Iterator[str]:
         yield from began.warnings
     if case.history.unread:
         yield f"{words.count(case.history.unread, 'line')} of the load's records could not be read: cut off, or damaged"
+    yield from _lengthened(case)
     yield from _closed_loop(case)
     yield from _unknown_names(case)
     yield from _many_journeys(case)
+
+
+def _lengthened(case: Case) -> Iterator[str]:
+    """Windows that became longer than planned, since they were void or undecided when they ended."""
+    for moved in case.history.of(PhaseMoved):
+        if moved.seconds > 0:
+            which = f"{moved.phase} of round {moved.round}" if case.experiment.rounds > 1 else moved.phase
+            yield f"the {which} was lengthened by {words.seconds(moved.seconds)}: {moved.reason}"
 
 
 def _closed_loop(case: Case) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.history.events import EdgeSeen
@@ -40,7 +41,8 @@ def edge_table(summary: Summary) -> EdgeTable:
     if not samples:
         return EdgeTable((), (), ())
     counts = EdgeCounts(summary.history)
-    windows = (summary.history.phases.get("baseline"), _struck(summary))
+    baseline = summary.history.phases.get("baseline")
+    windows = (baseline.pieces if baseline is not None else (), _struck(summary))
     struck = {strike.proxy for strike in summary.strikes}
     shown = [0, 1, 2, *([3] if any(sample.packets is not None for sample in samples) else [])]
     rows = [
@@ -52,16 +54,19 @@ def edge_table(summary: Summary) -> EdgeTable:
     return EdgeTable(tuple(COUNTED[number] for number in shown), tuple(sorted(rows, key=lambda row: not row.struck)), cannot)
 
 
-def _struck(summary: Summary) -> Window | None:
-    """While the faults were on; the fault phase where none was."""
-    if not summary.struck_time:
-        return summary.history.phases.get("fault")
-    began = summary.history.began
-    return Window(summary.struck_time[0][0] + began, summary.struck_time[-1][1] + began)
+def _struck(summary: Summary) -> tuple[Window, ...]:
+    """In each round from the first fault on to the last off; the fault phase where none was."""
+    found, began = [], summary.history.began
+    on = [Window(begin + began, end + began) for begin, end in summary.struck_time]
+    for turn in summary.history.turns:
+        if turn.phase == "fault":
+            within = [part for window in on for part in window.shared(turn.window)]
+            found.append(Window(within[0].begin, within[-1].end) if within else turn.window)
+    return tuple(found)
 
 
-def _cells(counts: EdgeCounts, edge: str, windows: tuple[Window | None, Window | None]) -> tuple[tuple[str, str], ...]:
-    seen = [counts.during(edge, window) if window is not None else None for window in windows]
+def _cells(counts: EdgeCounts, edge: str, windows: tuple[Sequence[Window], Sequence[Window]]) -> tuple[tuple[str, str], ...]:
+    seen = [counts.during_all(edge, window) for window in windows]
     before, during = (_numbers(traffic) for traffic in seen)
     return tuple(zip(before, during, strict=True))
 

@@ -10,7 +10,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, assert_never
 
@@ -28,6 +28,7 @@ from harness.history.events import (
     NameUnknown,
     PhaseBegan,
     PhaseEnded,
+    PhaseMoved,
     RunBegan,
     RunEnded,
     RunFailed,
@@ -41,6 +42,7 @@ from harness.history.events import (
 )
 from harness.history.requests import Request
 from harness.model.experiment import Experiment
+from harness.model.load import IN_ROUNDS
 from harness.report.faults import fault_in_words
 from harness.report.series import quantile
 from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, restart_in_words
@@ -86,13 +88,32 @@ class Now:
     p95: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One phase of one round, in seconds since the load began, as far as is known by now."""
+
+    name: str
+    round: int
+    at: float
+    until: float
+
+    def is_of(self, phase: str, number: int) -> bool:
+        """Whether it is this phase of this round."""
+        return (self.name, self.round) == (phase, number)
+
+
 class LiveView:
     """One run while it goes on. `plan` is the plan as plain data; `now` tells the time."""
 
     def __init__(self, plan: dict[str, Any], now: Callable[[], float] = time.time) -> None:
         experiment = Experiment.model_validate(plan["experiment"])
         self._name = experiment.name
-        self._phases = [(str(phase["name"]), float(phase["at"]), float(phase["until"])) for phase in plan["phases"]]
+        self._phases = [
+            Stage(str(phase["name"]), int(phase.get("round", 1)), float(phase["at"]), float(phase["until"]))
+            for phase in plan["phases"]
+        ]
+        self._rounds, self._ends_early = experiment.rounds, experiment.warmup_until is not None
+        self._round = 1
         self._faults = {item.id: item for item in experiment.faults}
         self._plain = {request: name for name, request in experiment.system.journeys.items()}
         self._journeys: dict[str, _Journey] = {name: _Journey() for name in experiment.system.journeys}
@@ -169,8 +190,10 @@ class LiveView:
                 self._began, self._next_line = at, at + LINE_EVERY
             case LoadEnded():
                 self._load_is_off = True
-            case PhaseBegan(phase=phase):
-                self._phase = phase
+            case PhaseBegan(phase=phase, round=number):
+                self._phase, self._round = phase, number if phase in IN_ROUNDS else self._round
+            case PhaseMoved():
+                self._phases = list(self._moved(event))
             case PhaseEnded(phase="baseline"):
                 self._settle_baseline()
             case FaultBegan(fault=fault, kind=kind) if not _is_withheld(event):
@@ -180,6 +203,14 @@ class LiveView:
                 self._active.pop((fault, event.proxy or event.service), None)
             case _:
                 pass
+
+    def _moved(self, event: PhaseMoved) -> Iterator[Stage]:
+        """The phases, from the end of one on moved."""
+        by = 0.0
+        for stage in self._phases:
+            begin = stage.at + by
+            by = event.seconds if stage.is_of(event.phase, event.round) else by
+            yield replace(stage, at=begin, until=stage.until + by)
 
     def _settle_baseline(self) -> None:
         for journey in self._journeys.values():
@@ -195,9 +226,15 @@ class LiveView:
                 return began_in_words(event)
             case SystemReady(seconds=seconds):
                 return f"system ready in {duration(seconds)}"
-            case PhaseBegan(phase=phase):
-                lasts = next((until - at for name, at, until in self._phases if name == phase), None)
-                return f"{PHASE_NAMES.get(phase, phase)} begins" + (f", {duration(lasts)}" if lasts else "")
+            case PhaseBegan(phase=phase, round=number):
+                lasts = next((stage.until - stage.at for stage in self._phases if stage.is_of(phase, number)), None)
+                most = "at most " if phase == "warmup" and self._ends_early else ""
+                told = f"{PHASE_NAMES.get(phase, phase)} begins" + (f", {most}{duration(lasts)}" if lasts else "")
+                return told + (f", round {number} of {self._rounds}" if phase == "baseline" and self._rounds > 1 else "")
+            case PhaseMoved(phase=phase, seconds=seconds, reason=reason):
+                if seconds <= 0:
+                    return f"{PHASE_NAMES.get(phase, phase)} is over: {clean(reason)}"
+                return f"{PHASE_NAMES.get(phase, phase)} is lengthened by {duration(seconds)}: {clean(reason)}"
             case RunEnded():
                 return "everything is down again"
             case FaultBegan() | FaultEnded() | FaultRefused():
@@ -232,7 +269,7 @@ class LiveView:
 
     def _running(self, began: float) -> list[Text]:
         now = self._now()
-        whole = max((until for _, _, until in self._phases), default=0.0)
+        whole = max((stage.until for stage in self._phases), default=0.0)
         lines = [
             Text.assemble((clean(self._name, 60), "bold"), f" · {min(max(0.0, now - began), whole):3.0f} of {whole:.0f} s")
         ]
@@ -247,9 +284,14 @@ class LiveView:
         return [*lines, *self._news_lines()]
 
     def _phase_line(self, at: float) -> Text:
-        """The phases in order; the one that is on has a bar and its countdown, always of one width."""
+        """The phases of this round in order; the one that is on has a bar and its countdown, always of one width."""
         line = Text("  ")
-        for name, begin, until in self._phases:
+        if self._rounds > 1:
+            line.append(f"round {self._round} of {self._rounds}  ", "bold")
+        for stage in self._phases:
+            if stage.name in IN_ROUNDS and stage.round != self._round:
+                continue
+            name, begin, until = stage.name, stage.at, stage.until
             shown = PHASE_NAMES.get(name, name)
             if name != self._phase:
                 line.append(f"{shown}  ", "dim" if begin > at else "green")
@@ -304,7 +346,8 @@ class LiveView:
         seen = {name: self._seen(journey, now) for name, journey in self._journeys.items()}
         rate = sum(found.rate for found in seen.values())
         failing = [f"{clean(name, 40)} {_share(found.failed)} failed" for name, found in seen.items() if found.failed >= 0.005]
-        until = next((until for name, _, until in self._phases if name == self._phase), None)
+        number = self._round if self._phase in IN_ROUNDS else 1
+        until = next((stage.until for stage in self._phases if stage.is_of(self._phase, number)), None)
         left = f", {max(0.0, until - (now - (self._began or now))):.0f} s left" if until is not None else ""
         what = PHASE_NAMES.get(self._phase, self._phase) or "load"
         return f"{what}{left} · {rate:.0f} answers/s · " + (", ".join(failing[:MOST_JOURNEYS]) if failing else "none failed")

@@ -31,6 +31,7 @@ from harness.history.requests import Request
 from harness.history.table import Mask
 from harness.judge.verdict import Verdict
 from harness.model.experiment import Experiment
+from harness.model.load import IN_ROUNDS
 from harness.report.faults import fault_in_words
 from harness.report.wording import clean, duration
 
@@ -191,9 +192,24 @@ class Summary:
 
     @cached_property
     def phases(self) -> dict[str, tuple[float, float]]:
-        """The recorded phases on the axis, in order."""
+        """The recorded phases on the axis, in order; all rounds of one together."""
         found = {name: (self.since(window.begin), self.since(window.end)) for name, window in self.history.phases.items()}
         return dict(sorted(found.items(), key=lambda item: item[1][0]))
+
+    @cached_property
+    def rounds(self) -> tuple[tuple[float, float], ...]:
+        """From the begin of each recorded round to its end, on the axis; none where there is but one."""
+        spans: dict[int, list[float]] = {}
+        for turn in self.history.turns:
+            if turn.phase in IN_ROUNDS:
+                spans.setdefault(turn.round, []).extend((self.since(turn.window.begin), self.since(turn.window.end)))
+        return tuple((min(times), max(times)) for _, times in sorted(spans.items())) if len(spans) > 1 else ()
+
+    @cached_property
+    def turns(self) -> tuple[tuple[str, float, float], ...]:
+        """Every recorded phase of every round on the axis, in order: its name, its begin and its end."""
+        found = [(turn.phase, self.since(turn.window.begin), self.since(turn.window.end)) for turn in self.history.turns]
+        return tuple(sorted(found, key=lambda turn: turn[1]))
 
     @cached_property
     def until(self) -> float:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
-from harness.model.load import GUARD_SECONDS
+from harness.model.load import GUARD_SECONDS, IN_ROUNDS
 from harness.report.series import Dots, LogScale, Stretch, log_scale, sample
 from harness.report.summary import ANSWERS, PHASE_NAMES, Answer, Mark, Strike, Summary
 from harness.report.wording import clean, duration
 
 MOST_BARS = 10
 MOST_MARK_ROWS = 6
+MOST_ROUNDS = 10
+"""Of more rounds than this not each is named over the axis."""
 ROW = 20.0
 BAR = 15.0
 NOT_JUDGED = ("warmup", "drain")
@@ -186,8 +189,7 @@ def _phase_names(summary: Summary, axis: TimeAxis) -> tuple[tuple[Label, ...], f
     """A name over each phase; the longer phases choose first, who finds no room goes a row higher."""
     taken: list[list[tuple[float, float]]] = [[], [], []]
     found = []
-    for name, (begin, end) in sorted(summary.phases.items(), key=lambda item: item[1][0] - item[1][1]):
-        text = PHASE_NAMES.get(name, name)
+    for text, begin, end in sorted(_names(summary), key=lambda named: named[1] - named[2]):
         half = len(text) * axis.sheet.letter / 2 + 2
         x = min(max((axis.x(begin) + axis.x(end)) / 2, half), axis.sheet.width - half)
         row = _first_free(taken, x - half, x + half)
@@ -197,6 +199,17 @@ def _phase_names(summary: Summary, axis: TimeAxis) -> tuple[tuple[Label, ...], f
     return tuple(Label(text, x, 14 + 16 * (rows - row), "middle") for text, x, row in found), 14 + 16 * rows
 
 
+def _names(summary: Summary) -> Iterable[tuple[str, float, float]]:
+    """What is named over the axis: each phase, or each round where there are several, or some of them where there are many."""
+    every = ceil(len(summary.rounds) / MOST_ROUNDS)
+    for number, (begin, end) in enumerate(summary.rounds, 1):
+        if (number - 1) % every == 0:
+            yield (f"round {number}" if number == 1 else str(number)), begin, end
+    for name, begin, end in summary.turns:
+        if not summary.rounds or name not in IN_ROUNDS:
+            yield PHASE_NAMES.get(name, name), begin, end
+
+
 def _first_free(taken: Sequence[Sequence[tuple[float, float]]], begin: float, end: float) -> int:
     """The first row on which nothing lies between these places; the last one where there is none."""
     free = (row for row, spans in enumerate(taken) if all(end <= a or begin >= b for a, b in spans))
@@ -204,7 +217,7 @@ def _first_free(taken: Sequence[Sequence[tuple[float, float]]], begin: float, en
 
 
 def _bands(summary: Summary, axis: TimeAxis) -> Iterable[Band]:
-    for name, (begin, end) in summary.phases.items():
+    for name, begin, end in summary.turns:
         if name in NOT_JUDGED:
             yield _band(begin, end, "idle", axis)
         elif end - begin > 2 * GUARD_SECONDS and not (name == "fault" and summary.strikes):
@@ -345,4 +358,4 @@ def _seconds(axis: TimeAxis, y: float) -> tuple[Label, ...]:
 
 def phase_at(summary: Summary, at: float) -> str:
     """The name of the phase a moment lies in."""
-    return next((PHASE_NAMES.get(name, name) for name, (begin, end) in summary.phases.items() if begin <= at < end), "")
+    return next((PHASE_NAMES.get(name, name) for name, begin, end in summary.turns if begin <= at < end), "")

@@ -26,9 +26,9 @@ def test_rounds_that_are_each_as_they_should_be_pass():
     verdict = judge(tell_rounds(CLEAN_STORY, CLEAN_STORY, CLEAN_STORY))
 
     assert verdict.word == "passed"
-    assert found(verdict, "met").seen.startswith("in each of 3 rounds; in round 1: ")
+    assert found(verdict, "met").seen.endswith(" (first of 3 rounds)")
     assert [line for line in found(verdict, "bit").details if line.startswith("round 3: ")]
-    assert found(verdict, "recovery").seen.startswith("in each of 3 rounds")
+    assert found(verdict, "recovery").seen.endswith(" (worst of 3 rounds)")
 
 
 def test_a_phase_is_all_its_rounds_together_each_with_its_own_guards():
