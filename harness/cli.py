@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harness.experiment import Options, Run
     from harness.model.resolving import Resolved
     from harness.proof import Trial
+    from harness.terminal import Terminal
 
 INVALID = 2
 COULD_NOT_RUN = 5
@@ -152,47 +154,75 @@ def _run_options(given: dict[str, Any]) -> Options:
 @click.option("--junit-xml", type=click.Path(path_type=Path, dir_okay=False), help="Also write the JUnit report here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON, and nothing else, on standard output.")
 @click.option("--strict", is_flag=True, help="Inconclusive counts as failed: exit 1 in place of 3.")
-def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bool, **given: Any) -> None:
+@click.option(
+    "--rerun-inconclusive",
+    "again",
+    type=click.IntRange(0, 5),
+    default=0,
+    metavar="TIMES",
+    help="Run what comes out inconclusive so many times again, never what failed; the last run counts, each is told.",
+)
+def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bool, again: int, **given: Any) -> None:
     """Run scenarios, one after the other, and judge each."""
     from harness.experiment import Stage, prepare
     from harness.judge.verdict import verdict_to_json
-
-    options = _run_options(given)
-    for file in files:
-        prepare(file, options)
     from harness.terminal import Terminal
 
     terminal = Terminal(quiet=given["quiet"] or as_json, plain=given["no_color"], to_stderr=as_json)
+    options = replace(_run_options(given), extend=EXTEND if terminal.is_watched else 0.0)
+    for file in files:
+        prepare(file, options)
     runs: list[Run] = []
     with _listening() as stop:
         stage = Stage(options, stop, terminal.audience)
         for file in files:
-            try:
-                finished = stage.run(file)
-            finally:
-                terminal.leave()
-            runs.append(finished)
+            tries = _tries(stage.run_until_decided(file, again), terminal, again)
+            runs.append(tries[-1])
             if as_json:
-                click.echo(verdict_to_json(finished.verdict), nl=False)
-            else:
-                terminal.tell(finished)
+                click.echo(verdict_to_json(tries[-1].verdict), nl=False)
+            _summarize(tries)
             if stop.signal is not None:
                 break
     _hand_on(runs, junit_xml, strict=strict)
     raise click.exceptions.Exit(_worst([finished.verdict.exit_code for finished in runs], strict=strict))
 
 
+EXTEND = 30.0
+"""Seconds by which a window that is void or undecided is lengthened where somebody watches, and nothing else is said."""
+
+
+def _tries(runs: Iterator[Run], terminal: Terminal, again: int) -> list[Run]:
+    """Every run of one scenario, each told as it ends; the last one counts."""
+    tries: list[Run] = []
+    try:
+        for finished in runs:
+            terminal.leave()
+            terminal.tell(finished)
+            tries.append(finished)
+            if len(tries) <= again and finished.verdict.word == "inconclusive":
+                terminal.say(f"inconclusive, so it is run again ({len(tries)} of {again})")
+    finally:
+        terminal.leave()
+    return tries
+
+
+def _summarize(tries: Sequence[Run]) -> None:
+    """The summaries of all tries, where GitHub wants them."""
+    from harness.experiment import MARKDOWN
+
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.writelines((finished.folder / MARKDOWN).read_text(encoding="utf-8") for finished in tries)
+
+
 def _hand_on(runs: Sequence[Run], junit: Path | None, *, strict: bool) -> None:
-    """For CI: one JUnit file of all runs where it was asked for, the summaries where GitHub wants them."""
-    from harness.experiment import MARKDOWN, joined_junit
+    """For CI: one JUnit file of the runs that count, where it was asked for."""
+    from harness.experiment import joined_junit
 
     if junit is not None:
         junit.parent.mkdir(parents=True, exist_ok=True)
         junit.write_text(joined_junit(runs, strict=strict), encoding="utf-8")
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.writelines((finished.folder / MARKDOWN).read_text(encoding="utf-8") for finished in runs)
 
 
 PRECEDENCE = (6, 143, 130, 5, 2, 4, 1, 3, 0)

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
@@ -18,7 +18,7 @@ from harness.history.history import read_history
 from harness.history.store import PLAN, VERDICT, RunFolder, pack_requests
 from harness.judge.judge import judge
 from harness.judge.live import LiveJudge
-from harness.judge.verdict import Verdict, verdict_to_json
+from harness.judge.verdict import EXIT_CODES, Verdict, verdict_to_json
 from harness.model.compose import Compose
 from harness.model.compose_config import compose_from_config, places_in
 from harness.model.experiment import Experiment
@@ -52,12 +52,16 @@ Overrides = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says about a run; `choice` is what the system is run on."""
+    """What the command line says about a run; `choice` is what the system is run on.
+
+    `extend` is by how many seconds a window that is void or undecided is lengthened where the scenario does not say.
+    """
 
     reports: Path
     choice: Choice
     seed: int | None = None
     environment: Overrides = field(default_factory=dict)
+    extend: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +120,15 @@ def prepare(scenario: Path, options: Options) -> tuple[Resolved, Plan]:
     """Read a scenario and decide its run; raises InvalidFile for what cannot run where it was asked for."""
     resolved = resolve(scenario, seed=options.seed, compose_of=compose_reader(options.choice))
     _check_overrides(resolved, options.environment)
-    resolved = for_choice(resolved, options.choice)
+    resolved = _extending(for_choice(resolved, options.choice), options.extend)
     return resolved, plan_of(resolved.experiment, resolved.queries)
+
+
+def _extending(resolved: Resolved, otherwise: float) -> Resolved:
+    """The same, with nothing left open of what becomes of a window that is too short."""
+    if resolved.experiment.extend is not None:
+        return resolved
+    return replace(resolved, experiment=resolved.experiment.model_copy(update={"extend": otherwise}))
 
 
 def for_choice(resolved: Resolved, choice: Choice) -> Resolved:
@@ -169,6 +180,20 @@ class Stage:
         """Run a scenario once, clean."""
         resolved, plan = prepare(scenario, self.options)
         return self.carry_out(resolved, plan)
+
+    def run_until_decided(self, scenario: Path, again: int) -> Iterator[Run]:
+        """Run a scenario, clean; what comes out inconclusive up to so many times `again`, with a note that it is.
+
+        Each run is handed on when it is over, and the last one counts. What failed is never run again.
+        """
+        resolved, plan = prepare(scenario, self.options)
+        notes: tuple[str, ...] = ()
+        for _ in range(again + 1):
+            run = self.carry_out(replace(resolved, cautions=(*resolved.cautions, *notes)), plan)
+            yield run
+            if run.verdict.exit_code != EXIT_CODES["inconclusive"] or self.stop.signal is not None:
+                return
+            notes = (*notes, f"this is run again: {run.folder.name} was inconclusive ({run.verdict.sentence})")
 
     def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
         """Carry out a plan, judge what was recorded, and write the reports."""

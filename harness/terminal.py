@@ -23,6 +23,7 @@ class Terminal:
     """Where a run is watched: live where there is a terminal, one plain line at a time where there is none."""
 
     def __init__(self, *, quiet: bool, plain: bool, to_stderr: bool) -> None:
+        self._as_data = to_stderr
         no_color = plain or bool(os.environ.get("NO_COLOR")) or None
         self._console = Console(stderr=to_stderr, no_color=no_color, highlight=False, soft_wrap=True)
         self._quiet = quiet
@@ -71,8 +72,19 @@ class Terminal:
             self._teller.join(2.0)
             self._teller = None
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees the run go on, and may wait a little longer for what is undecided."""
+        return self._console.is_terminal and not self._quiet
+
+    def say(self, line: str) -> None:
+        """One line about the runs themselves."""
+        self._console.print(f"\n{line}", markup=False)
+
     def tell(self, run: Run) -> None:
-        """The end of a run, in words."""
+        """The end of a run, in words; where verdicts are printed as data, these are all."""
+        if self._as_data:
+            return
         from harness.experiment import HTML
         from harness.history.history import read_history
         from harness.report.text import text_report

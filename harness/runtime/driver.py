@@ -236,13 +236,14 @@ class Driver:
         self._move(phase, min(0.0, now() - self._when(phase.until)), "every journey was steady")
 
     def _may_be_lengthened(self, phase: PlannedPhase) -> bool:
-        """Whether windows may be lengthened, and this one can be.
+        """Whether windows may be lengthened, and this one can be; a twin must not come to what it comes to any better.
 
         Not a fault phase in which a fault is healed before its end: more of it would be more time without that fault.
         """
         heals = [step.at for step in self._plan.steps if isinstance(step, Heal) and step.round == phase.round]
         lasting = all(at >= phase.until - 1e-6 for at in heals)
-        return bool(self._plan.experiment.extend) and phase.name in IN_ROUNDS and (phase.name != "fault" or lasting)
+        wanted = bool(self._plan.experiment.extend) and self._plan.twin is None
+        return wanted and phase.name in IN_ROUNDS and (phase.name != "fault" or lasting)
 
     def _lengthen(self, phase: PlannedPhase) -> None:
         """Once: a window that is void or undecided then stays so."""
