@@ -33,6 +33,9 @@ DEFAULT_RATE = 80.0
 LOAD_CHOICES = ((("rate", "users", "shape"), "max_users"), (("processes", "expect_workers"), "bind"))
 """Keys of `load:` of which one is said, and what goes with them: where a scenario says one, the system's do not count."""
 
+UNEVEN = 1.1
+"""By how much the load of one phase may exceed that of another before a person should know."""
+
 DRAIN_SECONDS = 15.0
 """How long the drain lasts where an invariant is expected and nothing else is said."""
 
@@ -159,7 +162,7 @@ class _Resolving:
             queries=queries,
             files={"scenario.yaml": self.document.text, "system.yaml": self.read.document.text},
             documents=(self.document, self.read.document),
-            cautions=tuple(self._doubled(faults, phases)),
+            cautions=(*self._doubled(faults, phases), *self._uneven(load, phases)),
         )
 
     # what stands in the files, and where
@@ -408,6 +411,21 @@ class _Resolving:
                     f"{self.document.place(('faults', second))}: {other.id} and {one.id} (line {line}) both cut "
                     f"{shared} from {common[0]:g}s to {common[1]:g}s: one of them does nothing then"
                 )
+
+    def _uneven(self, load: Load, phases: Phases) -> Iterator[str]:
+        """A load that changes from one judged phase to the next is compared with another load, and not with itself."""
+        at, rates = phases.warmup, dict[str, float]()
+        for name in ("baseline", "fault", "recovery"):
+            until = at + getattr(phases, name)
+            if load.course is not None:
+                rates[name] = (load.course.arrivals_by(until) - load.course.arrivals_by(at)) / (until - at)
+            at = until
+        if rates and max(rates.values()) > UNEVEN * min(rates.values()):
+            told = ", ".join(f"{rate:.3g}/s in the {name}" for name, rate in rates.items())
+            yield (
+                f"{self.document.place(('load', 'rate'))}: the load changes between phases that are compared ({told}): "
+                "what it changes by itself is taken for the fault's doing"
+            )
 
     def _both_on(self, one: FaultItem, other: FaultItem, phases: Phases) -> tuple[float, float] | None:
         spans = [

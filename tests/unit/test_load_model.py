@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,24 @@ def test_a_rate_in_stages_is_told_as_where_each_leads_and_over_how_long(tmp_path
 def test_stages_of_a_scenario_stand_in_place_of_the_rate_of_the_system(tmp_path: Path) -> None:
     assert planned(tmp_path, "{rate: [{to: 20/s}]}").load.rate == 20.0
     assert planned(tmp_path, "{arrivals: poisson}").load.rate == 60.0
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        ("60/s", []),
+        ("[{to: 60/s, over: 5s}]", []),
+        ("[{to: 20/s}, {hold: 25s}, {to: 60/s}]", ["20/s in the baseline, 60/s in the fault, 60/s in the recovery"]),
+        ("[{to: 130/s, over: 65s}]", ["30/s in the baseline, 70/s in the fault, 110/s in the recovery"]),
+    ],
+)
+def test_a_load_that_changes_between_the_phases_that_are_compared_is_told(tmp_path: Path, rate: str, told: list[str]) -> None:
+    path = write_system(tmp_path, scenario=f"{SCENARIO}load: {{rate: {rate}}}\n")
+
+    cautions = resolve(path, environ={}).cautions
+
+    assert [caution.partition("compared (")[2].partition(")")[0] for caution in cautions] == told
+    assert all(re.search(r"scenario\.yaml:\d+:\d+: the load changes", caution) for caution in cautions)
 
 
 def test_a_closed_loop_has_no_course(tmp_path: Path) -> None:

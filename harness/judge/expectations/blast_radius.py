@@ -8,6 +8,7 @@ from dataclasses import replace
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case
 from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, p_of_slower, slower
+from harness.judge.noise import arrivals_planned
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, surely_outside, told, worst_of
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS, Change, enough_for
 from harness.judge.verdict import Finding, Measure, Outcome
@@ -97,8 +98,9 @@ def _starved(comparison: Comparison) -> list[Row]:
 
 
 def _expected(comparison: Comparison) -> float:
-    first, second = comparison.windows
-    return comparison.numbers[0] * second.seconds / first.seconds
+    """As often as in the baseline: by the arrivals that were planned, or by time, where the closed model plans none."""
+    first, second = (arrivals_planned(comparison.case, window) or window.seconds for window in comparison.windows)
+    return comparison.numbers[0] * second / first
 
 
 def _errors_seen(comparison: Comparison) -> str:
