@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -116,6 +117,12 @@ def test_every_event_is_itself_again_after_it_was_plain_data():
 def test_an_event_of_a_later_version_is_passed_over_and_its_new_fields_are_ignored():
     assert event_from_data({"event": "ServiceTeleported", "at": 1.0}) is None
     assert event_from_data({"event": "PhaseBegan", "at": 1.0, "phase": "fault", "colour": "red"}) == PhaseBegan(1.0, "fault")
+
+
+def test_a_request_as_plain_data_has_every_field_in_its_order():
+    whole = Request("GET /", 1.0, 2.0, 3.0, "http_5xx", 503, 7, ("a",), "7f", "no")
+
+    assert list(request_to_data(whole).items()) == list({**asdict(whole), "marks": ["a"]}.items())
 
 
 def test_a_request_is_itself_again_after_it_was_plain_data():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.history.events import LoadBegan, RunEnded, event_to_data
 from harness.history.parquet import SCHEMA, read_parquet, tables_of, write_parquet
-from harness.history.requests import OUTCOMES, Request, request_to_data
+from harness.history.requests import OUTCOMES, Request, request_line, request_to_data
 from harness.history.store import EVENTS, NOTES, PARQUET, REQUESTS, pack_requests, read_requests, record_files
 from harness.history.table import NONE, joined, requests_of
 
@@ -41,9 +41,9 @@ NOTE = {"load": "vitals", "at": 1.0, "cpu": 0.1}
 
 def written(folder: Path, requests: list[Request]) -> Path:
     """As the load process writes them, with what it says of itself between."""
-    lines = [json.dumps(NOTE), *(json.dumps(request_to_data(one), ensure_ascii=False) for one in requests), json.dumps(NOTE)]
+    note = json.dumps(NOTE).encode() + b"\n"
     path = folder / REQUESTS
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+    path.write_bytes(b"".join([note, *map(request_line, requests), note]))
     (folder / EVENTS).write_text(json.dumps(event_to_data(RunEnded(1.0))) + "\n", encoding="utf-8")
     return path
 
@@ -96,6 +96,15 @@ def test_what_is_asked_of_all_is_what_each_says(requests: list[Request]) -> None
 
 def test_an_outcome_of_a_later_version_is_another_one() -> None:
     assert requests_of([Request("GET /", 1.0, 1.0, 2.0, "quantum")])[0].outcome == "other"
+
+
+@given(REQUEST)
+def test_a_line_says_what_the_request_is(request: Request) -> None:
+    line = request_line(request)
+
+    assert json.loads(line) == request_to_data(request)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
 
 
 @given(MANY)
