@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.history.requests import Request, request_to_data
+from harness.history.requests import Request, request_line
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.outcomes import error_text, is_check, outcome_of
 
@@ -68,7 +68,8 @@ class Ledger:
 
     def note(self, kind: str, **facts: Any) -> None:
         """A line about the load itself."""
-        self._append({"load": kind, "at": now(), **facts})
+        said = json.dumps({"load": kind, "at": now(), **facts}, ensure_ascii=False, separators=(",", ":"))
+        self._append(f"{said}\n".encode("utf-8", "backslashreplace"))
 
     def enter(self, exchange: Exchange) -> None:
         """A request begins."""
@@ -97,7 +98,7 @@ class Ledger:
     def drop(self, due: float) -> None:
         """An arrival was due, and no user was free; which journey it would have been was never drawn."""
         self.counts["dropped"] += 1
-        self._append(request_to_data(Request("", due, due, now(), "dropped")))
+        self._append(request_line(Request("", due, due, now(), "dropped")))
 
     def finish_open(self) -> None:
         """The load ends: what was answered is settled, what was not is unfinished."""
@@ -136,10 +137,9 @@ class Ledger:
             self.open.discard(exchange)
             self.counts["requests"] += 1
             self.counts["unfinished"] += line.outcome == "unfinished"
-            self._append(request_to_data(line))
+            self._append(request_line(line))
 
-    def _append(self, data: dict[str, Any]) -> None:
-        line = (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "backslashreplace")
+    def _append(self, line: bytes) -> None:
         try:
             written = self._write(line)
         except OSError as error:
