@@ -438,6 +438,38 @@ def export(run: Path, kind: Any, output: Path | None) -> None:
         raise InvalidInput(f"{output}: expected a file that can be written, found: {error}") from error
 
 
+@commands.command()
+@click.argument("system", type=click.Path(path_type=Path))
+@_options_of_a_run
+@click.option("--windows", type=click.IntRange(4, 100), default=10, show_default=True, help="How many windows to compare.")
+@click.option("--up-to", type=float, metavar="RATE", help="Step the rate up to so many a second; else to eight times its own.")
+@click.option("--write", is_flag=True, help="Put the margins into the system's file, which keeps its comments.")
+def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **given: Any) -> None:
+    """Run a system without any fault, and tell what it allows on this machine.
+
+    Its noise floor for each journey, margins that hold in 99 of 100 comparisons of what did not change, and the rate at
+    which it saturates.
+    """
+    from harness.calibration import calibrate as calibrated
+    from harness.calibration import write_margins
+    from harness.experiment import Stage
+    from harness.report.calibration import calibration_text
+    from harness.terminal import Terminal
+
+    terminal = Terminal(quiet=given["quiet"], plain=given["no_color"], to_stderr=False)
+    with _listening() as stop:
+        try:
+            found = calibrated(system, Stage(_run_options(given), stop, terminal.audience), windows, up_to)
+        finally:
+            terminal.leave()
+    click.echo(calibration_text(found.floors, found.margins, found.steps, found.why), nl=False)
+    click.echo(f"recorded in {found.run.folder}")
+    if found.margins is None:
+        raise click.exceptions.Exit(found.run.verdict.exit_code or 3)
+    if write:
+        click.echo(f"written to {write_margins(system, found.margins)}")
+
+
 @commands.command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},

@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
 }
 """What each layer may import beside itself and the package's version."""
 
-PLACED = {"proof": "experiment", "terminal": "cli", "__main__": "cli", "__init__": "errors"}
+PLACED = {"proof": "experiment", "calibration": "experiment", "terminal": "cli", "__main__": "cli", "__init__": "errors"}
 """Modules beside the layers' own, and the layer each belongs to."""
 
 THIRD_PARTY: dict[str, set[str]] = {

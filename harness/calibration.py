@@ -1,0 +1,163 @@
+"""What a system allows on a machine: one run of it without any fault, first at its own rate, then at ever higher ones."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import InvalidInput
+from harness.experiment import Run, Stage, prepare
+from harness.history.history import History, Window, read_history
+from harness.judge.case import Case
+from harness.judge.floor import Floor, Step, cut, floors_of, margins_for, step_of
+from harness.model.expectations import Margins
+from harness.model.load import Phases
+from harness.model.margins import with_margins
+from harness.model.quantities import format_duration, format_rate
+from harness.model.resolving import DEFAULT_RATE
+
+WINDOWS = 10
+FEWEST_WINDOWS = 4
+STEP_SECONDS = 6.0
+SETTLING_SECONDS = 1.0
+"""What of each step is left to the change of rate itself."""
+
+STEP_FACTOR = 1.5
+MOST_STEPS = 12
+WARMUP_SECONDS = 5.0
+MOST_USERS = 1000
+FAULT_SECONDS = 5.0
+"""The fault phase in which nothing happens: a run has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is going to be run: so many windows as long as a phase at one rate, then a step at each of the others."""
+
+    windows: int
+    seconds: float
+    warmup: float
+    rate: float
+    rates: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """How long the load is on, in seconds."""
+        return self.quiet + len(self.rates) * STEP_SECONDS
+
+    @property
+    def quiet(self) -> float:
+        """How long it stays at its own rate."""
+        return self.warmup + self.windows * self.seconds + FAULT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was found. `run` is where it was recorded; without floors and margins where the run showed nothing."""
+
+    run: Run
+    course: Course
+    floors: tuple[Floor, ...]
+    margins: Margins | None
+    steps: tuple[Step, ...]
+    why: str = ""
+
+
+def calibrate(system: Path, stage: Stage, windows: int = WINDOWS, up_to: float | None = None) -> Calibration:
+    """Run a system without any fault, and tell what it does by itself. `up_to` bounds the rate, eight times its own without."""
+    path = system_path(system)
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / f"calibrate-{path.resolve().parent.name}.yaml"
+        scenario.write_text(_scenario(path, Course(windows, 20.0, WARMUP_SECONDS, DEFAULT_RATE, ())), encoding="utf-8")
+        course = _course(scenario, stage, windows, up_to)
+        scenario.write_text(_scenario(path, course), encoding="utf-8")
+        run = stage.run(scenario)
+    return found_in(run, read_history(run.folder), course)
+
+
+def _course(scenario: Path, stage: Stage, windows: int, up_to: float | None) -> Course:
+    """The system's own rate and phases, which a scenario of it would have."""
+    resolved = prepare(scenario, stage.options)[0]
+    rate, phases = resolved.experiment.load.rate, resolved.system.file.phases
+    if rate is None:
+        raise InvalidInput("expected a system whose load has a rate: how much of one it carries is what is asked")
+    highest = up_to if up_to is not None else rate * 8
+    rates = [rate * STEP_FACTOR**turn for turn in range(1, MOST_STEPS + 1)]
+    seconds = phases.fault or Phases.model_fields["fault"].default
+    return Course(windows, seconds, WARMUP_SECONDS, rate, tuple(float(round(one)) for one in rates if one <= highest))
+
+
+def system_path(system: Path) -> Path:
+    """The file of a system, which may be named by its folder."""
+    path = system / "system.yaml" if system.is_dir() else system
+    if not path.is_file():
+        raise InvalidInput(f"{system}: expected a folder with a system.yaml in it, or such a file, found none")
+    return path
+
+
+def _scenario(system: Path, course: Course) -> str:
+    stages = [f"{{to: {format_rate(course.rate)}}}", f"{{hold: {format_duration(course.quiet)}}}"]
+    for rate in course.rates:
+        stages += [f"{{to: {format_rate(rate)}}}", f"{{hold: {format_duration(STEP_SECONDS)}}}"]
+    recovery = max(FAULT_SECONDS, len(course.rates) * STEP_SECONDS)
+    phases = {
+        "warmup": course.warmup,
+        "baseline": course.windows * course.seconds,
+        "fault": FAULT_SECONDS,
+        "recovery": recovery,
+    }
+    load = f"load: {{rate: [{', '.join(stages)}], max_users: {MOST_USERS}}}\n" if course.rates else ""
+    told = ", ".join(f"{name}: {format_duration(seconds)}" for name, seconds in phases.items())
+    return (
+        "version: 1\n"
+        "question: What does this system allow on this machine, where nothing is wrong?\n"
+        f"system: '{str(system.resolve()).replace(chr(39), chr(39) * 2)}'\n"
+        f"{load}phases: {{{told}, drain: 0s}}\nextend: 0s\nfaults: []\n"
+        "expect:\n  - error_rate: {max: 1%, during: baseline}\n"
+    )
+
+
+def found_in(run: Run, history: History, course: Course) -> Calibration:
+    """What a run shows of its system."""
+    case = Case(history)
+    baseline = case.judged("baseline")
+    if run.verdict.word in ("error", "interrupted") or baseline is None:
+        return Calibration(run, course, (), None, (), run.verdict.sentence)
+    windows = cut(baseline, course.seconds)
+    floors = floors_of(case, windows)
+    if len(windows) < FEWEST_WINDOWS or not floors or not all(floor.needed for floor in floors):
+        why = "the baseline is too short, or holds too few requests of each journey, to be cut into windows"
+        return Calibration(run, course, floors, None, (), why)
+    return Calibration(run, course, floors, margins_for(floors, Margins()), tuple(_steps(case, course)))
+
+
+def _steps(case: Case, course: Course) -> Iterator[Step]:
+    """The steps up to the first that was not carried."""
+    began = case.history.began
+    before = Window(began + course.warmup, began + course.quiet)
+    own = step_of(case, course.rate, before)
+    yield own
+    for turn, rate in enumerate(course.rates):
+        begin = began + course.quiet + turn * STEP_SECONDS
+        step = step_of(case, rate, Window(begin + SETTLING_SECONDS, begin + STEP_SECONDS), own.p95)
+        yield step
+        if step.broke:
+            return
+
+
+def write_margins(system: Path, margins: Margins) -> Path:
+    """Put margins into a system's file, which keeps everything else; the file."""
+    path = system_path(system)
+    text = with_margins(path, margins)
+    draft = path.with_name(f"{path.name}.part")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        shutil.copymode(path, draft)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InvalidInput(f"{path}: expected a file that margins can be written to, found: {error.strerror}") from error
+    return path

@@ -1,0 +1,166 @@
+"""What an unchanged system does by itself: its noise floor, the margins that leaves, and the rate at which it saturates.
+
+A run without any fault is cut into windows as long as those that a scenario judges. Each is compared with each other as
+a fault window is with its baseline; whatever is found is noise. How far the interval of such a comparison reaches is the
+margin it would have needed to pass; the margin that 99 of 100 need is read from a normal distribution fitted to these
+(to their logarithms, where they are ratios), and is never less than the largest that was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import ceil, exp
+from statistics import NormalDist
+
+import numpy as np
+
+from harness.history.history import Window
+from harness.judge import words
+from harness.judge.case import Case
+from harness.judge.comparison import SHARES, Comparison, Quantile
+from harness.judge.statistics import SHORTEST, quantile
+from harness.model.expectations import Margins
+from harness.model.load import GUARD_SECONDS
+from harness.model.parts import LatencyMargin
+
+HELD = 0.99
+Z_HELD = NormalDist().inv_cdf(HELD)
+
+SHARE_STEP, RELATIVE_STEP, ABSOLUTE_STEP = 0.005, 0.05, 0.005
+"""Margins are rounded up to half a point, to five per cent, and to five milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """The margin that 99 of 100 unchanged windows need: as a ratio, or in seconds."""
+
+    ratio: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """One journey over windows in which nothing was changed. Latencies in seconds; medians over the windows."""
+
+    journey: str
+    requests: int
+    errors: float
+    p50: float
+    p95: float
+    needed_errors: float
+    needed: dict[Quantile, Needed]
+
+
+def cut(window: Window, seconds: float) -> tuple[Window, ...]:
+    """A window in pieces as long as a phase of so many seconds, each without its guards."""
+    number = int((window.seconds + 2 * GUARD_SECONDS) / seconds + 1e-3)
+    begin = window.begin - GUARD_SECONDS
+    return tuple(Window(begin + seconds * turn, begin + seconds * (turn + 1)).narrowed(GUARD_SECONDS) for turn in range(number))
+
+
+def floors_of(case: Case, windows: Sequence[Window]) -> tuple[Floor, ...]:
+    """The noise floor of every journey that each window has requests of, long enough to be judged."""
+    journeys = sorted(set.intersection(*({*case.groups(window)} for window in windows))) if windows else []
+    return tuple(_floor(case, journey, windows) for journey in journeys)
+
+
+def _floor(case: Case, journey: str, windows: Sequence[Window]) -> Floor:
+    pairs = [Comparison(case, journey, (one, other)) for one, other in permutations(windows, 2)]
+    groups = [case.group(journey, window) for window in windows]
+    waited = [np.sort(case.waited(group)) for group in groups]
+    p50, p95 = (float(np.median([quantile(times, share) for times in waited])) for share in SHARES.values())
+    return Floor(
+        journey,
+        round(float(np.median([len(group) for group in groups]))),
+        float(np.mean([float((~group.ok).mean()) for group in groups])),
+        p50,
+        p95,
+        _held([pair.errors[1].high for pair in pairs]),
+        {name: _needed(pairs, name) for name in SHARES} if pairs and all(pair.has_blocks for pair in pairs) else {},
+    )
+
+
+def _needed(pairs: Iterable[Comparison], name: Quantile) -> Needed:
+    changes = [pair.changes[name] for pair in pairs]
+    logs = [float(np.log(max(change.ratio.high, SHORTEST))) for change in changes]
+    return Needed(exp(_held(logs)), _held([change.difference.high for change in changes]))
+
+
+def _held(values: Sequence[float]) -> float:
+    """What 99 of 100 such values do not exceed."""
+    if not values:
+        return float("inf")
+    return max([*values, float(np.mean(values)) + Z_HELD * float(np.std(values))])
+
+
+def margins_for(floors: Sequence[Floor], usual: Margins) -> Margins:
+    """Margins with which every journey passes unchanged in 99 of 100 comparisons.
+
+    One that an absolute margin no larger than the usual one is enough for needs no relative one: what is quick moves by
+    much and by little time. The relative margin is what the others need, and else what is usual, or less.
+    """
+    if not floors or not all(floor.needed for floor in floors):
+        raise ValueError("expected windows long enough to judge latencies, found none")
+    errors = _up(max(floor.needed_errors for floor in floors), SHARE_STEP)
+    return Margins.model_construct(
+        error_rate=min(1.0, errors),
+        p50=_margin([floor.needed["p50"] for floor in floors], usual.p50),
+        p95=_margin([floor.needed["p95"] for floor in floors], usual.p95),
+    )
+
+
+def _margin(needed: Sequence[Needed], usual: LatencyMargin) -> LatencyMargin:
+    most = usual.absolute or 0.0
+    small = [one.seconds for one in needed if one.seconds <= most]
+    others = [one.ratio for one in needed if one.seconds > most]
+    relative = max(others) - 1 if others else min(usual.relative or 0.0, max(one.ratio for one in needed) - 1)
+    return LatencyMargin(
+        relative=_up(relative, RELATIVE_STEP) if relative > 0 else None,
+        absolute=_up(max(small), ABSOLUTE_STEP) if small else None,
+    )
+
+
+def _up(value: float, step: float) -> float:
+    return round(max(1, ceil(value / step - 1e-9)) * step, 10)
+
+
+LEAST_KEPT = 0.98
+"""The share of the arrivals that must have been sent, for the rate to count as carried."""
+
+MOST_LAG = 0.1
+"""Seconds between due and sent at the 99th percentile: more, and somebody waits for a free user."""
+
+MOST_ERRORS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stretch at one rate: what it was like, and why the system did not carry it; empty where it did."""
+
+    rate: float
+    p95: float
+    broke: str
+
+
+def step_of(case: Case, rate: float, window: Window, quiet: float | None = None) -> Step:
+    """How a rate was carried; `quiet` is the p95 of the lowest one, by which a latency is late."""
+    due = case.history.due_in(window)
+    if not due:
+        return Step(rate, float("inf"), "no request was sent")
+    p95 = quantile(np.sort(case.waited(due)), 0.95)
+    lag = quantile(np.sort(due.start - due.due), 0.99)
+    failed = float((~due.ok).mean())
+    usual = Margins().p95
+    line = max((quiet or p95) * (1 + (usual.relative or 0)), (quiet or p95) + (usual.absolute or 0))
+    kept = due.sent / (rate * window.seconds)
+    if kept < LEAST_KEPT:
+        return Step(rate, p95, f"{words.share(kept)} of the arrivals were sent")
+    if lag > MOST_LAG:
+        return Step(rate, p95, f"requests were sent {words.seconds(lag)} late")
+    if failed > MOST_ERRORS:
+        return Step(rate, p95, f"{words.share(failed)} of the requests failed")
+    if p95 > line:
+        return Step(rate, p95, f"p95 went to {words.seconds(p95)}")
+    return Step(rate, p95, "")

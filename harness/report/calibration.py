@@ -1,0 +1,49 @@
+"""Tells what a calibration found: the noise floor of each journey, the margins it leaves, the rate that is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.judge.floor import Floor, Step
+from harness.model.expectations import Margins
+from harness.report.wording import clean, duration, milliseconds, percent
+
+
+def calibration_text(floors: Sequence[Floor], margins: Margins | None, steps: Sequence[Step], why: str = "") -> str:
+    """The lines to print; `why` where there are no margins."""
+    lines = [""]
+    if floors:
+        lines += ["where nothing changed, window by window", *_table(floors), ""]
+    if margins is None:
+        lines += [f"no margins: {clean(why)}", ""]
+    else:
+        said = margins.model_dump(mode="json")
+        told = ", ".join(f"{name}: {value}" for name, value in said.items() if value)
+        lines += ["margins that hold in 99 of 100 comparisons", f"  worse_by: {{{told}}}", ""]
+    if steps:
+        lines += ["stepping the rate up", *(_step(step) for step in steps), "", _saturation(steps), ""]
+    return "\n".join(lines)
+
+
+def _table(floors: Sequence[Floor]) -> Iterator[str]:
+    width = max(len("journey"), *(len(clean(floor.journey, 40)) for floor in floors))
+    yield f"  {'journey':<{width}}  requests  errors  p50 ms  p95 ms  99 of 100 within: errors, p50, p95"
+    for floor in floors:
+        needed = [f"+{floor.needed_errors * 100:.1f} points"]
+        needed += [f"×{one.ratio:.2f} or +{duration(max(0.0, one.seconds))}" for one in floor.needed.values()]
+        figures = f"{floor.requests:>8}  {percent(floor.errors):>6}  {milliseconds(floor.p50):>6}  {milliseconds(floor.p95):>6}"
+        yield f"  {clean(floor.journey, 40):<{width}}  {figures}  {', '.join(needed)}"
+
+
+def _step(step: Step) -> str:
+    return f"  {step.rate:>6g}/s  p95 {duration(step.p95)}" + (f"  {step.broke}" if step.broke else "")
+
+
+def _saturation(steps: Sequence[Step]) -> str:
+    carried = [step.rate for step in steps if not step.broke]
+    broke = next((step for step in steps if step.broke), None)
+    if broke is None:
+        return f"not saturated at {carried[-1]:g}/s, the highest rate tried"
+    if not carried:
+        return f"saturated at {broke.rate:g}/s already, its own rate: {broke.broke}"
+    return f"saturates between {carried[-1]:g}/s and {broke.rate:g}/s: {broke.broke}"
