@@ -176,7 +176,7 @@ class Case:
         factor = max(need, 1) / max(have, 1)
         phase = during if during in PHASES else "fault"
         load = self.experiment.load
-        lever = f"raise load.users to {ceil(load.users * factor)}"
+        lever = "let the load shape have more users" if load.shape else f"raise load.users to {ceil(load.users * factor)}"
         if load.rate is not None:
             lever = f"raise load.rate to {ceil(load.rate * factor)}/s"
         judged = max(1.0, getattr(self.experiment.phases, phase) - 2 * GUARD_SECONDS)

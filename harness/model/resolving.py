@@ -162,7 +162,7 @@ class _Resolving:
             queries=queries,
             files={"scenario.yaml": self.document.text, "system.yaml": self.read.document.text},
             documents=(self.document, self.read.document),
-            cautions=(*self._doubled(faults, phases), *self._uneven(load, phases)),
+            cautions=(*self._doubled(faults, phases), *self._uneven(load, phases), *self._awaited(load)),
         )
 
     # what stands in the files, and where
@@ -426,6 +426,12 @@ class _Resolving:
                 f"{self.document.place(('load', 'rate'))}: the load changes between phases that are compared ({told}): "
                 "what it changes by itself is taken for the fault's doing"
             )
+
+    def _awaited(self, load: Load) -> Iterator[str]:
+        """Somebody has to start what a run waits for."""
+        if load.bind is not None:
+            command = "python -m harness.runtime.load.worker HOST:PORT LOCUSTFILE --host URL"
+            yield f"the load comes from {load.processes} processes of other machines, which join at {load.bind}: {command}"
 
     def _both_on(self, one: FaultItem, other: FaultItem, phases: Phases) -> tuple[float, float] | None:
         spans = [

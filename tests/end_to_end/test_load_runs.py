@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.chaos import Answer, chaos, evidence, outcomes, scenario, verdict_of
+from tests.end_to_end.chaos import (
+    PROJECT,
+    TINY,
+    Answer,
+    Running,
+    chaos,
+    environment,
+    evidence,
+    outcomes,
+    scenario,
+    verdict_of,
+)
 
 SHORT = "phases: {warmup: 1s, baseline: 6s, fault: 6s, recovery: 6s}"
 CUT = "[outage: {edge: front -> back}]"
@@ -134,3 +147,36 @@ def test_a_closed_loop_says_what_it_hides(tmp_path: Path, load: str) -> None:
     assert answer.code == 0, answer.out + answer.err
     assert any(warning.startswith("closed loop: ") for warning in warnings(tmp_path))
     assert "closed loop: " in answer.out
+
+
+@pytest.fixture
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_run_whose_load_comes_from_elsewhere_is_passed_with_all_records_and_inconclusive_without(
+    tmp_path: Path, free_address: str, lost: bool
+) -> None:
+    load = f"load: {{rate: 80/s, expect_workers: 2, bind: '{free_address}'}}"
+    running = Running(["run", str(scenario(tmp_path, CUT, DEFERRED, f"{SHORT}\n{load}"))], tmp_path / "reports")
+    program = [sys.executable, "-m", "harness.runtime.load.worker", free_address, str(TINY / "locustfile.py")]
+    machines = [subprocess.Popen(program, cwd=PROJECT, env=environment(), stderr=subprocess.DEVNULL) for _ in range(2)]
+    try:
+        running.wait_for("PhaseBegan", phase="recovery")
+        if lost:
+            machines[0].kill()
+        code, out = running.end()
+    finally:
+        for machine in machines:
+            machine.kill()
+            machine.wait()
+
+    load_arrived = next(finding for finding in verdict_of(tmp_path / "reports")["evidence"] if finding["id"] == "load")
+    assert code == (3 if lost else 0), out
+    assert (load_arrived["outcome"], "of 2 ended with the end of its connection" in load_arrived["seen"]) == (
+        ("inconclusive", True) if lost else ("passed", False)
+    )

@@ -86,6 +86,9 @@ def test_only_who_expects_workers_from_elsewhere_listens_and_on_loopback_unless_
     assert (here.processes, here.bind) == (3, None)
     assert (elsewhere.processes, elsewhere.bind) == (3, "127.0.0.1")
     assert (wide.processes, wide.bind) == (3, "0.0.0.0:6000")
+    path = write_system(tmp_path, scenario=f"{SCENARIO}load: {{expect_workers: 3}}\n")
+    (caution,) = resolve(path, environ={}).cautions
+    assert caution.startswith("the load comes from 3 processes of other machines, which join at 127.0.0.1: python -m ")
     assert "from 3 processes that join at 127.0.0.1" in plan_text(planned(tmp_path, "{expect_workers: 3}"))
 
 
