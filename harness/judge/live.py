@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.history.events import Event, PhaseBegan, PhaseEnded
+from harness.history.events import EdgeSeen, Event, PhaseBegan, PhaseEnded
 from harness.history.history import History
 from harness.history.requests import Request
 from harness.history.table import Requests, joined, requests_of
@@ -41,7 +41,12 @@ class LiveJudge:
         self._from = -inf if experiment.get("warmup_until") else inf
 
     def see_event(self, event: Event) -> None:
-        """An event or sample was recorded; a baseline that begins makes those before it a matter of the past."""
+        """An event or sample was recorded; a baseline that begins makes those before it a matter of the past.
+
+        What the proxies count, every second and on every edge, is asked of only where windows are lengthened.
+        """
+        if isinstance(event, EdgeSeen) and not self._keeps_all:
+            return
         self._events.append(event)
         if isinstance(event, PhaseBegan) and event.phase == "baseline":
             self._from = min(self._from, event.at) if self._keeps_all and event.round > 1 else event.at

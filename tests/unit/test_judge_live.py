@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.history.events import PhaseBegan, ServiceExited
+from harness.history.events import EdgeSeen, MachineSeen, PhaseBegan, ServiceExited
 from harness.judge.case import Case
 from harness.judge.evidence import baseline_healthy
 from harness.judge.live import LiveJudge
@@ -85,3 +85,10 @@ def test_the_baseline_of_a_later_round_is_judged_by_its_own_requests():
     live.see_requests(history.requests)
 
     assert min(request.due for request in live.so_far.requests) >= BEGAN + 46.0
+
+
+def test_what_the_proxies_count_every_second_is_not_kept():
+    live = watched(CLEAN_STORY)
+
+    assert not live.so_far.of(EdgeSeen)
+    assert live.so_far.of(MachineSeen)
