@@ -19,7 +19,8 @@ from harness.history.events import EdgeSeen, Event, PhaseBegan, PhaseEnded
 from harness.history.history import History
 from harness.history.requests import Request
 from harness.history.table import Requests, joined, requests_of
-from harness.judge.case import Case
+from harness.judge import words
+from harness.judge.case import FEWEST_REQUESTS, Case
 from harness.judge.evidence import baseline_healthy
 from harness.judge.judge import judge_expectation
 from harness.judge.noise import doubts_of
@@ -82,10 +83,14 @@ class LiveJudge:
         self._forget()
         return why
 
-    def reason_to_lengthen(self, phase: str) -> str:
+    def reason_to_lengthen(self, phase: str, ends: float) -> str:
         """Asked just before a phase ends: why its window is void, or what is undecided for it; empty where nothing is."""
-        case = Case(self._as_if_over(phase))
+        case = Case(self._as_if_over(phase, ends))
         turn = case.rounds[-1]
+        window = turn.judged(phase)
+        number = len(turn.history.due_in(window)) if window is not None else 0
+        if number < FEWEST_REQUESTS:
+            return f"{words.count(number, 'request')} in the {phase}, at least {FEWEST_REQUESTS} are needed"
         if phase == "baseline" and (found := baseline_healthy(turn)).outcome is not Outcome.PASSED:
             return found.why
         if doubt := next(iter(doubts_of(turn, phase)), None):
@@ -98,21 +103,21 @@ class LiveJudge:
                     return f"{found.title}: {found.why}"
         return ""
 
-    def _as_if_over(self, phase: str) -> History:
-        """The history, with a fault phase that ends before what may still be waiting for an answer was due."""
-        if phase != "fault" or not self._events:
-            return self.so_far
-        timeout = parse_duration(self._plan["experiment"]["load"]["timeout"])
-        number = max(event.round for event in self._events if isinstance(event, PhaseBegan))
-        return History(
-            self._plan, [*self._events, PhaseEnded(self._events[-1].at - timeout, phase, number)], joined(self._requests)
-        )
+    def _as_if_over(self, phase: str, ends: float) -> History:
+        """The history with the end of the phase; a fault phase ends before what may still wait for an answer was due."""
+        late = parse_duration(self._plan["experiment"]["load"]["timeout"]) - ASKED_BEFORE if phase == "fault" else 0.0
+        number = max((event.round for event in self._events if isinstance(event, PhaseBegan)), default=1)
+        over = PhaseEnded(ends - max(0.0, late), phase, number)
+        return History(self._plan, [*self._events, over], joined(self._requests))
 
     def _forget(self) -> None:
         """Let go of the requests that were due before those that are kept."""
         kept = [table.at(table.due >= self._from) for table in self._requests]
         self._requests = [table for table in kept if table]
 
+
+ASKED_BEFORE = 1.0
+"""Seconds before the end of a phase in which its guard has begun, and nothing more comes up that is judged."""
 
 SETTLED = 1.0
 """Seconds after which most requests have been answered and recorded."""

@@ -247,7 +247,7 @@ class Driver:
 
     def _lengthen(self, phase: PlannedPhase) -> None:
         """Once: a window that is void or undecided then stays so."""
-        if reason := self._recorder.reason_to_lengthen(phase.name):
+        if reason := self._recorder.reason_to_lengthen(phase.name, self._when(phase.until)):
             self._move(phase, self._plan.experiment.extend or 0.0, reason)
 
     def _move(self, phase: PlannedPhase, seconds: float, reason: str) -> None:

@@ -217,6 +217,6 @@ class Gate(Watch, Protocol):
         """Asked again and again in a warm-up that ends when the system is steady: what is not, empty where all is."""
         ...
 
-    def reason_to_lengthen(self, phase: str) -> str:
-        """Asked just before a phase ends, where windows may be lengthened: why this one should be, empty where it need not."""
+    def reason_to_lengthen(self, phase: str, ends: float) -> str:
+        """Asked a second before a phase `ends`, where windows may be lengthened: why this one should be, or nothing."""
         ...

@@ -46,10 +46,10 @@ class Recorder:
         with self._lock:
             return self._gate.unsteady(now())
 
-    def reason_to_lengthen(self, phase: str) -> str:
+    def reason_to_lengthen(self, phase: str, ends: float) -> str:
         """Why the phase that is about to end should be lengthened, as the gate sees it; empty where it need not."""
         with self._lock:
-            return self._gate.reason_to_lengthen(phase)
+            return self._gate.reason_to_lengthen(phase, ends)
 
 
 class RequestTail:

@@ -120,7 +120,7 @@ class OpenGate:
     def unsteady(self, at: float) -> str:
         return self.restless.pop(0) if self.restless else ""
 
-    def reason_to_lengthen(self, phase: str) -> str:
+    def reason_to_lengthen(self, phase: str, ends: float) -> str:
         return self.too_short.pop(phase, "")
 
 

@@ -92,7 +92,7 @@ def test_of_a_long_warm_up_it_keeps_the_last_seconds_alone():
 
 
 def lengthened(story: Story, phase: str, until: float, **said: object) -> str:
-    return watching(story, until, extend=30.0, **said).reason_to_lengthen(phase)
+    return watching(story, until, extend=30.0, **said).reason_to_lengthen(phase, BEGAN + until + 1.0)
 
 
 @pytest.mark.parametrize(("phase", "until"), [("baseline", 24.0), ("fault", 44.0), ("recovery", 64.0)])
@@ -110,7 +110,8 @@ LATE = SHORT.with_damage(broken("place order", 45.0, 52.5))
     ("story", "phase", "until", "why"),
     [
         (STEADY.with_damage(broken("*", 10.0, 20.0, share=0.03)), "baseline", 24.0, "1 %"),
-        (replace(STEADY, rate=1.0), "baseline", 24.0, "at least 30 are needed"),
+        (replace(STEADY, rate=1.0), "baseline", 24.0, "16 requests in the baseline, at least 30 are needed"),
+        (replace(STEADY, rate=1.8), "recovery", 64.0, "requests in the recovery, at least 30 are needed"),
         (STEADY.with_damage(Damage("*", 10.0, 12.0, lag=0.5)), "baseline", 24.0, "were sent late"),
         (STEADY.with_damage(LAGGING), "fault", 44.0, "requests in the fault were sent late"),
         (STEADY.with_damage(UNDECIDED), "fault", 44.0, "blast radius"),
