@@ -13,8 +13,9 @@ from harness.experiment import Run, Stage, prepare
 from harness.history.history import History, Window, read_history
 from harness.judge.case import Case
 from harness.judge.floor import Floor, Step, cut, floors_of, margins_for, step_of
+from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS
 from harness.model.expectations import Margins
-from harness.model.load import Phases
+from harness.model.load import GUARD_SECONDS, Phases
 from harness.model.margins import with_margins
 from harness.model.quantities import format_duration, format_rate
 from harness.model.resolving import DEFAULT_RATE
@@ -29,6 +30,9 @@ STEP_FACTOR = 1.5
 MOST_STEPS = 12
 WARMUP_SECONDS = 5.0
 MOST_USERS = 1000
+SHORTEST_WINDOW = FEWEST_BLOCKS * BLOCK_SECONDS + 2 * GUARD_SECONDS
+"""With shorter phases no latency is judged at all."""
+
 FAULT_SECONDS = 5.0
 """The fault phase in which nothing happens: a run has one."""
 
@@ -86,7 +90,7 @@ def _course(scenario: Path, stage: Stage, windows: int, up_to: float | None) -> 
         raise InvalidInput("expected a system whose load has a rate: how much of one it carries is what is asked")
     highest = up_to if up_to is not None else rate * 8
     rates = [rate * STEP_FACTOR**turn for turn in range(1, MOST_STEPS + 1)]
-    seconds = phases.fault or Phases.model_fields["fault"].default
+    seconds = max(phases.fault or Phases.model_fields["fault"].default, SHORTEST_WINDOW)
     return Course(windows, seconds, WARMUP_SECONDS, rate, tuple(float(round(one)) for one in rates if one <= highest))
 
 

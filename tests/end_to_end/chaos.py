@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
 
 def on_processes(arguments: Sequence[str]) -> list[str]:
     """The arguments, with local processes as what a system runs on where they say nothing: an engine may answer here."""
-    runs = bool(arguments) and arguments[0] in ("run", "prove") and "--runtime" not in arguments
+    runs = bool(arguments) and arguments[0] in ("run", "prove", "calibrate") and "--runtime" not in arguments
     return [*arguments, *(["--runtime", "local"] if runs else [])]
 
 
