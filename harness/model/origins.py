@@ -32,10 +32,22 @@ def _leaves(value: object, path: Loc) -> Iterator[tuple[Loc, object]]:
 def _origin(path: Loc, scenario: Document, system: Document) -> str:
     if path in scenario.values:
         return scenario.place(path)
+    for written in _written_otherwise(path):
+        for document in (scenario, system):
+            if written in document.values:
+                return document.place(written)
     if path[-1] == "name" and path[:-1] in scenario.values:  # `fallback: NAME` for `fallback: {name: NAME}`
         return scenario.place(path[:-1])
     in_system = _path_in_system(path)
     return system.place(in_system) if in_system in system.values else DEFAULT
+
+
+def _written_otherwise(path: Loc) -> Iterator[Loc]:
+    """Where a value of the load stands that is known under another name once it is filled in."""
+    if path[:2] == ("load", "stages"):
+        yield from ((*("load", "rate"), path[2], key) for key in (path[3], "hold", "to"))
+    elif path == ("load", "processes"):
+        yield ("load", "expect_workers")
 
 
 def _path_in_system(path: Loc) -> Loc:

@@ -958,7 +958,8 @@ def test_a_user_file_that_never_yields_is_killed_and_said_so(rig: Rig, monkeypat
     assert "was killed" in (rig.load.ended_early() or "")
 
 
-def test_no_load_outlives_the_harness(tmp_path: Path, rig: Rig) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_load_outlives_the_harness(tmp_path: Path, rig: Rig, processes: int) -> None:
     rig.file(browser("FastHttpUser", "/hole"))
     program = f"""
 import sys, threading, time
@@ -967,21 +968,23 @@ from tests.contract.load_rig import Rig, plain_launch
 class Known:
     url = "{rig.server.url}"
 rig = Rig(Path({str(tmp_path)!r}), Known)
-threading.Thread(target=lambda: (rig.start(None), rig.go(), print(rig.pid, flush=True))).start()
+threading.Thread(target=lambda: (rig.start(None, processes={processes}), rig.go(), print(*rig.load.pids, flush=True))).start()
 time.sleep(60)
 """
     root = Path(__file__).parents[2]
     harness = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=root)
     assert harness.stdout is not None
-    pid = int(harness.stdout.readline())
+    pids = [int(pid) for pid in harness.stdout.readline().split()]
     time.sleep(0.4)
 
     harness.kill()
     harness.communicate()
 
-    assert gone_within(pid, 3)
+    assert len(pids) == processes
+    assert all(gone_within(pid, 3) for pid in pids)
     records = rig.records()
-    assert records.note("failed")["error"] == "whoever started the load is gone"
+    failed = [note["error"] for note in records.notes if note["load"] == "failed"]
+    assert failed == ["whoever started the load is gone"] * processes
     assert records.outcomes("GET /hole") == {"unfinished"}
 
 

@@ -11,6 +11,7 @@ import pytest
 from harness.errors import InvalidFile
 from harness.model.experiment import Experiment
 from harness.model.load import Load
+from harness.model.origins import origins_of
 from harness.model.resolving import resolve
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
@@ -90,6 +91,20 @@ def test_only_who_expects_workers_from_elsewhere_listens_and_on_loopback_unless_
     (caution,) = resolve(path, environ={}).cautions
     assert caution.startswith("the load comes from 3 processes of other machines, which join at 127.0.0.1: python -m ")
     assert "from 3 processes that join at 127.0.0.1" in plan_text(planned(tmp_path, "{expect_workers: 3}"))
+
+
+def test_where_each_stage_was_said_is_told(tmp_path: Path) -> None:
+    load = "{rate: [{to: 20/s, over: 1s}, {hold: 9s}], expect_workers: 2}"
+    resolved = resolve(write_system(tmp_path, scenario=f"{SCENARIO}load: {load}\n"), environ={})
+
+    origins = origins_of(resolved.experiment, *resolved.documents)
+
+    told = {path: origin.partition("scenario.yaml:")[2] for path, (_, origin) in origins.items() if path.startswith("load.")}
+    line = SCENARIO.count("\n") + 1
+    column = len("load: ") + load.index("to:") + len("to: ") + 1
+    assert told["load.stages.0.to"] == f"{line}:{column}"
+    assert told["load.stages.1.over"] == f"{line}:{len('load: ') + load.index('9s') + 1}"
+    assert told["load.processes"].startswith(f"{line}:")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ inside is checked by name at the start, so that a release which renames it is re
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import random
 import signal
@@ -47,6 +46,7 @@ else:
 
 from harness.model.rates import course_of
 from harness.runtime.load.arrivals import arrival_offsets
+from harness.runtime.load.channel import Channel, Wire
 from harness.runtime.load.clients import (
     CONTEXT_KEY,
     DEADLINE_GRACE,
@@ -62,50 +62,17 @@ from harness.runtime.load.groups import Groups
 from harness.runtime.load.ledger import Exchange, Ledger, appending_to, now
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.pace import Pace, Turn, sleep_until
-from harness.runtime.load.userfile import Refused, imported, own_traceback, share_of
+from harness.runtime.load.userfile import Refused, follow, imported, own_traceback
 
 EXIT_INVALID = 2
 EXIT_FAILED = 5
 EXIT_ALONE = 3
 BACKSTOP_SECONDS = 120
-BATCH_SECONDS = 0.05
-"""How long a record may wait for others before they are sent home together."""
 BROKEN_AFTER = 10
 """So many tasks that raised, and not one that sent a request: the locustfile is broken, and not what it talks to."""
 
 RAISED_TOLD = 20
 """How many exceptions raised by tasks are told with their traceback; the rest is counted."""
-
-
-class Channel:
-    """The control channel to the harness: one JSON object a line, both ways."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._rest = b""
-        self._turns: Any = Semaphore() if MISSING is None else nullcontext()
-
-    def tell(self, **message: Any) -> None:
-        """Say something to the harness; where it is gone, nobody needs to know."""
-        try:
-            with self._turns:
-                self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return
-
-    def heard(self) -> dict[str, Any] | None:
-        """The next message, or None when the harness is gone."""
-        while b"\n" not in self._rest:
-            try:
-                more = self._socket.recv(65536)
-            except ConnectionError:
-                more = b""
-            if not more:
-                return None
-            self._rest += more
-        line, self._rest = self._rest.split(b"\n", 1)
-        message: dict[str, Any] = json.loads(line)
-        return message
 
 
 class Agent:
@@ -114,7 +81,7 @@ class Agent:
     def __init__(self, channel: Channel, settings: dict[str, Any]) -> None:
         self.channel = channel
         self.settings = settings
-        self.wire = Wire(channel)
+        self.wire = Wire(channel, gevent.spawn_later)
         write = appending_to(Path(settings["records"])) if settings["records"] else self.wire.write
         self.ledger = Ledger(write, Marks(settings["marks"]), self._cannot_write)
         self.seed = settings["seed"] + (settings["number"] << 32)  # each process draws differently, and has ids of its own
@@ -272,30 +239,13 @@ class Agent:
         self.begun.set()
         gevent.spawn(self._tell_vitals)
 
-    def _begin_shape(self, shape: Any) -> None:
+    def _await_begin(self) -> None:
         self.begun.wait()
         sleep_until(self.pace.begin)
-        shape.reset_time()
 
-    def _follow(self, shape: Any) -> None:
-        """The user's own shape counts from the begin of the load, and may not end it."""
-        tick, counts = shape.tick, False
-
-        def tick_of_ours() -> Any:
-            nonlocal counts
-            if not counts:
-                self._begin_shape(shape)
-                counts = True
-            asked = tick()
-            if asked is None:  # the user's shape has nothing more to do
-                after = f"after {now() - self.pace.begin:.1f} s"
-                self.fail(
-                    f"the load shape {type(shape).__name__} ended {after}, and the phases go on: let it go on, or shorten them"
-                )
-            users, per_second, *classes = asked
-            return share_of(users, self.settings), max(per_second / self.settings["processes"], 0.01), *classes
-
-        shape.tick = tick_of_ours
+    def _shape_ended(self, name: str) -> NoReturn:
+        after = f"after {now() - self.pace.begin:.1f} s"
+        self.fail(f"the load shape {name} ended {after}, and the phases go on: let it go on, or shorten them")
 
     def _tell_vitals(self) -> None:
         cpu, since = time.process_time(), now()
@@ -365,7 +315,7 @@ class Agent:
         except Refused as refused:
             self._refuse(str(refused))
         if self.settings["shape"]:
-            self._follow(found[3])
+            follow(found[3], self.settings, self._await_begin, self._shape_ended)
         return found
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -426,34 +376,18 @@ def is_control_flow(error: BaseException) -> bool:
     return isinstance(error, InterruptTaskSet | RescheduleTask | RescheduleTaskImmediately | StopUser | StopTest)
 
 
-class Wire:
-    """Sends records home in batches: where they go to is another machine."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._waiting: list[bytes] = []
-
-    def write(self, line: bytes) -> int:
-        """Take a line; it is on its way within BATCH_SECONDS."""
-        if not self._waiting:
-            gevent.spawn_later(BATCH_SECONDS, self.flush)
-        self._waiting.append(line)
-        return len(line)
-
-    def flush(self) -> None:
-        """Send what waits."""
-        lines, self._waiting = self._waiting, []
-        if lines:
-            self._channel.tell(records=b"".join(lines).decode("utf-8", "surrogateescape"))
-
-
 def main() -> None:
     """A load process of the machine that the run is on."""
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    channel = channel_on(socket.socket(fileno=int(sys.argv[1])))
     settings = channel.heard()
     if settings is None:
         sys.exit(EXIT_ALONE)
     serve(channel, settings)
+
+
+def channel_on(connection: socket.socket) -> Channel:
+    """The channel on a connection; without Locust, which brings the lock for it, there is one to tell just that."""
+    return Channel(connection, Semaphore() if MISSING is None else nullcontext())
 
 
 def serve(channel: Channel, settings: dict[str, Any]) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+SLOWEST_SPAWN = 0.01
+"""Users a second, at the least: none would be made of a share of none."""
+
 
 class Refused(Exception):
     """The file cannot be run; the message says why, for whoever wrote it."""
@@ -28,6 +31,28 @@ def imported(load: Callable[[], Any], settings: dict[str, Any], machinery: str) 
     sys.path.insert(0, str(Path(path).parent))
     _share_fixed_counts(found[0], settings)
     return found
+
+
+def follow(shape: Any, settings: dict[str, Any], begin: Callable[[], None], ended: Callable[[str], None]) -> None:
+    """Lay our begin and end around a load shape, and leave it this process's share of the users.
+
+    `begin` returns when the load begins, from where the shape counts; `ended` says that it has nothing more to do.
+    """
+    tick, counts = shape.tick, False
+
+    def tick_of_ours() -> Any:
+        nonlocal counts
+        if not counts:
+            begin()
+            shape.reset_time()
+            counts = True
+        asked = tick()
+        if asked is None:
+            return ended(type(shape).__name__)
+        users, per_second, *classes = asked
+        return share_of(users, settings), max(per_second / settings["processes"], SLOWEST_SPAWN), *classes
+
+    shape.tick = tick_of_ours
 
 
 def share_of(users: int, settings: dict[str, Any]) -> int:

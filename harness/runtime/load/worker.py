@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.runtime.load import agent, ledger
+from harness.runtime.load.channel import Channel
 from harness.runtime.load.remote import address_of
 
 KNOCK_EVERY = 0.5
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--host", metavar="URL", help="where the entry of the system is reached from this machine")
     parser.add_argument("--patience", type=float, default=300.0, metavar="SECONDS", help="how long to wait for the run")
     asked = parser.parse_args()
-    channel = agent.Channel(_connected(asked.address, asked.patience))
+    channel = agent.channel_on(_connected(asked.address, asked.patience))
     offset, within = clock_offset(channel)
     ledger.correct_clock(offset)
     channel.tell(joined=__version__)
@@ -42,7 +43,7 @@ def main() -> None:
     agent.serve(channel, {**settings, **here, "clock": facts, "ends_with_parent": False})
 
 
-def clock_offset(channel: agent.Channel) -> tuple[float, float]:
+def clock_offset(channel: Channel) -> tuple[float, float]:
     """By how much the run's clock is ahead of this one, and how far that may be off: half of the quickest round trip."""
     tries = []
     for _ in range(PINGS):
