@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InvalidInput
 from harness.experiment import Run, Stage, prepare
+from harness.history.events import RunHalted
 from harness.history.history import History, Window, read_history
 from harness.judge.case import Case
 from harness.judge.floor import Floor, Step, cut, floors_of, margins_for, step_of
+from harness.judge.noise import foreign_share
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS
 from harness.model.expectations import Margins
 from harness.model.load import GUARD_SECONDS, Phases
@@ -68,18 +69,28 @@ class Calibration:
     margins: Margins | None
     steps: tuple[Step, ...]
     why: str = ""
+    others: float | None = None
+    """The share of the machine that other programs used meanwhile, where that was seen."""
 
 
 def calibrate(system: Path, stage: Stage, windows: int = WINDOWS, up_to: float | None = None) -> Calibration:
     """Run a system without any fault, and tell what it does by itself. `up_to` bounds the rate, eight times its own without."""
     path = system_path(system)
-    with tempfile.TemporaryDirectory() as folder:
-        scenario = Path(folder) / f"calibrate-{path.resolve().parent.name}.yaml"
-        scenario.write_text(_scenario(path, Course(windows, 20.0, WARMUP_SECONDS, DEFAULT_RATE, ())), encoding="utf-8")
-        course = _course(scenario, stage, windows, up_to)
-        scenario.write_text(_scenario(path, course), encoding="utf-8")
-        run = stage.run(scenario)
+    scenario = stage.options.reports / f"calibrate-{path.resolve().parent.name}.yaml"
+    _put(scenario, _scenario(path, Course(windows, 20.0, WARMUP_SECONDS, DEFAULT_RATE, ())))
+    course = _course(scenario, stage, windows, up_to)
+    _put(scenario, _scenario(path, course))
+    run = stage.run(scenario)
     return found_in(run, read_history(run.folder), course)
+
+
+def _put(scenario: Path, text: str) -> None:
+    """It stays beside the runs that are made of it, so that they can be made again."""
+    try:
+        scenario.parent.mkdir(parents=True, exist_ok=True)
+        scenario.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{scenario}: expected a folder that reports can be written to, found: {error.strerror}") from error
 
 
 def _course(scenario: Path, stage: Stage, windows: int, up_to: float | None) -> Course:
@@ -128,14 +139,15 @@ def found_in(run: Run, history: History, course: Course) -> Calibration:
     """What a run shows of its system."""
     case = Case(history)
     baseline = case.judged("baseline")
-    if run.verdict.word in ("error", "interrupted") or baseline is None:
+    if run.verdict.word in ("error", "interrupted") or history.of(RunHalted) or baseline is None:
         return Calibration(run, course, (), None, (), run.verdict.sentence)
     windows = cut(baseline, course.seconds)
     floors = floors_of(case, windows)
     if len(windows) < FEWEST_WINDOWS or not floors or not all(floor.needed for floor in floors):
         why = "the baseline is too short, or holds too few requests of each journey, to be cut into windows"
         return Calibration(run, course, floors, None, (), why)
-    return Calibration(run, course, floors, margins_for(floors, Margins()), tuple(_steps(case, course)))
+    margins, steps = margins_for(floors, Margins()), tuple(_steps(case, course))
+    return Calibration(run, course, floors, margins, steps, others=foreign_share(case, baseline))
 
 
 def _steps(case: Case, course: Course) -> Iterator[Step]:

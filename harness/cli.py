@@ -462,7 +462,7 @@ def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **gi
             found = calibrated(system, Stage(_run_options(given), stop, terminal.audience), windows, up_to)
         finally:
             terminal.leave()
-    click.echo(calibration_text(found.floors, found.margins, found.steps, found.why), nl=False)
+    click.echo(calibration_text(found.floors, found.margins, found.steps, found.why, found.others), nl=False)
     click.echo(f"recorded in {found.run.folder}")
     if found.margins is None:
         raise click.exceptions.Exit(found.run.verdict.exit_code or 3)

@@ -8,9 +8,14 @@ from harness.judge.floor import Floor, Step
 from harness.model.expectations import Margins
 from harness.report.wording import clean, duration, milliseconds, percent
 
+BUSY = 0.1
+"""The share of the machine from which on other programs are told."""
 
-def calibration_text(floors: Sequence[Floor], margins: Margins | None, steps: Sequence[Step], why: str = "") -> str:
-    """The lines to print; `why` where there are no margins."""
+
+def calibration_text(
+    floors: Sequence[Floor], margins: Margins | None, steps: Sequence[Step], why: str = "", others: float | None = None
+) -> str:
+    """The lines to print; `why` where there are no margins, `others` what other programs used of the machine."""
     lines = [""]
     if floors:
         lines += ["where nothing changed, window by window", *_table(floors), ""]
@@ -20,6 +25,8 @@ def calibration_text(floors: Sequence[Floor], margins: Margins | None, steps: Se
         said = margins.model_dump(mode="json")
         told = ", ".join(f"{name}: {value}" for name, value in said.items() if value)
         lines += ["margins that hold in 99 of 100 comparisons", f"  worse_by: {{{told}}}", ""]
+    if others is not None and others >= BUSY:
+        lines += [f"note: other programs used {percent(others)} of the machine meanwhile; on a quiet one less is needed", ""]
     if steps:
         lines += ["stepping the rate up", *(_step(step) for step in steps), "", _saturation(steps), ""]
     return "\n".join(lines)

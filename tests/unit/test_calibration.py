@@ -17,6 +17,7 @@ from harness import calibration
 from harness.calibration import Course, found_in, system_path, write_margins
 from harness.errors import HarnessError, InvalidFile, InvalidInput
 from harness.experiment import Run
+from harness.history.events import RunHalted
 from harness.history.history import History, Window
 from harness.judge.case import Case
 from harness.judge.comparison import Comparison, slower
@@ -143,6 +144,10 @@ def test_a_run_shows_floors_margins_and_the_first_step_that_was_too_much() -> No
     [
         (replace(UNCHANGED, cut_off=50.0), "too short"),
         (replace(UNCHANGED, cut_off=2.0), ""),
+        (
+            replace(UNCHANGED, extra=(RunHalted(BEGAN + 124.9, "the baseline was not healthy: made up"),)),
+            "not healthy: made up",
+        ),
     ],
 )
 def test_a_run_that_shows_nothing_has_no_margins_and_says_why(story: Story, why: str) -> None:
@@ -164,6 +169,8 @@ def test_what_was_found_is_told_as_a_table_margins_and_steps() -> None:
     assert "  worse_by: {error_rate: 1.5%, p50: 20% or 5ms, p95: 50% or 15ms}\n" in told
     assert "saturates between 80/s and 120/s: p95 went to 0.4 s" in told
     assert "not saturated at 80/s, the highest rate tried" in calibration_text([], None, [carried], "x")
+    assert "other programs used 45.0 %" in calibration_text([floor], margins, [], others=0.45)
+    assert "other programs" not in calibration_text([floor], margins, [], others=0.05)
     assert "saturated at 120/s already" in calibration_text([], None, [broke], "x")
 
 
