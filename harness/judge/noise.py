@@ -318,6 +318,7 @@ def _foreign_under(found: Finding, item: ExpectationItem, case: Case, windows: M
     doubts = foreign_shift(case, phase, windows[phase])
     before, during = (foreign_share(case, window) or 0.0 for window in (case.judged("baseline"), windows[phase]) if window)
     late = found.measure is None or found.measure.unit in LATENCIES
+    late = late and (found.comeback is None or found.comeback.by == "latency")
     blamed = found.outcome is Outcome.FAILED and late and (during > before or during > CROWDED)
     hidden = found.outcome is Outcome.PASSED and before - during > MOST_SHIFT and not isinstance(item.expectation, ResponseTime)
     return doubts if blamed or hidden else ()

@@ -54,15 +54,19 @@ class Usual:
         """How these requests are worse than usual, and which of them show it; empty where they are not."""
         took = self.case.waited(group)
         slow = tuple(took > line for _, _, line in self.lines)
-        place = self._worse((len(group), int((~group.ok).sum()), tuple(int(mask.sum()) for mask in slow)))
+        failed = group.at(~group.ok)
+        place = self._worse((len(group), len(failed), tuple(int(mask.sum()) for mask in slow)))
         if place is None:
             return "", NONE
         if place == 0:
-            failed = group.at(~group.ok)
             return f"{len(failed)} of {words.count(len(group), 'request')} failed", failed
         name, share, line = self.lines[place - 1]
         told = f"{name} {words.seconds(quantile(np.sort(took), share))}, more than {words.seconds(line)}"
         return told, group.at(slow[place - 1])
+
+    def fails(self, group: Requests) -> bool:
+        """Whether these requests are worse than usual by their errors."""
+        return self._worse((len(group), int((~group.ok).sum()), ())) == 0
 
     def troubled(self, group: Requests, begins: Times, seconds: float) -> Mask:
         """In which stretches of so many `seconds` these requests are worse than usual.
@@ -87,7 +91,7 @@ class Usual:
         share = failed / number if self.method == "point" else wilson(failed, number).low
         if share > self.errors:
             return 0
-        for place, (over, (_, at, _)) in enumerate(zip(slow, self.lines, strict=True), 1):
+        for place, (over, (_, at, _)) in enumerate(zip(slow, self.lines, strict=False), 1):
             if number - over <= self._place(number, at):
                 return place
         return None

@@ -53,7 +53,7 @@ class Comeback:
     `word`: recovered in time, late, or never (the load went on, the fault was gone, and the system did not come back).
     `detected`: from the begin of the fault to the end of the first two seconds that were surely worse, None where none
     were. `recovered`: from healing to the moment from which all stayed well, None where there was none. `errors` of
-    `requests` failed from the begin of the fault to that moment.
+    `requests` failed from the begin of the fault to that moment. `by` is what was worse last.
     """
 
     word: Literal["recovered", "late", "never"]
@@ -61,6 +61,7 @@ class Comeback:
     recovered: float | None
     errors: int
     requests: int
+    by: Literal["errors", "latency", "nothing"] = "nothing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,23 @@ def test_a_system_recovers_or_is_late_or_never_comes_back(told, word, outcome, s
     assert [line.split(":")[0] for line in found.details[-2:]] == ["detected", "errors spent"]
 
 
+@pytest.mark.parametrize(
+    ("damage", "by"),
+    [
+        ((), "nothing"),
+        ((broken("browse", 25.0, 48.0),), "errors"),
+        ((Damage("browse", 25.0, 48.0, later=0.3),), "latency"),
+        ((Damage("browse", 25.0, 66.0, later=0.3),), "latency"),
+        ((broken("browse", 25.0, 66.0),), "errors"),
+        ((broken("browse", 25.0, 58.0),), "errors"),
+        ((broken("browse", 25.0, 46.0), Damage("browse", 54.0, 66.0, later=0.3)), "latency"),
+        ((broken("browse", 25.0, 46.0), broken("browse", 47.0, 65.0, share=0.09)), "errors"),
+    ],
+)
+def test_what_was_worse_last_is_told(damage, by):
+    assert comeback(story(*damage)).by == by
+
+
 def test_a_metastable_system_is_called_so():
     """The fault is healed, requests go on coming and failing: nothing but the system itself keeps it down."""
     found = judged(story(broken("browse", 25.0, 66.0)))

@@ -66,11 +66,20 @@ class Stretches:
 
     def trouble(self, place: int) -> tuple[str, tuple[Request, ...]]:
         """What was worse in one stretch, and the requests that show it."""
-        begin = float(self.begins[place])
-        groups = self.case.groups(Window(begin, begin + BLOCK_SECONDS))
+        groups = self.case.groups(self.stretch(place))
         found = [(journey, *was.trouble(groups.get(journey, NONE))) for journey, was in self.usual.items()]
         troubles = words.several([f"{journey}: {trouble}" for journey, trouble, _ in found if trouble])
         return troubles, tuple(sorted((request for _, _, bad in found for request in bad), key=lambda request: request.due))
+
+    def by(self, window: Window) -> Literal["errors", "latency"]:
+        """What was worse in a window in which something was."""
+        groups = self.case.groups(window)
+        return "errors" if any(was.fails(groups.get(journey, NONE)) for journey, was in self.usual.items()) else "latency"
+
+    def stretch(self, place: int) -> Window:
+        """One of them."""
+        begin = float(self.begins[place])
+        return Window(begin, begin + BLOCK_SECONDS)
 
     def first_good(self, needed: int) -> int | None:
         """The first from which so many in a row are good."""
@@ -117,14 +126,15 @@ class After:
         places = np.flatnonzero(since.bad)
         return float(since.begins[places[0]]) + BLOCK_SECONDS - self.began if len(places) else None
 
-    def comeback(self, word: Literal["recovered", "late", "never"], seconds: float | None) -> Comeback:
-        """What the recovery was like, if it took so long."""
+    def comeback(self, word: Literal["recovered", "late", "never"], seconds: float | None, last: Window | None) -> Comeback:
+        """What the recovery was like, if it took so long; `last` is the last window in which anything was worse."""
         until = self.healed + seconds + A_MOMENT if seconds is not None else self.until
         spent = self.case.history.due_in(Window(self.began, until))
         took = round(seconds, 3) if seconds is not None else None
         detected = self.detected
         seen = round(detected, 3) if detected is not None else None
-        return Comeback(word, seen, took, int((~spent.ok).sum()), len(spent))
+        by = self.stretches.by(last) if last is not None else "nothing"
+        return Comeback(word, seen, took, int((~spent.ok).sum()), len(spent), by)
 
 
 def judge_recovery(name: str, expected: Recovery, case: Case) -> Finding:
@@ -166,18 +176,21 @@ def _judged(after: After) -> tuple[list[Row], Comeback | None]:
         return _not_seen(after)
     stretches, expected = after.stretches, after.expected
     seconds = _moment(after, after.first) - after.healed
+    before = stretches.stretch(after.first - 1) if after.first > 0 else None
     if seconds > expected.within:
         shown = Measure("seconds", seconds, seconds, seconds, expected.within, "max")
         trouble, _ = stretches.trouble(after.first - 1)
         why = f"it took {words.moment(seconds)}; last was {trouble}"
-        return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback("late", seconds)
+        return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback(
+            "late", seconds, before
+        )
     shown = Measure("seconds", seconds, seconds, seconds, expected.within, "max")
     row = Row("time", Outcome.PASSED, f"recovered {words.moment(seconds)} after healing", measure=shown)
     window = Window(float(stretches.begins[after.first]), after.until)
     rows = [row, *(row for journey, was in after.usual.items() for row in _borne_out(journey, was, after.case, window))]
     if all(row.outcome is not Outcome.FAILED for row in rows):
-        return rows, after.comeback("recovered", seconds)
-    return rows, _relapsed(after)
+        return rows, after.comeback("recovered", seconds, before)
+    return rows, _relapsed(after, window)
 
 
 def _needed(hold: float) -> int:
@@ -218,11 +231,13 @@ def _not_seen(after: After) -> tuple[list[Row], Comeback | None]:
     lasted = words.moment(float(stretches.begins[last]) - after.healed)
     if last == len(stretches.begins) - 1:
         why = f"{lasted} after healing still {trouble}: {METASTABLE} (metastable)"
-        return [_failed(after, f"never: {METASTABLE}", why, None)], after.comeback("never", None)
+        return [_failed(after, f"never: {METASTABLE}", why, None)], after.comeback("never", None, stretches.stretch(last))
     seconds = _moment(after, last + 1) - after.healed
     why = f"{lasted} after healing still {trouble}; that it was well after that was watched for too short a time"
     shown = Measure("seconds", seconds, seconds, None, expected.within, "max")
-    return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback("late", seconds)
+    return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback(
+        "late", seconds, stretches.stretch(last)
+    )
 
 
 def _failed(after: After, seen: str, why: str, shown: Measure | None) -> Row:
@@ -234,13 +249,15 @@ def _failed(after: After, seen: str, why: str, shown: Measure | None) -> Row:
     return Row("time", Outcome.FAILED, seen, why, advice, shown, tuple(bad[-MOST_EXAMPLES:]))
 
 
-def _relapsed(after: After) -> Comeback:
+def _relapsed(after: After, since: Window) -> Comeback:
     """It had recovered, and did not stay so: late where its last stretches were good, never where they were not."""
     stretches = after.stretches
     last = stretches.last_bad
-    if last is None or after.first is None or last < after.first or last == len(stretches.begins) - 1:
-        return after.comeback("never", None)
-    return after.comeback("late", _moment(after, last + 1) - after.healed)
+    if last is None or after.first is None or last < after.first:
+        return after.comeback("never", None, since)
+    if last == len(stretches.begins) - 1:
+        return after.comeback("never", None, stretches.stretch(last))
+    return after.comeback("late", _moment(after, last + 1) - after.healed, stretches.stretch(last))
 
 
 def _told(comeback: Comeback) -> Iterator[str]:
