@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from harness.history.events import PhaseBegan, RunHalted, event_from_data
+from harness.history.events import LoadEnded, PhaseBegan, RunHalted, event_from_data
 from harness.history.history import History, Window
 from harness.judge.case import Case
 from harness.judge.judge import judge
-from harness.judge.verdict import Finding, Outcome, Verdict
+from harness.judge.verdict import Finding, Outcome, Verdict, verdict_to_json
 from tests.histories.building import BEGAN, Damage, Story, broken, tell
 from tests.histories.rounds import tell_rounds
 
@@ -149,3 +151,47 @@ def test_a_halt_before_the_faults_of_the_second_round_is_inconclusive_for_its_ba
 def test_a_history_from_before_there_were_rounds_has_one():
     assert event_from_data({"event": "PhaseBegan", "at": 1.0, "phase": "fault"}) == PhaseBegan(1.0, "fault", 1)
     assert len(History({}, (), ()).rounds) == 1
+
+
+def test_a_system_that_was_never_steady_makes_the_run_inconclusive_and_it_is_said_why():
+    history = tell(CLEAN_STORY)
+    why = "the system was not steady after 120 s of warm-up, so nothing was injected: the p95 of browse was from 9 ms to 1 s"
+    events = [event for event in history.events if event.at < BEGAN + 4.9]
+    cut = History(history.plan, [*events, RunHalted(BEGAN + 4.9, why), LoadEnded(BEGAN + 5.0, True)], (), history.notes)
+
+    verdict = judge(cut)
+
+    assert verdict.word == "inconclusive"
+    assert found(verdict, "baseline").why == why
+    assert why in verdict.sentence
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_judging_again_is_judging_once(number: int):
+    history = tell_rounds(*[CLEAN_STORY] * number) if number > 1 else tell(CLEAN_STORY)
+
+    assert verdict_to_json(judge(history)) == verdict_to_json(judge(history))
+
+
+DAMAGED = [
+    CLEAN_STORY.with_damage(broken("browse", share=0.5)),
+    CLEAN_STORY.with_damage(broken("place order", 45.0, 62.0)),
+    replace(CLEAN_STORY, probes=((BLIND, "during", "answered", 0.002),)),
+    CLEAN_STORY.with_damage(Damage("*", 27.0, 30.0, lag=0.5)),
+]
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.sampled_from(DAMAGED), st.integers(1, 3), st.data())
+def test_it_does_not_matter_in_which_round_it_happens(damaged: Story, number: int, data: st.DataObject):
+    """The worst of all rounds decides, wherever it stands among them."""
+    places = data.draw(st.lists(st.integers(0, number), min_size=2, max_size=2, unique=True))
+
+    def word(place: int) -> str:
+        stories = [CLEAN_STORY] * number
+        return judge(tell_rounds(*stories[:place], damaged, *stories[place:])).word
+
+    first, second = map(word, places)
+
+    assert first == second
+    assert first != "passed"
