@@ -32,8 +32,10 @@ test: env
 	$(BIN)/python -m pytest -m 'not slow and not nightly' -n 3 --dist loadscope $(LOAD:%=--ignore %)
 	$(BIN)/python -m pytest -m 'not slow and not nightly' $(LOAD)
 
+# Of these, the contract suites mostly wait.
 test-slow: env
-	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly'
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' -n 3 --dist worksteal tests/contract
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' --ignore tests/contract
 
 test-docker: env docker-answers
 	$(IMAGES) $(BIN)/python -m pytest -m 'docker and not nightly'
