@@ -4,8 +4,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 # The stand-ins of scripts/offline-images, where it has built them.
 IMAGES := scripts/with-offline-images
-# What drives load, and is to be judged by it.
-LOAD := tests/end_to_end/test_runs.py tests/end_to_end/test_guardian.py
+# What drives load and is judged by it has the machine to itself; most of the rest waits.
+ALONE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,runs guardian docker_runs sample_scenarios service_faults fault_kinds))
+BESIDE := $(ALONE:%=--ignore %)
 
 .PHONY: env demo demo-docker images test test-slow test-docker nightly check check-all docker-answers format clean
 
@@ -27,13 +28,14 @@ demo-docker: env
 images: env
 	scripts/offline-images --env-file .venv/offline-images.env
 
-# Most of it waits, so three at a time on two cores; what drives load has the machine to itself.
 test: env
-	$(BIN)/python -m pytest -m 'not slow and not nightly' -n 3 --dist loadscope $(LOAD:%=--ignore %)
-	$(BIN)/python -m pytest -m 'not slow and not nightly' $(LOAD)
+	$(BIN)/python -m pytest -m 'not slow and not nightly' -n 3 --dist loadscope $(BESIDE)
+	$(BIN)/python -m pytest -m 'not slow and not nightly' $(ALONE)
 
 test-slow: env
-	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly'
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' -n 3 --dist worksteal tests/contract
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' -n 2 --dist loadscope --ignore tests/contract $(BESIDE)
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' --durations 10 $(ALONE)
 
 test-docker: env docker-answers
 	$(IMAGES) $(BIN)/python -m pytest -m 'docker and not nightly'

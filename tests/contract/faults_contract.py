@@ -420,6 +420,8 @@ def _call(proxy: Address, protocol: str, path: str) -> Call:
         connection = socket.create_connection((proxy.host, proxy.port), TIMEOUT)
     except TimeoutError:
         return Call(at, "unreachable", time.monotonic() - began)
+    except ConnectionResetError:  # before the caller looked whether it was through
+        return Call(at, "reset", time.monotonic() - began)
     except OSError:
         return Call(at, "refused", time.monotonic() - began)
     try:

@@ -188,6 +188,8 @@ def said_anew(edges: Edges) -> Found:
         connection = socket.create_connection((address.host, address.port), timeout=0.4, source_address=(PROBE_HOST, 0))
     except ConnectionRefusedError:
         return "refused"
+    except ConnectionResetError:  # before the caller looked whether it was through
+        return "ended"
     except TimeoutError:
         return "unreachable"
     with connection:
