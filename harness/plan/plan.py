@@ -206,8 +206,8 @@ Observation: TypeAlias = Annotated[WatchCounter | WatchInvariant | WatchBite, Fi
 class Arrivals(Part):
     """How the load arrives, as `Load` has it, and how its requests are counted.
 
-    `seed` decides which user class and task is drawn, and Poisson gaps. `groups` are patterns of unnamed requests;
-    `accepted` the statuses that are no error, by request.
+    `seed` decides which user class and task is drawn, and Poisson gaps. `journeys` are the requests that have a plain
+    name, some of them patterns of unnamed ones; `accepted` the statuses that are no error, by request.
     """
 
     locustfile: str
@@ -220,7 +220,7 @@ class Arrivals(Part):
     arrivals: Literal["uniform", "poisson"]
     timeout: float
     classes: Items[str] = ()
-    groups: Items[str] = ()
+    journeys: Items[str] = ()
     accepted: dict[str, Items[int]] = Field(default_factory=dict)
     seed: int
     seconds: float

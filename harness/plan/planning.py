@@ -41,7 +41,7 @@ def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrival
         arrivals=load.arrivals,
         timeout=load.timeout,
         classes=load.classes,
-        groups=tuple(request for request in system.journeys.values() if "*" in request),
+        journeys=tuple(system.journeys.values()),
         accepted=system.accepted,
         seed=experiment.seed,
         seconds=_longest(experiment, phases),

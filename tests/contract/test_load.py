@@ -705,7 +705,7 @@ def test_requests_without_a_name_are_recorded_under_their_group_and_an_accepted_
     """)
     accepted = {f"GET {client} {name}": (409,) for client in CLIENTS for name in ("accepted", "accepted checked")}
 
-    records = rig.run(text, seconds=0.5, groups=tuple(f"GET /{client}/*" for client in CLIENTS), accepted=accepted)
+    records = rig.run(text, seconds=0.5, journeys=tuple(f"GET /{client}/*" for client in CLIENTS), accepted=accepted)
 
     journeys = {request.journey for request in records.requests}
     for client in CLIENTS:

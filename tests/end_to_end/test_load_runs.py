@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from tests.end_to_end.chaos import (
     evidence,
     outcomes,
     scenario,
+    started_by,
     verdict_of,
 )
 
@@ -154,6 +158,31 @@ def free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_an_interrupt_while_the_run_waits_for_processes_from_elsewhere_leaves_nothing(
+    tmp_path: Path, free_address: str
+) -> None:
+    load = f"load: {{rate: 80/s, expect_workers: 1, bind: '{free_address}'}}"
+    running = Running(["run", str(scenario(tmp_path, CUT, DEFERRED, f"{SHORT}\n{load}"))], tmp_path / "reports")
+    _wait_until_somebody_listens(free_address)
+
+    running.signal(signal.SIGINT)
+    code, out = running.end()
+
+    assert code == 130, out
+    assert running.folder is not None
+    assert not started_by(running.folder)
+
+
+def _wait_until_somebody_listens(address: str) -> None:
+    host, _, port = address.partition(":")
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens at {address}")
 
 
 @pytest.mark.slow

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from harness.runtime.load.groups import Groups
 
-GROUPS = Groups(["GET /orders/*", "GET /orders/*/lines/*", "POST /files/**", "GET /v1.0/*"])
+GROUPS = Groups(
+    ["GET /orders/new", "GET /orders/all?page=1", "GET /orders/*", "GET /orders/*/lines/*", "POST /files/**", "GET /v1.0/*"]
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,9 @@ GROUPS = Groups(["GET /orders/*", "GET /orders/*/lines/*", "POST /files/**", "GE
         ("GET", "/v1.0/x", "/v1.0/*"),
         ("GET", "/v1x0/x", None),
         ("GET", "/orders", None),
+        ("GET", "/orders/new", None),
+        ("GET", "/orders/new?for=me", "/orders/*"),
+        ("GET", "/orders/all?page=1", None),
         ("GET", "/orders/17/lines", None),
         ("POST", "/orders/17", None),
         ("GET", "http://127.0.0.1:8000", None),
@@ -33,6 +38,7 @@ def test_a_request_belongs_to_the_first_pattern_that_fits_its_whole_path(method:
 
 def test_without_patterns_there_is_nothing_to_look_for() -> None:
     assert not Groups([])
+    assert not Groups(["GET /catalog"])
     assert GROUPS
 
 

@@ -87,7 +87,7 @@ class Agent:
         self.seed = settings["seed"] + (settings["number"] << 32)  # each process draws differently, and has ids of its own
         self.pace = Pace(offsets_of(settings), self.seed, StopUser)
         self.watch = Watch(self.ledger, self.pace, self.seed, settings["timeout"], StopUser)
-        self.ledger.accepted, self.watch.groups = settings["accepted"], Groups(settings["groups"])
+        self.ledger.accepted, self.watch.groups = settings["accepted"], Groups(settings["journeys"])
         self.served = 0
         self.raised = 0
         self.last_raised = ""

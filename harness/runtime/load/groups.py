@@ -7,18 +7,25 @@ from collections.abc import Iterable
 
 
 class Groups:
-    """Patterns such as `GET /orders/*`, in the order in which they were written: the first that fits counts."""
+    """The journeys' requests, of which some are patterns such as `GET /orders/*`: the first that fits counts.
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self._patterns = [(pattern.partition(" ")[2], _compiled(pattern)) for pattern in patterns]
+    A request that is a journey by itself, word for word, is in no group.
+    """
+
+    def __init__(self, journeys: Iterable[str]) -> None:
+        journeys = tuple(journeys)
+        self._patterns = [(journey.partition(" ")[2], _compiled(journey)) for journey in journeys if "*" in journey]
+        self._others = {journey for journey in journeys if "*" not in journey}
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
 
     def name_for(self, method: str, url: str) -> str | None:
         """The name of the group that a request belongs to; what follows a `?` is not looked at."""
-        path = _ORIGIN.sub("", url).partition("?")[0].partition("#")[0] or "/"
-        asked = f"{method.upper()} {path}"
+        place = _ORIGIN.sub("", url).partition("#")[0] or "/"
+        if f"{method.upper()} {place}" in self._others:
+            return None
+        asked = f"{method.upper()} {place.partition('?')[0]}"
         return next((name for name, pattern in self._patterns if pattern.fullmatch(asked)), None)
 
 
