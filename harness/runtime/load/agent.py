@@ -90,7 +90,7 @@ class Agent:
         self.ledger.accepted, self.watch.groups = settings["accepted"], Groups(settings["journeys"])
         self.served = 0
         self.raised = 0
-        self.last_raised = ""
+        self.last_raised: BaseException | None = None
         self.environment: Any = None
         self.begun = gevent.event.Event()
         self.over = False
@@ -195,12 +195,12 @@ class Agent:
         self.raised += 1
         if is_control_flow(exception):
             return
-        self.last_raised = self._broken("a user", exception)
+        self.last_raised = exception
         if self.raised <= RAISED_TOLD:
             text = own_traceback(exception, self.settings["locustfile"], MACHINERY)
             self.ledger.note("raised", user=type(user_instance).__name__, error=text)
         if self.pace.has_begun and self.raised >= BROKEN_AFTER and not self.served and not self.ledger.open:
-            self.fail(self.last_raised)
+            self.fail(self._broken("a user", exception))
 
     def _on_init(self, environment: Any, **_: Any) -> None:
         self.environment = environment
@@ -209,7 +209,7 @@ class Agent:
             self.channel.tell(ready=0)
 
     def _with_last_raised(self, reason: str) -> str:
-        return f"{reason}\n{self.last_raised}".rstrip()
+        return f"{reason}\n{self._broken('a user', self.last_raised)}" if self.last_raised is not None else reason
 
     def _tell_when_ready(self) -> None:
         """Ready is when every user that lives waits for its turn."""
