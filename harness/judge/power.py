@@ -339,6 +339,12 @@ def _too_few(number: float, needed: int, during: str) -> str:
     return f"about {number:.0f} requests in {during}, {needed} are needed" if number < needed else ""
 
 
+def _too_few_of_each(numbers: tuple[float, float], needed: int) -> str:
+    phase = "baseline" if numbers[0] <= numbers[1] else "fault"
+    few = min(numbers)
+    return f"about {few:.0f} requests of a journey in the {phase}, {needed} are needed" if few < needed else ""
+
+
 def _response_times(size: _Size, expected: ResponseTime) -> Iterator[Look]:
     during = expected.during or "fault"
     number = size.of(during, expected.journey)
@@ -380,7 +386,7 @@ def _blast_radius(size: _Size, expected: BlastRadius) -> Iterator[Look]:
         "" if borne is None else words.points(borne),
         min(1.0, ASKED * margins.error_rate),
         ("baseline", "fault"),
-        _never(margins.error_rate) or _too_few(min(numbers), enough_for(margins.error_rate), "a phase for each journey"),
+        _never(margins.error_rate) or _too_few_of_each(numbers, enough_for(margins.error_rate)),
     )
     if size.journeys > len(excepted):
         for name in ("p50", "p95"):
@@ -404,7 +410,7 @@ def _slower(size: _Size, quantile: tuple[str, tuple[float, float], float], allow
         _margin(still, 1.0, " or "),
         ASKED,
         ("baseline", "fault"),
-        short or _too_few(min(numbers), NEEDED["interval"]["p95"], "a phase for each journey"),
+        short or _too_few_of_each(numbers, NEEDED["interval"]["p95"]),
     )
 
 

@@ -237,6 +237,19 @@ def test_only_the_time_a_fault_is_on_counts() -> None:
     assert half["error_rate-1"].sights == ("errors: fails at 2.7 % or worse, passes at <0.1 % or better",)
 
 
+def test_of_a_staged_rate_what_is_due_in_each_phase_counts_and_no_other_rate_is_advised() -> None:
+    load = {
+        **experiment(QUIET).model_dump(mode="json")["load"],
+        "stages": [{"to": "8/s", "over": "25s"}, {"to": "80/s", "over": "0s"}],
+    }
+
+    found = powers(QUIET, load=load)["blast_radius-1"]
+
+    assert "about 19 requests of a journey in the baseline" in found.hopeless
+    assert "load.rate" not in found.advice
+    assert "phases.baseline" in found.advice
+
+
 def test_a_point_an_invariant_and_a_closed_loop_say_what_they_are() -> None:
     story = replace(
         QUIET, expect=(expectation("error_rate", max="1%", method="point"), expectation("recovery"), Story().expect[3])
@@ -273,7 +286,7 @@ def test_the_command_prints_it_and_validate_warns_by_line_of_what_is_too_small(t
 
     assert "what this run can see" in planned.output
     assert (
-        f"warning: {path}:8:5: blast_radius-1 can at best be inconclusive: about 32 requests in a phase for each journey, 73 are needed"
+        f"warning: {path}:8:5: blast_radius-1 can at best be inconclusive: about 32 requests of a journey in the baseline, 73 are needed"
         in validated.output
     )
     assert f"{path}: valid" in validated.output
