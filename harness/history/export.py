@@ -58,12 +58,8 @@ Span: TypeAlias = tuple[float, float, str, int]
 
 
 def _spans(history: History) -> list[Span]:
-    """Every recorded phase in order: from when to when, its name, and for the how manieth time."""
-    return sorted(
-        (piece.begin, piece.end, name, number)
-        for name, window in history.phases.items()
-        for number, piece in enumerate(window.pieces, 1)
-    )
+    """Every recorded phase in order: from when to when, its name, and of which round."""
+    return sorted((turn.window.begin, turn.window.end, turn.phase, turn.round) for turn in history.turns)
 
 
 def _with_more(table: pa.Table, part: Requests, began: float, plain: dict[str, str], spans: list[Span]) -> pa.Table:

@@ -18,17 +18,23 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
 
 from harness.history.requests import OUTCOMES, Request, request_from_data
-from harness.history.table import OTHER, Requests, Words, requests_of
+from harness.history.table import OTHER, Places, Requests, requests_of
+
+pa.set_memory_pool(pa.system_memory_pool())  # it gives back what is read a piece at a time; Arrow's own keeps it
+
+CODES = {outcome: place for place, outcome in enumerate(OUTCOMES)}
 
 _REPEATING = pa.dictionary(pa.int32(), pa.string())
 
@@ -160,68 +166,100 @@ def _filled(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return filled.dictionary_encode().cast(kind) if kind == _REPEATING else filled
 
 
+Chunks: TypeAlias = Callable[[str], Iterator[pa.Array]]
+"""Gives a column of the schema, piece by piece."""
+
+ROWS = 100_000
+"""How much of a column is read at once."""
+
+
 def read_parquet(path: Path) -> Requests:
-    """The requests of a file, in order; one column after the other, so that no more than one is held twice."""
-    return _requests(lambda name: pq.read_table(path, columns=[name], schema=SCHEMA)[name])
+    """The requests of a file, in order; its columns one after the other, so that little is held twice."""
+    with pq.ParquetFile(path) as file:
+        if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return _requests(
+            file.metadata.num_rows,
+            lambda name: (batch.column(0) for batch in file.iter_batches(ROWS, columns=[name], use_threads=False)),
+        )
 
 
 def read_tables(tables: Iterable[pa.Table]) -> Requests:
     """The requests of some tables of the schema, in order."""
     table = pa.concat_tables([SCHEMA.empty_table(), *tables])
-    return _requests(table.__getitem__)
+    return _requests(table.num_rows, lambda name: iter(table[name].chunks))
 
 
-def _requests(column: Callable[[str], pa.ChunkedArray]) -> Requests:
-    due, start, end = (column(name).to_numpy() for name in ("due", "start", "end"))
-    order = np.lexsort((end, start, due))
-    journey, journeys = _coded(column("journey"))
-    error, errors = _coded(column("error"))
-    marks, markings = _marks(column("marks"))
-    outcome, names = _coded(column("outcome"))
-    known = np.array([OUTCOMES.index(name) if name in OUTCOMES else OTHER for name in names] or [OTHER], dtype=np.uint8)
+def _requests(size: int, chunks: Chunks) -> Requests:
+    times = {name: _joined(size, np.dtype(np.float64), map(_numbers, chunks(name))) for name in ("due", "start", "end")}
+    order = np.lexsort((times["end"], times["start"], times["due"]))
+    places = np.empty(size, dtype=np.intp)
+    places[order] = np.arange(size)
+
+    def column(name: str, kind: DTypeLike, values: Callable[[pa.Array], NDArray[Any]]) -> NDArray[Any]:
+        return _joined(size, np.dtype(kind), map(values, chunks(name)), places)
+
+    journeys, markings, errors = Places(), Places(), Places()
+    longest = max((pc.max(pc.binary_length(chunk)).as_py() or 1 for chunk in chunks("trace")), default=1)
     return Requests(
-        due=due[order],
-        start=start[order],
-        end=end[order],
-        journey=journey[order],
-        outcome=known[outcome][order],
-        status=column("status").to_numpy()[order],
-        bytes=column("bytes").to_numpy()[order],
-        marks=marks[order],
-        error=error[order],
-        trace=_traces(column("trace"))[order],
-        journeys=Words(tuple(journeys)),
-        markings=Words(tuple(markings)),
-        errors=Words(tuple(errors)),
+        due=times.pop("due")[order],
+        start=times.pop("start")[order],
+        end=times.pop("end")[order],
+        journey=column("journey", np.int32, partial(_coded, journeys.place)),
+        outcome=column("outcome", np.uint8, partial(_coded, lambda word: CODES.get(word, OTHER))),
+        status=column("status", np.uint16, _numbers),
+        bytes=column("bytes", np.int64, _numbers),
+        marks=column("marks", np.int32, lambda chunk: _coded(markings.place, _joined_words(chunk), _parted)),
+        error=column("error", np.int32, partial(_coded, errors.place)),
+        trace=column("trace", f"S{longest}", partial(_traces, longest)),
+        journeys=journeys.words,
+        markings=markings.words,
+        errors=errors.words,
     )
 
 
-def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, np.dtype[np.int32]], list[str]]:
-    """The places of the words of a column, and the words."""
-    one = column.unify_dictionaries().combine_chunks()
-    if isinstance(one, pa.ChunkedArray):
-        one = one.chunk(0) if one.num_chunks else pa.array([], _REPEATING)
-    return one.indices.to_numpy(zero_copy_only=False).astype(np.int32), one.dictionary.to_pylist()
+def _joined(
+    size: int, kind: np.dtype[Any], chunks: Iterable[NDArray[Any]], places: NDArray[np.intp] | None = None
+) -> NDArray[Any]:
+    """Pieces as one array: each value in its place, or as they come."""
+    found = np.empty(size, dtype=kind)
+    first = 0
+    for chunk in chunks:
+        stretch = slice(first, first + len(chunk))
+        found[stretch if places is None else places[stretch]] = chunk
+        first += len(chunk)
+    return found
 
 
-def _marks(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, np.dtype[np.int32]], list[tuple[str, ...]]]:
-    """The same for lists of words."""
-    joined = pc.binary_join(column, "\n").dictionary_encode()
-    places, known = _coded(joined)
-    return places, [tuple(word.split("\n")) if word else () for word in known]
+def _numbers(chunk: pa.Array) -> NDArray[Any]:
+    found: NDArray[Any] = chunk.to_numpy(zero_copy_only=False)
+    return found
 
 
-def _traces(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.bytes_]]:
+def _coded(place: Callable[[Any], int], chunk: pa.DictionaryArray, meaning: Callable[[str], Any] = str) -> NDArray[np.int64]:
+    """The places of the words of a column."""
+    known = np.array([place(meaning(word)) for word in chunk.dictionary.to_pylist()] or [0], dtype=np.int64)
+    found: NDArray[np.int64] = known[chunk.indices.to_numpy(zero_copy_only=False)]
+    return found
+
+
+def _joined_words(chunk: pa.ListArray) -> pa.DictionaryArray:
+    return pc.binary_join(chunk, "\n").dictionary_encode()
+
+
+def _parted(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split("\n")) if joined else ()
+
+
+def _traces(longest: int, chunk: pa.StringArray) -> NDArray[np.bytes_]:
     """As bytes of one length, which most are anyway."""
-    lengths = pc.binary_length(column)
-    longest = pc.max(lengths).as_py() or 1
-    padded = pc.utf8_rpad(column, longest, "\0") if pc.min(lengths).as_py() != longest else column
-    parts = [part for part in padded.cast(pa.binary(longest)).chunks if len(part)]
-    found = [np.frombuffer(part.buffers()[1], dtype=f"S{longest}")[part.offset : part.offset + len(part)] for part in parts]
-    return np.concatenate(found) if found else np.array([], dtype="S1")
+    if not pc.all(pc.string_is_ascii(chunk)).as_py():
+        return np.array([trace.encode("ascii", "replace") for trace in chunk.to_pylist()], dtype=f"S{longest}")
+    even = pc.utf8_rpad(chunk, longest, "\0").cast(pa.binary(longest))
+    return np.frombuffer(even.buffers()[1], dtype=f"S{longest}")[even.offset : even.offset + len(even)]
 
 
-def tables_of(requests: Requests, rows: int = 100_000) -> Iterable[pa.Table]:
+def tables_of(requests: Requests, rows: int = ROWS) -> Iterable[pa.Table]:
     """Requests as tables of the schema, so many rows each."""
     for first in range(0, len(requests), rows):
         part = requests[first : first + rows]

@@ -141,7 +141,7 @@ def requests_of(requests: Iterable[Request]) -> Requests:
     if isinstance(requests, Requests):
         return requests
     listed = sorted(requests, key=lambda request: (request.due, request.start, request.end))
-    journeys, markings, errors = _Finding(), _Finding(), _Finding()
+    journeys, markings, errors = Places(), Places(), Places()
     codes = {outcome: place for place, outcome in enumerate(OUTCOMES)}
     return Requests(
         due=np.array([request.due for request in listed], dtype=np.float64),
@@ -160,7 +160,7 @@ def requests_of(requests: Iterable[Request]) -> Requests:
     )
 
 
-class _Finding:
+class Places:
     """Gives each word that is new a place."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ def joined(tables: Sequence[Requests]) -> Requests:
         return tables[0] if tables else NONE
     columns: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS}
     for name, words in (("journey", "journeys"), ("marks", "markings"), ("error", "errors")):
-        found = _Finding()
+        found = Places()
         places = [
             np.array([found.place(word) for word in getattr(table, words).known], dtype=np.int32)[getattr(table, name)]
             for table in tables

@@ -185,6 +185,14 @@ def test_half_a_character_in_the_words_of_a_client_is_no_reason_to_lose_its_requ
     assert [request.error for request in read_requests(tmp_path).requests] == ["? went wrong"]
 
 
+def test_a_trace_that_is_no_ascii_costs_its_letters_alone(tmp_path: Path) -> None:
+    written(
+        tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok", trace="7\u00e9"), Request("GET /", 2.0, 2.0, 3.0, "ok", trace="7f")]
+    )
+
+    assert [request.trace for request in read_requests(tmp_path).requests] == ["7?", "7f"]
+
+
 def test_keys_in_another_order_are_a_request_all_the_same(tmp_path: Path) -> None:
     lines = written(tmp_path, [])
     lines.write_bytes(lines.read_bytes() + b'{"outcome": "ok", "due": 1.0, "start": 1.0, "end": 2.0, "journey": "GET /"}\n')

@@ -101,6 +101,14 @@ def test_a_request_belongs_to_the_phase_it_was_due_in_and_straddles_where_that_w
     assert (row["round"] is None) == (phase is None)
 
 
+def test_what_was_due_in_a_later_round_says_so() -> None:
+    events = [*EVENTS, PhaseBegan(150.0, "baseline", 2), PhaseEnded(160.0, "baseline", 2)]
+
+    found = pa.concat_tables(exported(History(PLAN, events, [at(115.0), at(130.0), at(155.0)]))).to_pylist()
+
+    assert [(row["phase"], row["round"]) for row in found] == [("baseline", 1), (None, None), ("baseline", 2)]
+
+
 def test_a_run_that_recorded_no_phase_and_no_journeys_is_exported_all_the_same() -> None:
     (table,) = exported(History({}, (), [at(5.0)]))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -146,3 +148,17 @@ def test_where_the_columns_cannot_be_read_it_is_said_so(tmp_path: Path) -> None:
 
     with pytest.raises(UnreadableRun, match=r"requests\.parquet: expected a Parquet file of requests"):
         judge_folder(folder)
+
+
+def test_a_later_version_may_have_more_columns_and_none_may_have_less(tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    before = judged(folder)
+    pack_requests(folder)
+    table = pq.read_table(folder / PARQUET)
+
+    pq.write_table(table.append_column("region", pa.array(["north"] * len(table))), folder / PARQUET)
+    assert judged(folder) == before
+
+    pq.write_table(table.drop_columns(["trace", "end"]), folder / PARQUET)
+    with pytest.raises(UnreadableRun, match="it lacks end, trace"):
+        judged(folder)
