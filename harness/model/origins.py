@@ -9,6 +9,8 @@ from harness.model.reading import Document, Loc
 
 TOLD = ("seed", "load", "phases", "warmup_until", "rounds", "extend", "margins", "steady_state", "faults", "expect")
 DEFAULT = "default"
+WRITTEN: dict[Loc, Loc] = {("warmup_until",): ("phases", "warmup", "until")}
+"""Where something is said in a file that is kept elsewhere."""
 
 
 def origins_of(experiment: Experiment, scenario: Document, system: Document) -> dict[str, tuple[str, str]]:
@@ -30,6 +32,7 @@ def _leaves(value: object, path: Loc) -> Iterator[tuple[Loc, object]]:
 
 
 def _origin(path: Loc, scenario: Document, system: Document) -> str:
+    path = WRITTEN.get(path, path)
     if path in scenario.values:
         return scenario.place(path)
     for written in _written_otherwise(path):

@@ -32,7 +32,7 @@ def plan_text(plan: Plan) -> str:
     lines += _titled("steps", (line for step in plan.steps for line in _step_lines(step, _widest(plan), ids)))
     if not plan.steps:
         lines += ["steps", "  nothing is injected", ""]
-    lines += _titled("observations", _observation_lines(plan))
+    lines += _titled("observations", dict.fromkeys(_observation_lines(plan)))
     lines += _titled("expected", _expectation_lines(plan))
     return "\n".join(lines).rstrip() + "\n"
 
@@ -109,9 +109,14 @@ def _observation_lines(plan: Plan) -> list[str]:
                 lines.append(f"invariant {seen.invariant}: asked from {seen.at:g} s {held}")
             case WatchBite():
                 lines.append(
-                    f"probe     {seen.proxy} ({seen.protocol}): before, during and after {seen.fault}{_must_see(seen)}"
+                    f"probe     {seen.proxy} ({seen.protocol}): before, during and after {seen.fault}{_in_each(plan)}"
+                    f"{_must_see(seen)}"
                 )
     return lines
+
+
+def _in_each(plan: Plan) -> str:
+    return " in each round" if plan.experiment.rounds > 1 else ""
 
 
 def _must_see(seen: WatchBite) -> str:

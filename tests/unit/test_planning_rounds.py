@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InvalidFile
+from harness.model.origins import origins_of
 from harness.model.resolving import resolve
 from harness.plan.plan import CLEAN, Plan, WatchBite
 from harness.plan.planning import plan_of
@@ -128,3 +129,17 @@ def test_a_load_with_a_course_is_never_lengthened_where_nobody_asked_for_it(tmp_
     resolved = resolve(write_system(tmp_path, scenario=SCENARIO + STAGES), environ={})
 
     assert resolved.experiment.extend == 0.0
+
+
+def test_where_a_warm_up_until_steady_was_said_is_told(tmp_path: Path) -> None:
+    resolved = resolve(write_system(tmp_path, scenario=SCENARIO + "phases: {warmup: {until: steady}}\n"), environ={})
+
+    origins = origins_of(resolved.experiment, *resolved.documents)
+
+    assert origins["warmup_until"] == ("steady", f"{tmp_path / 'scenario.yaml'}:10:26")
+
+
+def test_a_look_of_every_round_is_told_once(tmp_path: Path) -> None:
+    told = plan_text(planned(tmp_path, rounds=2))
+
+    assert told.count("probe     order -> shipping (http): before, during and after outage-1 in each round\n") == 1
