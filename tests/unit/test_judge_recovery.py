@@ -102,6 +102,16 @@ def test_what_was_worse_last_is_told(damage, by):
     assert comeback(story(*damage)).by == by
 
 
+def test_single_requests_that_fail_after_a_very_short_limit_are_late_too():
+    """No two seconds are surely worse for a single request, and yet all was not well at once."""
+    found = judged(story(*(broken("track shipment", 45.0 + at, 45.1 + at) for at in (0.1, 0.5, 0.9, 1.3))), within="0.1s")
+
+    assert found.outcome is Outcome.FAILED
+    assert found.comeback is not None
+    assert (found.comeback.word, found.comeback.by) == ("late", "nothing")
+    assert "last was single requests that failed" in found.why
+
+
 def test_a_metastable_system_is_called_so():
     """The fault is healed, requests go on coming and failing: nothing but the system itself keeps it down."""
     found = judged(story(broken("browse", 25.0, 66.0)))

@@ -64,9 +64,9 @@ class Stretches:
         found = [was.troubled(groups.get(journey, NONE), self.begins, BLOCK_SECONDS) for journey, was in self.usual.items()]
         return together(found, len(self.begins))
 
-    def trouble(self, place: int) -> tuple[str, tuple[Request, ...]]:
-        """What was worse in one stretch, and the requests that show it."""
-        groups = self.case.groups(self.stretch(place))
+    def trouble(self, window: Window) -> tuple[str, tuple[Request, ...]]:
+        """What was worse in one of them, and the requests that show it."""
+        groups = self.case.groups(window)
         found = [(journey, *was.trouble(groups.get(journey, NONE))) for journey, was in self.usual.items()]
         troubles = words.several([f"{journey}: {trouble}" for journey, trouble, _ in found if trouble])
         return troubles, tuple(sorted((request for _, _, bad in found for request in bad), key=lambda request: request.due))
@@ -178,12 +178,7 @@ def _judged(after: After) -> tuple[list[Row], Comeback | None]:
     seconds = _moment(after, after.first) - after.healed
     before = stretches.stretch(after.first - 1) if after.first > 0 else None
     if seconds > expected.within:
-        shown = Measure("seconds", seconds, seconds, seconds, expected.within, "max")
-        trouble, _ = stretches.trouble(after.first - 1)
-        why = f"it took {words.moment(seconds)}; last was {trouble}"
-        return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback(
-            "late", seconds, before
-        )
+        return [_late(after, seconds, before)], after.comeback("late", seconds, before)
     shown = Measure("seconds", seconds, seconds, seconds, expected.within, "max")
     row = Row("time", Outcome.PASSED, f"recovered {words.moment(seconds)} after healing", measure=shown)
     window = Window(float(stretches.begins[after.first]), after.until)
@@ -191,6 +186,14 @@ def _judged(after: After) -> tuple[list[Row], Comeback | None]:
     if all(row.outcome is not Outcome.FAILED for row in rows):
         return rows, after.comeback("recovered", seconds, before)
     return rows, _relapsed(after, window)
+
+
+def _late(after: After, seconds: float, before: Window | None) -> Row:
+    """All was well, and stayed so, later than it was to be; `before` is the last stretch that was worse, if one was."""
+    shown = Measure("seconds", seconds, seconds, seconds, after.expected.within, "max")
+    trouble = after.stretches.trouble(before)[0] if before is not None else "single requests that failed"
+    why = f"it took {words.moment(seconds)}; last was {trouble}"
+    return _failed(after, f"late: {words.moment(seconds)} after healing", why, (shown, before))
 
 
 def _needed(hold: float) -> int:
@@ -201,7 +204,7 @@ def _needed(hold: float) -> int:
 def _moment(after: After, first: int) -> float:
     """When the last bad request was due: stretches are two seconds long, requests come more often."""
     if first > 0:
-        _, bad = after.stretches.trouble(first - 1)
+        _, bad = after.stretches.trouble(after.stretches.stretch(first - 1))
         return bad[-1].due if bad else float(after.stretches.begins[first])
     moment = after.healed
     due = after.case.history.due_in(Window(after.healed, after.healed + BLOCK_SECONDS))
@@ -227,26 +230,26 @@ def _not_seen(after: After) -> tuple[list[Row], Comeback | None]:
         advice = f"raise phases.recovery to {ceil(total + GUARD_SECONDS)}s"
         why = f"the recovery ended before anything could be seen to hold for {words.seconds(expected.hold)}"
         return [Row("time", Outcome.INCONCLUSIVE, why, why, advice)], None
-    trouble, _ = stretches.trouble(last)
-    lasted = words.moment(float(stretches.begins[last]) - after.healed)
+    before = stretches.stretch(last)
+    trouble, _ = stretches.trouble(before)
+    lasted = words.moment(before.begin - after.healed)
     if last == len(stretches.begins) - 1:
+        shown = Measure("seconds", None, None, None, expected.within, "max")
         why = f"{lasted} after healing still {trouble}: {METASTABLE} (metastable)"
-        return [_failed(after, f"never: {METASTABLE}", why, None)], after.comeback("never", None, stretches.stretch(last))
+        return [_failed(after, f"never: {METASTABLE}", why, (shown, before))], after.comeback("never", None, before)
     seconds = _moment(after, last + 1) - after.healed
     why = f"{lasted} after healing still {trouble}; that it was well after that was watched for too short a time"
     shown = Measure("seconds", seconds, seconds, None, expected.within, "max")
-    return [_failed(after, f"late: {words.moment(seconds)} after healing", why, shown)], after.comeback(
-        "late", seconds, stretches.stretch(last)
-    )
+    row = _failed(after, f"late: {words.moment(seconds)} after healing", why, (shown, before))
+    return [row], after.comeback("late", seconds, before)
 
 
-def _failed(after: After, seen: str, why: str, shown: Measure | None) -> Row:
+def _failed(after: After, seen: str, why: str, shown: tuple[Measure, Window | None]) -> Row:
     """Not in time; the requests that show it are those of the last stretch that was worse."""
-    last = after.first - 1 if after.first is not None else after.stretches.last_bad
-    _, bad = after.stretches.trouble(last) if last is not None else ("", ())
-    shown = shown or Measure("seconds", None, None, None, after.expected.within, "max")
+    measured, last = shown
+    bad = after.stretches.trouble(last)[1] if last is not None else ()
     advice = "see what was still in the way after healing"
-    return Row("time", Outcome.FAILED, seen, why, advice, shown, tuple(bad[-MOST_EXAMPLES:]))
+    return Row("time", Outcome.FAILED, seen, why, advice, measured, tuple(bad[-MOST_EXAMPLES:]))
 
 
 def _relapsed(after: After, since: Window) -> Comeback:
