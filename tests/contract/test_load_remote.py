@@ -179,7 +179,17 @@ def test_a_process_of_another_release_is_refused(bind: str) -> None:
     stranger.join()
 
 
-def test_nobody_to_join_ends_with_what_was_found(machines: Machines) -> None:
+def test_a_machine_without_the_locustfile_says_so_before_it_joins(machines: Machines) -> None:
+    machines.join(1)
+
+    (process,) = machines.processes
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "expected a locustfile, found no such file: " in told
+
+
+def test_nobody_to_join_ends_with_what_was_found(rig: Rig, machines: Machines) -> None:
+    rig.file(browser("HttpUser"))
     machines.join(1, "--patience", "0.1")
 
     (process,) = machines.processes

@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--host", metavar="URL", help="where the entry of the system is reached from this machine")
     parser.add_argument("--patience", type=float, default=300.0, metavar="SECONDS", help="how long to wait for the run")
     asked = parser.parse_args()
+    if not asked.locustfile.is_file():
+        parser.error(f"expected a locustfile, found no such file: {asked.locustfile}")
     channel = agent.channel_on(_connected(asked.address, asked.patience))
     offset, within = clock_offset(channel)
     ledger.correct_clock(offset)
