@@ -43,8 +43,9 @@ from harness.history.history import History, Window, read_history
 from harness.history.requests import OUTCOMES
 from harness.history.table import Requests, Words
 from harness.judge.case import Case
+from harness.judge.doubts import foreign_share
 from harness.judge.judge import judge_expectation
-from harness.judge.noise import doubted, foreign_share
+from harness.judge.noise import doubted
 from harness.judge.statistics import wilson
 from harness.judge.verdict import Finding, Outcome
 from harness.model.expectations import ExpectationItem

@@ -15,10 +15,10 @@ from harness.history.history import Window
 from harness.judge import words
 from harness.judge.blows import blows_of
 from harness.judge.case import FEWEST_REQUESTS, Case
+from harness.judge.doubts import LEAST_LOAD, arrivals_planned, lag, load_doubts, machine_seen
 from harness.judge.engine import engine_stood
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.response_time import judge_response_time
-from harness.judge.noise import LEAST_LOAD, arrivals_planned, lag, load_doubts, machine_seen
 from harness.judge.proofs import bit, healed, met, was_set
 from harness.judge.rounds import in_every_round
 from harness.judge.service_proofs import evidence_of_services, together

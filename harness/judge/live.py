@@ -21,9 +21,9 @@ from harness.history.requests import Request
 from harness.history.table import Requests, joined, requests_of
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
+from harness.judge.doubts import doubts_of
 from harness.judge.evidence import baseline_healthy
 from harness.judge.judge import judge_expectation
-from harness.judge.noise import doubts_of
 from harness.judge.steadiness import SPAN, unsteady
 from harness.judge.verdict import Outcome
 from harness.model.expectations import ExpectationItem

@@ -12,9 +12,10 @@ from hypothesis import strategies as some
 from harness.history.events import MachineSeen
 from harness.history.history import History
 from harness.judge.case import Case
+from harness.judge.doubts import doubts_of
 from harness.judge.evidence import load_arrived
 from harness.judge.judge import judge, judge_expectation
-from harness.judge.noise import doubted, doubts_of
+from harness.judge.noise import doubted
 from harness.judge.verdict import Outcome, Verdict
 from harness.judge.words import stretches
 from tests.histories.building import BEGAN, Damage, Story, broken, tell

@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case
 from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, p_of_slower, slower
-from harness.judge.noise import arrivals_planned
+from harness.judge.doubts import arrivals_planned
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, surely_outside, told, worst_of
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS, Change, enough_for
 from harness.judge.verdict import Finding, Measure, Outcome
