@@ -12,8 +12,8 @@ from harness.experiment import Run, Stage, prepare
 from harness.history.events import RunHalted
 from harness.history.history import History, Window, read_history
 from harness.judge.case import Case
+from harness.judge.doubts import foreign_share
 from harness.judge.floor import Floor, Step, cut, floors_of, margins_for, step_of
-from harness.judge.noise import foreign_share
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS
 from harness.model.expectations import Margins
 from harness.model.load import GUARD_SECONDS, Phases
