@@ -3,12 +3,6 @@
 For each comparison an expectation makes: the smallest effect that is called failed in 90 of 100 runs, the largest that
 still passes in 90 of 100, and how much more it takes to see an effect half as large again as the limit.
 
-- Shares: the least number of failed requests with which Wilson's or Newcombe's interval lies outside the limit is looked
-  up; the share that brings about so many with a chance of 90 % is the upper end of Wilson's own interval around it, taken
-  at 90 % on one side. The baseline is taken to be without errors.
-- Quantiles of the latency: the standard error of a quantile's logarithm is taken to be SPREAD / sqrt(requests). How many
-  standard errors the limit must be exceeded by is that of the interval plus that of 90 %.
-
 How often each journey is drawn is not known before a run: each is taken to get the same share of the arrivals.
 """
 
@@ -16,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import ceil, exp, floor, inf, sqrt
-from statistics import NormalDist
+from math import ceil, floor, inf
 from typing import assert_never
 
-from harness.history.history import Window, together
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS
 from harness.judge.comparison import margins_of
+from harness.judge.detectable import apart, apart_by_both, borne_share, seen_rise, seen_share, z_among
 from harness.judge.expectations.response_time import NEEDED, QUANTILES
-from harness.judge.statistics import ALPHA, BLOCK_SECONDS, FEWEST_BLOCKS, blocks_of, enough_for, newcombe, wilson
+from harness.judge.planned import Size
+from harness.judge.statistics import BLOCK_SECONDS, enough_for, newcombe, wilson
 from harness.model.expectations import (
     EACH,
     BlastRadius,
@@ -37,21 +31,8 @@ from harness.model.expectations import (
     ResponseTime,
 )
 from harness.model.experiment import Experiment
-from harness.model.load import GUARD_SECONDS, IN_ROUNDS, PHASES
+from harness.model.load import GUARD_SECONDS, PHASES
 from harness.model.parts import LatencyMargin
-from harness.model.windows import repeated, windows_of
-
-POWER = 0.9
-Z_POWER = NormalDist().inv_cdf(POWER)
-Z_BOTH = NormalDist().inv_cdf(1 - (1 - POWER) / 2)
-"""Where two parts of a margin must both be exceeded, each with a chance of 95 %."""
-
-SPREAD = {"p50": 1.5, "p95": 2.2, "p99": 4.0}
-"""The standard error of the logarithm of a quantile, times the root of the number of requests.
-
-For independent lognormal latencies with a sigma of 0.5 it is 0.63, 1.06 and 1.87. Measured between the halves of the
-baselines of 45 unchanged runs on two busy cores it was 0.8 to 1.6 for p50 and 2.5 to 4.2 for p95: queues.
-"""
 
 ASKED = 1.5
 """An effect right at the limit is never surely told from one just inside; this many times the limit is what can be asked."""
@@ -64,9 +45,6 @@ STEPS = 1.03
 
 MOST_ROUNDS = 50
 """A scenario has no more."""
-
-LARGEST_LOG = 20.0
-"""No effect is told larger than so many powers of e."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +104,7 @@ def powers_of(experiment: Experiment) -> tuple[Power, ...]:
 
 def journeys_told(experiment: Experiment) -> str:
     """What is supposed of the journeys, in words."""
-    number, size = len(experiment.system.journeys), _Size(experiment)
+    number, size = len(experiment.system.journeys), Size(experiment)
     if experiment.load.course is None:
         return "the rate is not known beforehand"
     baseline, fault = (round(size.arrivals(phase)) for phase in ("baseline", "fault"))
@@ -148,7 +126,7 @@ def _power(experiment: Experiment, item: ExpectationItem) -> Power:
 
 
 def _looks(experiment: Experiment, item: ExpectationItem) -> Iterator[Look]:
-    size, expected = _Size(experiment), item.expectation
+    size, expected = Size(experiment), item.expectation
     match expected:
         case ErrorRate():
             yield _error_rate(size, expected)
@@ -187,138 +165,14 @@ def _levers(experiment: Experiment, phases: tuple[str, ...], factor: float) -> s
     return ", or ".join([*levers, f"rounds {rounds}"] if rounds <= MOST_ROUNDS else levers)
 
 
-class _Size:
-    """How many requests, and how long, the windows of an experiment are."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.journeys = max(1, len(experiment.system.journeys))
-
-    def window(self, during: str) -> Window | None:
-        """What `during` means, as it is planned, in seconds since the load began."""
-        phases = self.experiment.phases
-        if during == "warmup":
-            return _narrowed(Window(0.0, phases.warmup))
-        found: list[Window] = []
-        at = phases.warmup
-        for _ in range(self.experiment.rounds):
-            for phase in IN_ROUNDS:
-                whole = Window(at, at + getattr(phases, phase))
-                at = whole.end
-                if phase == during != "fault":
-                    found += [_narrowed(whole)]
-                elif phase == "fault" and during not in IN_ROUNDS:
-                    found += self._spells(whole.begin, during)
-                elif phase == during:
-                    spells = together(self._spells(whole.begin))
-                    found += _narrowed(whole).shared(spells) if spells is not None else [_narrowed(whole)]
-        return together(window for window in found if window.seconds > 0)
-
-    def _spells(self, begin: float, fault: str = "") -> list[Window]:
-        """When a fault is on, or any of them, in a fault phase that begins at this moment."""
-        return [
-            Window(begin + stretch.begin, begin + stretch.end)
-            for item in self.experiment.faults
-            if fault in ("", item.id)
-            for turn in repeated(item, self.experiment.phases.fault)
-            for stretch in windows_of(turn, self.experiment.seed)
-        ]
-
-    def arrivals(self, during: str) -> float:
-        """How many requests are due."""
-        window, course = self.window(during), self.experiment.load.course
-        if window is None or course is None:
-            return 0.0
-        return sum(course.arrivals_by(piece.end) - course.arrivals_by(piece.begin) for piece in window.pieces)
-
-    def of(self, during: str, journey: str | None) -> float:
-        """How many of them belong to one journey, if each gets the same."""
-        return self.arrivals(during) / (1 if journey is None else self.journeys)
-
-    def short_of_blocks(self, *phases: str) -> str:
-        """Why latencies cannot be told of such short phases; empty where they can."""
-        for phase in phases:
-            window = self.window(phase)
-            if window is None or blocks_of(window.seconds) < FEWEST_BLOCKS:
-                judged = words.seconds(window.seconds if window is not None else 0.0)
-                return f"{judged} of the {phase} are judged, latencies need {FEWEST_BLOCKS * BLOCK_SECONDS:g} s"
-        return ""
-
-
-def _narrowed(window: Window) -> Window:
-    return window.narrowed(GUARD_SECONDS)
-
-
 def _phase_of(during: str) -> str:
     return during if during in PHASES else "fault"
 
 
-def _z_among(comparisons: int) -> float:
-    """How many standard errors the first of so many comparisons must be outside by, for Holm's test."""
-    return NormalDist().inv_cdf(1 - ALPHA / (2 * max(1, comparisons)))
-
-
-def _least(number: int, holds: Callable[[int], bool]) -> int | None:
-    """The least whole number up to this one for which something holds that then goes on holding."""
-    if not holds(number):
-        return None
-    low, high = -1, number
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
-
-
-def seen_rise(before: float, after: float, margin: float, z: float) -> float:
-    """The smallest share of errors, on a baseline without any, that is called outside a margin in 90 of 100 runs."""
-    first, second = floor(before), floor(after)
-    hits = _least(second, lambda hits: newcombe((0, first), (hits, second), z).low > margin) if second else None
-    return wilson(hits, second, Z_POWER).high if hits is not None else inf
-
-
-def seen_share(number: float, limit: float, z: float) -> float:
-    """The smallest share of errors that is called more than the limit in 90 of 100 runs."""
-    of = floor(number)
-    hits = _least(of, lambda hits: wilson(hits, of, z).low > limit) if of else None
-    return wilson(hits, of, Z_POWER).high if hits is not None else inf
-
-
-def borne_share(number: float, is_inside: Callable[[int], bool]) -> float | None:
-    """The largest share of errors that is called inside in 90 of 100 runs; None where not even none at all is."""
-    of = floor(number)
-    first_not = _least(of, lambda hits: not is_inside(hits))
-    hits = of if first_not is None else first_not - 1
-    return wilson(hits, of, Z_POWER).low if hits >= 0 and of else None
-
-
-def apart(numbers: tuple[float, ...], quantile: str, z: float) -> float:
-    """How many times its limit a quantile must be to be called outside in 90 of 100 runs; `numbers` of each window."""
-    return exp((z + Z_POWER) * _error(numbers, quantile))
-
-
-def apart_by_both(numbers: tuple[float, float], quantile: str, z: float, allowed: LatencyMargin) -> float:
-    """The same for a margin of a relative and an absolute part, both of which must be exceeded that many times.
-
-    Where both are exceeded by as much, the difference of the quantiles is less certain than their ratio: its relative
-    error is that of one quantile times sqrt(r^2 + 1) / (r - 1), r being the ratio.
-    """
-    if allowed.relative is None or allowed.absolute is None:
-        return apart(numbers, quantile, z)
-    error = _error(numbers, quantile)
-    ratio = (1 + allowed.relative) * exp((z + Z_BOTH) * error)
-    wider = max(1.0, sqrt((ratio**2 + 1) / 2) / (ratio - 1)) if ratio > 1 else inf
-    return exp(min((z + Z_BOTH) * error * wider, LARGEST_LOG))
-
-
-def _error(numbers: tuple[float, ...], quantile: str) -> float:
-    """The standard error of the logarithm of a quantile, or of the ratio of two."""
-    return SPREAD[quantile] * sqrt(sum(1 / max(number, 1.0) for number in numbers))
-
-
-def _error_rate(size: _Size, expected: ErrorRate) -> Look:
+def _error_rate(size: Size, expected: ErrorRate) -> Look:
     during, limit = expected.during or "fault", expected.max
     number = size.of(during, expected.journey)
-    z = _z_among(size.journeys if expected.journey == EACH else 1)
+    z = z_among(size.journeys if expected.journey == EACH else 1)
     borne = borne_share(number, lambda hits: wilson(hits, floor(number)).high <= limit)
     return Look(
         "errors",
@@ -345,11 +199,11 @@ def _too_few_of_each(numbers: tuple[float, float], needed: int) -> str:
     return f"about {few:.0f} requests of a journey in the {phase}, {needed} are needed" if few < needed else ""
 
 
-def _response_times(size: _Size, expected: ResponseTime) -> Iterator[Look]:
+def _response_times(size: Size, expected: ResponseTime) -> Iterator[Look]:
     during = expected.during or "fault"
     number = size.of(during, expected.journey)
     asked = [name for name in QUANTILES if getattr(expected, name) is not None]
-    z = _z_among(len(asked) * (size.journeys if expected.journey == EACH else 1))
+    z = z_among(len(asked) * (size.journeys if expected.journey == EACH else 1))
     for name in asked:
         limit = getattr(expected, name)
         for line, turn in ((limit.max, 1), (limit.min, -1)):
@@ -364,19 +218,19 @@ def _response_time(quantile: tuple[str, float, float], limit: tuple[float, int],
         name,
         lambda factor: apart((number * factor,), name, z),
         lambda times: words.seconds(line * times**turn),
-        words.seconds(line / apart((number,), name, _z_among(1)) ** turn),
+        words.seconds(line / apart((number,), name, z_among(1)) ** turn),
         ASKED,
         (_phase_of(during),),
         _too_few(number, NEEDED["interval"][name], during),
     )
 
 
-def _blast_radius(size: _Size, expected: BlastRadius) -> Iterator[Look]:
+def _blast_radius(size: Size, expected: BlastRadius) -> Iterator[Look]:
     margins = margins_of(expected.worse_by, size.experiment.margins)
     numbers = size.of("baseline", EACH), size.of("fault", EACH)
     excepted = {*expected.may_degrade, *expected.may_fail}
     whole = max(1, size.journeys - len(excepted))
-    z = _z_among(3 * whole + len(expected.may_degrade))
+    z = z_among(3 * whole + len(expected.may_degrade))
     before, after = map(floor, numbers)
     borne = borne_share(numbers[1], lambda hits: newcombe((0, before), (hits, after)).high <= margins.error_rate)
     yield Look(
@@ -393,10 +247,10 @@ def _blast_radius(size: _Size, expected: BlastRadius) -> Iterator[Look]:
             yield _slower(size, (name, numbers, z), getattr(margins, name))
 
 
-def _slower(size: _Size, quantile: tuple[str, tuple[float, float], float], allowed: LatencyMargin) -> Look:
+def _slower(size: Size, quantile: tuple[str, tuple[float, float], float], allowed: LatencyMargin) -> Look:
     name, numbers, z = quantile
     short = size.short_of_blocks("baseline", "fault")
-    inside = 1 / apart(numbers, name, _z_among(1))
+    inside = 1 / apart(numbers, name, z_among(1))
     still = LatencyMargin(
         relative=(1 + allowed.relative) * inside - 1 if allowed.relative is not None else None,
         absolute=allowed.absolute * inside if allowed.absolute is not None else None,
@@ -420,7 +274,7 @@ def _margin(allowed: LatencyMargin, times: float, between: str) -> str:
     return between.join(parts)
 
 
-def _fallback(size: _Size, expected: Fallback) -> Look:
+def _fallback(size: Size, expected: Fallback) -> Look:
     declared = size.experiment.system.fallbacks.get(expected.name)
     number = size.arrivals(expected.fault or "fault") * (len(declared.journeys) if declared is not None else 1) / size.journeys
     least = expected.share.min
@@ -432,7 +286,7 @@ def _fallback(size: _Size, expected: Fallback) -> Look:
 
     return Look(
         "its share of the answers",
-        lambda factor: seen_share(number * factor, limit, _z_among(1)),
+        lambda factor: seen_share(number * factor, limit, z_among(1)),
         shown,
         "" if borne is None else shown(borne),
         min(1.0, ASKED * limit),
@@ -441,7 +295,7 @@ def _fallback(size: _Size, expected: Fallback) -> Look:
     )
 
 
-def _recovery(size: _Size, expected: Recovery) -> Look:
+def _recovery(size: Size, expected: Recovery) -> Look:
     """What keeps a stretch of two seconds from counting as recovered."""
     window = size.window("recovery")
     seconds = window.seconds / size.experiment.rounds if window is not None else 0.0
@@ -449,7 +303,7 @@ def _recovery(size: _Size, expected: Recovery) -> Look:
     left = seconds + GUARD_SECONDS
     return Look(
         f"errors within {BLOCK_SECONDS:g} s",
-        lambda factor: seen_share(number * factor, size.experiment.margins.error_rate, _z_among(1)),
+        lambda factor: seen_share(number * factor, size.experiment.margins.error_rate, z_among(1)),
         words.share,
         words.share(size.experiment.margins.error_rate),
         hopeless=f"{words.seconds(left)} of the recovery cannot show that it holds for {words.seconds(expected.hold)}"

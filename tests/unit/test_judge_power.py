@@ -18,19 +18,9 @@ from scipy import stats
 from harness.cli import commands
 from harness.judge.case import Case
 from harness.judge.comparison import p_of_slower
+from harness.judge.detectable import POWER, Z_POWER, apart, apart_by_both, borne_share, seen_rise, seen_share
 from harness.judge.judge import judge_expectation
-from harness.judge.power import (
-    MOST_ROUNDS,
-    POWER,
-    Z_POWER,
-    apart,
-    apart_by_both,
-    borne_share,
-    journeys_told,
-    powers_of,
-    seen_rise,
-    seen_share,
-)
+from harness.judge.power import MOST_ROUNDS, journeys_told, powers_of
 from harness.judge.statistics import ALPHA, blocks, bootstrap_changes, newcombe, wilson
 from harness.judge.verdict import Outcome
 from harness.model.experiment import Experiment
