@@ -112,8 +112,8 @@ def test_a_warm_up_ends_as_soon_as_the_system_is_steady_and_everything_follows(t
     (moved,) = (event for event in events if isinstance(event, PhaseMoved))
     assert (moved.phase, moved.reason) == ("warmup", "every journey was steady")
     assert -1.0 <= moved.seconds < -0.5
-    assert ends(events)["warmup", 1] == pytest.approx(1.0 + moved.seconds, abs=0.2)
-    assert ends(events)["recovery", 1] - ends(events)["warmup", 1] == pytest.approx(0.6, abs=0.2)
+    assert ends(events)["warmup", 1] == pytest.approx(1.0 + moved.seconds, abs=0.4)
+    assert ends(events)["recovery", 1] - ends(events)["warmup", 1] == pytest.approx(0.6, abs=0.4)
 
 
 def test_the_gate_is_asked_until_it_is(tmp_path: Path) -> None:
@@ -166,24 +166,24 @@ def long_enough(folder: Path, scenario: str) -> Plan:
 
 @pytest.mark.parametrize("phase", ["baseline", "fault", "recovery"])
 def test_a_window_that_is_void_or_undecided_is_lengthened_once_and_everything_follows(tmp_path: Path, phase: str) -> None:
-    stand = Stand(tmp_path, long_enough(tmp_path, SCENARIO + "extend: 500ms\n"))
+    stand = Stand(tmp_path, long_enough(tmp_path, SCENARIO + "extend: 1s\n"))
     stand.gate.too_short = {phase: "the machine was busy"}
 
     stand.drive()
 
     events = stand.recorded()
     assert [(event.phase, event.seconds, event.reason) for event in events if isinstance(event, PhaseMoved)] == [
-        (phase, 0.5, "the machine was busy")
+        (phase, 1.0, "the machine was busy")
     ]
     order = ["warmup", "baseline", "fault", "recovery"]
     planned = {"warmup": 0.1, "baseline": 1.3, "fault": 2.5, "recovery": 3.7}
     later = order[order.index(phase) :]
     assert ends(events) == {
-        (name, 1): pytest.approx(planned[name] + (0.5 if name in later else 0.0), abs=0.25) for name in order
+        (name, 1): pytest.approx(planned[name] + (1.0 if name in later else 0.0), abs=0.45) for name in order
     }
     healed = next(event for event in events if isinstance(event, FaultEnded))
     recovery = next(event for event in events if isinstance(event, PhaseBegan) and event.phase == "recovery")
-    assert 0 <= healed.asked_at - recovery.at < 0.25, "what heals at the end of a phase heals at its later end"
+    assert 0 <= healed.asked_at - recovery.at < 0.45, "what heals at the end of a phase heals at its later end"
 
 
 def test_where_windows_are_not_lengthened_nobody_is_asked(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_where_windows_are_not_lengthened_nobody_is_asked(tmp_path: Path) -> Non
 
 def test_a_fault_phase_in_which_a_fault_ends_before_is_not_lengthened(tmp_path: Path) -> None:
     scenario = SCENARIO.replace("outage: {service: shipping}", "outage: {service: shipping}\n    for: 10s")
-    stand = Stand(tmp_path, long_enough(tmp_path, scenario + "extend: 500ms\n"))
+    stand = Stand(tmp_path, long_enough(tmp_path, scenario + "extend: 1s\n"))
     stand.gate.too_short = {"fault": "undecided"}
 
     stand.drive()
