@@ -246,7 +246,7 @@ def of_recorded(folders: Iterable[Path], step: float, tallies: Tallies) -> None:
         spans = [window for name, window in history.phases.items() if name in PHASES]
         begin, end = min(window.begin for window in spans), max(window.end for window in spans)
         machine = history.of(MachineSeen)
-        _say_where(Case(history), Window(begin, end), folder)
+        _say_where(Case(history), Window(begin, end), folder.resolve())
         while begin + SECONDS * len(PHASES) <= end:
             judge_triple(triple(planned, begin, history.requests, machine, history.notes), tallies, "recorded")
             begin += step
@@ -261,7 +261,7 @@ def _say_where(case: Case, window: Window, folder: Path) -> None:
 def record(seconds: float, rate: float, folder: Path) -> Path:
     """Let the sample system run unchanged for so long; gives the folder of the run."""
     run_once(scenario(rate, warmup=10, baseline=seconds, fault=5, recovery=5), folder)
-    return max(folder.glob("*/*/plan.json"), key=lambda path: path.stat().st_mtime).parent
+    return max(folder.glob("*/*/plan.json"), key=lambda path: path.stat().st_mtime).parent.resolve()
 
 
 def run_once(text: str, reports: Path) -> int:
@@ -311,7 +311,9 @@ def main() -> int:
         of_recorded(asked.runs, asked.step, tallies)
     print("| windows | number | failed | inconclusive |\n|---|--:|--:|--:|")
     print("\n".join(tally.line(name) for name, tally in tallies.items()))
-    print("\n".join(f"{name}: {dict(tally.reasons.most_common())}" for name, tally in tallies.items() if tally.reasons))
+    for name, tally in tallies.items():
+        if tally.reasons:
+            print(f"{name}: {dict(tally.reasons.most_common())}")
     return 0
 
 
