@@ -39,7 +39,7 @@ class LiveJudge:
         self._requests: list[Requests] = []
         experiment = self._plan.get("experiment") or {}
         self._keeps_all = bool(experiment.get("extend"))
-        self._from = -inf if experiment.get("warmup_until") else inf
+        self._from = self._first = -inf if experiment.get("warmup_until") else inf
 
     def see_event(self, event: Event) -> None:
         """An event or sample was recorded; a baseline that begins makes those before it a matter of the past.
@@ -50,15 +50,24 @@ class LiveJudge:
             return
         self._events.append(event)
         if isinstance(event, PhaseBegan) and event.phase == "baseline":
-            self._from = min(self._from, event.at) if self._keeps_all and event.round > 1 else event.at
+            self._from = event.at
+            self._first = event.at if event.round == 1 else self._first
             self._forget()
 
     def see_requests(self, requests: Sequence[Request]) -> None:
         """Requests were recorded; what only tells one from another is not kept."""
         seen = requests_of(requests)
-        kept = seen.at(seen.due >= self._from)
+        kept = seen.at(seen.due >= self._since)
         if kept:
             self._requests.append(replace(kept, trace=np.zeros(len(kept), dtype="S1")))
+        if self._keeps_all and sum(map(len, self._requests)) > MOST_KEPT:
+            self._keeps_all = False
+            self._forget()
+
+    @property
+    def _since(self) -> float:
+        """From when on requests are kept: the baseline that is to be asked of, or the first where all are."""
+        return self._first if self._keeps_all else self._from
 
     @property
     def so_far(self) -> History:
@@ -68,8 +77,7 @@ class LiveJudge:
     def halt_before_injection(self) -> str | None:
         """Asked when a baseline is over: why nothing must be injected, or None."""
         found = baseline_healthy(Case(self.so_far).rounds[-1])
-        if not self._keeps_all:
-            self._from = inf
+        self._from = inf
         self._forget()
         if found.outcome is Outcome.PASSED:
             return None
@@ -79,12 +87,17 @@ class LiveJudge:
         """Asked in the warm-up: what is not steady yet; empty where everything is. Requests still open are waited for."""
         until = at - SETTLED
         why = unsteady(Case(self.so_far), until)
-        self._from = until - SPAN
+        self._from = self._first = until - SPAN
         self._forget()
         return why
 
     def reason_to_lengthen(self, phase: str, ends: float) -> str:
-        """Asked just before a phase ends: why its window is void, or what is undecided for it; empty where nothing is."""
+        """Asked just before a phase ends: why its window is void, or what is undecided for it; empty where nothing is.
+
+        Nor is it lengthened where more was recorded than can be asked of in time.
+        """
+        if not self._keeps_all:
+            return ""
         case = Case(self._as_if_over(phase, ends))
         turn = case.rounds[-1]
         window = turn.judged(phase)
@@ -112,9 +125,12 @@ class LiveJudge:
 
     def _forget(self) -> None:
         """Let go of the requests that were due before those that are kept."""
-        kept = [table.at(table.due >= self._from) for table in self._requests]
+        kept = [table.at(table.due >= self._since) for table in self._requests]
         self._requests = [table for table in kept if table]
 
+
+MOST_KEPT = 300_000
+"""With more requests windows are not lengthened: to ask of them takes longer than there is before a phase ends."""
 
 ASKED_BEFORE = 1.0
 """Seconds before the end of a phase in which its guard has begun, and nothing more comes up that is judged."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.history.events import EdgeSeen, MachineSeen, PhaseBegan, ServiceExited
+from harness.judge import live as live_judge
 from harness.judge.case import Case
 from harness.judge.evidence import baseline_healthy
 from harness.judge.live import LiveJudge
@@ -92,3 +93,32 @@ def test_what_the_proxies_count_every_second_is_not_kept():
 
     assert not live.so_far.of(EdgeSeen)
     assert live.so_far.of(MachineSeen)
+
+
+def lengthening(monkeypatch, most, rate):
+    """A judge of a run whose windows may be lengthened, who keeps so many requests at most, at the end of its recovery."""
+    monkeypatch.setattr(live_judge, "MOST_KEPT", most)
+    history = tell(replace(CLEAN_STORY, rate=rate, cut_off=64.0))
+    live = LiveJudge({**history.plan, "experiment": {**history.plan["experiment"], "extend": 30.0}})
+    for event in history.events:
+        live.see_event(event)
+    for number in range(0, len(history.requests), 20):
+        live.see_requests(history.requests[number : number + 20])
+    return live
+
+
+def test_where_windows_are_lengthened_all_is_kept_as_long_as_it_can_be_asked_of(monkeypatch):
+    live = lengthening(monkeypatch, 10_000, rate=1.5)
+
+    live.halt_before_injection()
+
+    assert len(live.so_far.requests) > 1.5 * 58
+    assert live.reason_to_lengthen("recovery", BEGAN + 65.0)
+
+
+def test_where_there_is_too_much_to_ask_of_nothing_is_lengthened_and_the_baseline_is_still_asked_of(monkeypatch):
+    live = lengthening(monkeypatch, 500, rate=20.0)
+
+    assert live.reason_to_lengthen("recovery", BEGAN + 65.0) == ""
+    assert live.halt_before_injection() is None
+    assert len(live.so_far.requests) == 0
