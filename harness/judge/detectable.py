@@ -67,8 +67,9 @@ def borne_share(number: float, is_inside: Callable[[int], bool]) -> float | None
     """The largest share of errors that is called inside in 90 of 100 runs; None where not even none at all is."""
     of = floor(number)
     first_not = _least(of, lambda hits: not is_inside(hits))
-    hits = of if first_not is None else first_not - 1
-    return wilson(hits, of, Z_POWER).low if hits >= 0 and of else None
+    if of == 0 or first_not == 0:
+        return None
+    return 1.0 if first_not is None else wilson(first_not - 1, of, Z_POWER).low
 
 
 def apart(numbers: tuple[float, ...], quantile: str, z: float) -> float:

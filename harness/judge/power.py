@@ -43,6 +43,9 @@ MOST_FACTOR = 1000.0
 STEPS = 1.03
 """Requests are whole, so that the effect seen does not fall evenly with their number: this much more is surely enough."""
 
+ALIKE = " (if all are drawn alike)"
+"""What is supposed of the journeys."""
+
 MOST_ROUNDS = 50
 """A scenario has no more."""
 
@@ -179,10 +182,19 @@ def _error_rate(size: Size, expected: ErrorRate) -> Look:
         lambda factor: seen_share(number * factor, limit, z),
         words.share,
         "" if borne is None else words.share(borne),
-        min(1.0, ASKED * limit),
+        _asked(limit),
         (_phase_of(during),),
-        _never(limit) or _too_few(number, max(FEWEST_REQUESTS, enough_for(limit)), during),
+        _never(limit) or _too_few(number, max(FEWEST_REQUESTS, enough_for(limit)), _named(during, expected.journey)),
     )
+
+
+def _asked(limit: float) -> float:
+    """The share to see; of a limit that allows nothing, or everything, there is none."""
+    return min(1.0, ASKED * limit) if 0 < limit < 1 else inf
+
+
+def _named(during: str, journey: str | None) -> str:
+    return f"{during}{ALIKE if journey is not None else ''}"
 
 
 def _never(limit: float) -> str:
@@ -196,7 +208,7 @@ def _too_few(number: float, needed: int, during: str) -> str:
 def _too_few_of_each(numbers: tuple[float, float], needed: int) -> str:
     phase = "baseline" if numbers[0] <= numbers[1] else "fault"
     few = min(numbers)
-    return f"about {few:.0f} requests of a journey in the {phase}, {needed} are needed" if few < needed else ""
+    return f"about {few:.0f} requests of a journey in the {phase}{ALIKE}, {needed} are needed" if few < needed else ""
 
 
 def _response_times(size: Size, expected: ResponseTime) -> Iterator[Look]:
@@ -208,19 +220,19 @@ def _response_times(size: Size, expected: ResponseTime) -> Iterator[Look]:
         limit = getattr(expected, name)
         for line, turn in ((limit.max, 1), (limit.min, -1)):
             if line is not None:
-                yield _response_time((name, number, z), (line, turn), during)
+                yield _response_time((name, number, z), (line, turn), (_phase_of(during), _named(during, expected.journey)))
 
 
-def _response_time(quantile: tuple[str, float, float], limit: tuple[float, int], during: str) -> Look:
+def _response_time(quantile: tuple[str, float, float], limit: tuple[float, int], place: tuple[str, str]) -> Look:
     """`turn` is 1 for a limit that must not be exceeded, and -1 for one that must be reached."""
-    (name, number, z), (line, turn) = quantile, limit
+    (name, number, z), (line, turn), (phase, during) = quantile, limit, place
     return Look(
         name,
         lambda factor: apart((number * factor,), name, z),
         lambda times: words.seconds(line * times**turn),
         words.seconds(line / apart((number,), name, z_among(1)) ** turn),
         ASKED,
-        (_phase_of(during),),
+        (phase,),
         _too_few(number, NEEDED["interval"][name], during),
     )
 
@@ -238,7 +250,7 @@ def _blast_radius(size: Size, expected: BlastRadius) -> Iterator[Look]:
         lambda factor: seen_rise(numbers[0] * factor, numbers[1] * factor, margins.error_rate, z),
         words.points,
         "" if borne is None else words.points(borne),
-        min(1.0, ASKED * margins.error_rate),
+        _asked(margins.error_rate),
         ("baseline", "fault"),
         _never(margins.error_rate) or _too_few_of_each(numbers, enough_for(margins.error_rate)),
     )
@@ -289,7 +301,7 @@ def _fallback(size: Size, expected: Fallback) -> Look:
         lambda factor: seen_share(number * factor, limit, z_among(1)),
         shown,
         "" if borne is None else shown(borne),
-        min(1.0, ASKED * limit),
+        _asked(limit),
         ("fault",),
         _never(limit) or _too_few(number, max(FEWEST_REQUESTS, enough_for(limit)), "the fault"),
     )

@@ -213,6 +213,18 @@ def test_a_scenario_has_no_more_rounds_than_are_advised() -> None:
     assert limit == MOST_ROUNDS
 
 
+def test_of_a_limit_that_allows_all_or_nothing_no_effect_can_be_asked() -> None:
+    found = powers(
+        replace(
+            QUIET, expect=tuple(expectation("error_rate", id=id, max=most) for id, most in (("all", "100%"), ("none", "0%")))
+        )
+    )
+
+    assert found["all"].sights == ("errors: cannot fail, passes at 100.0 % or better",)
+    assert "cannot pass" in found["none"].sights[0]
+    assert found["all"].advice == found["none"].advice == ""
+
+
 def test_only_the_time_a_fault_is_on_counts() -> None:
     whole = powers(replace(QUIET, expect=(expectation("error_rate", max="1%"),)))
     half = powers(
@@ -276,7 +288,7 @@ def test_the_command_prints_it_and_validate_warns_by_line_of_what_is_too_small(t
 
     assert "what this run can see" in planned.output
     assert (
-        f"warning: {path}:8:5: blast_radius-1 can at best be inconclusive: about 32 requests of a journey in the baseline, 73 are needed"
+        f"warning: {path}:8:5: blast_radius-1 can at best be inconclusive: about 32 requests of a journey in the baseline (if all are drawn alike), 73 are needed"
         in validated.output
     )
     assert f"{path}: valid" in validated.output
