@@ -442,7 +442,12 @@ def export(run: Path, kind: Any, output: Path | None) -> None:
 @click.argument("system", type=click.Path(path_type=Path))
 @_options_of_a_run
 @click.option("--windows", type=click.IntRange(4, 100), default=10, show_default=True, help="How many windows to compare.")
-@click.option("--up-to", type=click.FloatRange(min=1), metavar="RATE", help="Step the rate up to so many a second; else to eight times its own.")
+@click.option(
+    "--up-to",
+    type=click.FloatRange(min=1),
+    metavar="RATE",
+    help="Step up to so many a second; else to eight times its own rate.",
+)
 @click.option("--write", is_flag=True, help="Put the margins into the system's file, which keeps its comments.")
 def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **given: Any) -> None:
     """Run a system without any fault, and tell what it allows on this machine.
