@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -21,9 +22,10 @@ from harness.history.requests import Request
 from harness.history.table import Requests, joined, requests_of
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
-from harness.judge.doubts import doubts_of
+from harness.judge.doubts import drift, load_doubts
 from harness.judge.evidence import baseline_healthy
 from harness.judge.judge import judge_expectation
+from harness.judge.noise import doubted
 from harness.judge.steadiness import SPAN, unsteady
 from harness.judge.verdict import Outcome
 from harness.model.expectations import ExpectationItem
@@ -102,16 +104,18 @@ class LiveJudge:
         turn = case.rounds[-1]
         window = turn.judged(phase)
         number = len(turn.history.due_in(window)) if window is not None else 0
-        if number < FEWEST_REQUESTS:
+        if window is None or number < FEWEST_REQUESTS:
             return f"{words.count(number, 'request')} in the {phase}, at least {FEWEST_REQUESTS} are needed"
         if phase == "baseline" and (found := baseline_healthy(turn)).outcome is not Outcome.PASSED:
             return found.why
-        if doubt := next(iter(doubts_of(turn, phase)), None):
+        drifts = drift(turn, turn.experiment.margins) if phase == "baseline" else ()
+        if doubt := next(chain(load_doubts(turn, phase, window), drifts), None):
             return doubt.told
         is_last = len(case.rounds) == case.experiment.rounds
         for item in case.experiment.expect:
             if phase in _decided_in(item, case) and (is_last or item.recovery is not None):
-                found = judge_expectation(turn if item.recovery is not None else case, item)
+                place = turn if item.recovery is not None else case
+                found = doubted(judge_expectation(place, item), item, place)
                 if found.outcome is Outcome.INCONCLUSIVE:
                     return f"{found.title}: {found.why}"
         return ""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.history.events import MachineSeen
 from harness.judge.case import Case
 from harness.judge.live import LiveJudge
 from harness.judge.steadiness import SPAN, unsteady
@@ -120,6 +121,20 @@ LATE = SHORT.with_damage(broken("place order", 45.0, 52.5))
 )
 def test_what_is_void_or_undecided_is_a_reason_to_lengthen(story: Story, phase: str, until: float, why: str):
     assert why in lengthened(story, phase, until)
+
+
+def busy(begin: float, end: float) -> tuple[MachineSeen, ...]:
+    """Other programs take all of the machine."""
+    seconds = range(int(begin), int(end))
+    return tuple(MachineSeen(BEGAN + at + 0.7, 0.03, 0.06, 0.04, 0.31, 9.0, 9.6) for at in seconds for _ in range(3))
+
+
+def test_other_programs_are_a_reason_only_where_they_may_have_decided():
+    crowded = replace(STEADY, extra=busy(27.0, 43.0))
+    slow = crowded.with_damage(Damage("browse", 25.0, 45.0, later=0.4))
+
+    assert lengthened(crowded, "fault", 44.0) == ""
+    assert "other programs used" in lengthened(slow, "fault", 44.0)
 
 
 def test_what_has_surely_failed_is_no_reason_to_lengthen():
