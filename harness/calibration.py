@@ -12,7 +12,7 @@ from harness.experiment import Run, Stage, prepare
 from harness.history.events import RunHalted
 from harness.history.history import History, Window, read_history
 from harness.judge.case import Case
-from harness.judge.doubts import foreign_share
+from harness.judge.doubts import CROWDED, QUIETER, foreign_share
 from harness.judge.floor import Floor, Step, cut, floors_of, margins_for, step_of
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS
 from harness.model.expectations import Margins
@@ -146,8 +146,10 @@ def found_in(run: Run, history: History, course: Course) -> Calibration:
     if len(windows) < FEWEST_WINDOWS or not floors or not all(floor.needed for floor in floors):
         why = "the baseline is too short, or holds too few requests of each journey, to be cut into windows"
         return Calibration(run, course, floors, None, (), why)
-    margins, steps = margins_for(floors, Margins()), tuple(_steps(case, course))
-    return Calibration(run, course, floors, margins, steps, others=foreign_share(case, baseline))
+    margins, steps, others = margins_for(floors, Margins()), tuple(_steps(case, course)), foreign_share(case, baseline)
+    if others is not None and others > CROWDED:
+        return Calibration(run, course, floors, None, steps, f"the machine was too busy to tell: {QUIETER}", others)
+    return Calibration(run, course, floors, margins, steps, others=others)
 
 
 def _steps(case: Case, course: Course) -> Iterator[Step]:

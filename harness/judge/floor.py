@@ -98,8 +98,8 @@ def _held(values: Sequence[float]) -> float:
 def margins_for(floors: Sequence[Floor], usual: Margins) -> Margins:
     """Margins with which every journey passes unchanged in 99 of 100 comparisons.
 
-    One that an absolute margin no larger than the usual one is enough for needs no relative one: what is quick moves by
-    much and by little time. The relative margin is what the others need, and else what is usual, or less.
+    What is quick moves by much and by little time, what is slow by little and by much time; a margin holds by either of
+    its parts. Of all pairs of them that every journey is within, the one is taken that adds up to the fewest usual margins.
     """
     if not floors or not all(floor.needed for floor in floors):
         raise ValueError("expected windows long enough to judge latencies, found none")
@@ -112,14 +112,23 @@ def margins_for(floors: Sequence[Floor], usual: Margins) -> Margins:
 
 
 def _margin(needed: Sequence[Needed], usual: LatencyMargin) -> LatencyMargin:
-    most = usual.absolute or 0.0
-    small = [one.seconds for one in needed if one.seconds <= most]
-    others = [one.ratio for one in needed if one.seconds > most]
-    relative = max(others) - 1 if others else min(usual.relative or 0.0, max(one.ratio for one in needed) - 1)
+    relative, absolute = min(
+        (_beside(needed, most, usual) for most in (0.0, *(one.seconds for one in needed))),
+        key=lambda pair: pair[0] / (usual.relative or 1.0) + pair[1] / (usual.absolute or 1.0),
+    )
+    if absolute == 0:  # a ratio alone would cry over what nobody feels
+        absolute = min(usual.absolute or 0.0, max(0.0, *(one.seconds for one in needed)))
     return LatencyMargin(
         relative=_up(relative, RELATIVE_STEP) if relative > 0 else None,
-        absolute=_up(max(small), ABSOLUTE_STEP) if small else None,
+        absolute=_up(absolute, ABSOLUTE_STEP) if absolute > 0 else None,
     )
+
+
+def _beside(needed: Sequence[Needed], absolute: float, usual: LatencyMargin) -> tuple[float, float]:
+    """The relative part that must stand beside an absolute one; where no journey needs it, the usual one, or less."""
+    others = [one.ratio for one in needed if one.seconds > absolute]
+    relative = max(others) if others else min(1 + (usual.relative or 0.0), max(one.ratio for one in needed))
+    return max(0.0, relative - 1), max(0.0, absolute)
 
 
 def _up(value: float, step: float) -> float:
