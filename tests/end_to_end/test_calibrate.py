@@ -23,20 +23,22 @@ def tiny_in(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_system_is_calibrated_and_its_file_keeps_its_comments(tmp_path: Path) -> None:
+    """Where other programs fill the machine meanwhile, no margins are written, and that is said."""
     system = tiny_in(tmp_path)
 
     answer = chaos(
         "calibrate", str(system), "--windows", "4", "--up-to", "150", "--write", "-q", "--report-dir", str(tmp_path / "r")
     )
 
-    assert answer.code == 0, answer.out + answer.err
+    busy = "the machine was too busy to tell" in answer.out
+    assert answer.code == (3 if busy else 0), answer.out + answer.err
     assert re.search(r"^  alone +\d+ +0\.\d %", answer.out, re.MULTILINE)
     assert re.search(r"^ +100/s  p95", answer.out, re.MULTILINE)
     assert re.search(r"saturate[sd]", answer.out)
     text = (system / "system.yaml").read_text(encoding="utf-8")
     assert text.startswith("# ours\n")
-    assert set(yaml.safe_load(text)["worse_by"]) == {"error_rate", "p50", "p95"}
-    assert f"written to {system / 'system.yaml'}" in answer.out
+    assert set(yaml.safe_load(text).get("worse_by", {})) == (set() if busy else {"error_rate", "p50", "p95"})
+    assert (f"written to {system / 'system.yaml'}" in answer.out) == (not busy)
     (scenario,) = (tmp_path / "r").glob("calibrate-tiny/2*/scenario.yaml")
     assert "faults: []" in scenario.read_text(encoding="utf-8")
 
