@@ -116,10 +116,13 @@ class History:
         self.requests = requests_of(requests)
         self.notes = tuple(notes)
         self.unread = unread
+        self._of_kind: dict[type[Any], tuple[Any, ...]] = {}
 
     def of(self, kind: type[E]) -> tuple[E, ...]:
-        """Every event of one kind, in order of time."""
-        return tuple(event for event in self.events if isinstance(event, kind))
+        """Every event of one kind, in order of time; looked for once, for an hour has hundreds of thousands."""
+        if kind not in self._of_kind:
+            self._of_kind[kind] = tuple(event for event in self.events if isinstance(event, kind))
+        return self._of_kind[kind]
 
     @cached_property
     def began(self) -> float:
