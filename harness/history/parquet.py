@@ -19,6 +19,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -55,7 +56,8 @@ SCHEMA = pa.schema(
 
 _LINES = pa.schema([(field.name, pa.string() if field.type == _REPEATING else field.type) for field in SCHEMA])
 
-_CANNOT_LACK = ("due", "start", "end", "outcome")
+_TIMES = ("due", "start", "end")
+_CANNOT_LACK = (*_TIMES, "outcome")
 
 PART_BYTES = 4 << 20
 """How much of the lines is read at once: what it costs in memory does not grow with a run."""
@@ -125,6 +127,8 @@ def _read(lines: Sequence[bytes]) -> pa.Table | None:
         return None
     if table.num_rows != len(lines) or any(table[name].null_count for name in _CANNOT_LACK):
         return None
+    if not all(pc.all(pc.is_finite(table[name])).as_py() for name in _TIMES):
+        return None
     return pa.table([_filled(table[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
@@ -147,7 +151,9 @@ def _one_by_one(lines: Iterable[bytes]) -> tuple[pa.Table, tuple[bytes, ...]]:
 
 
 def _fits(request: Request) -> bool:
-    """Whether its numbers and words are such as the columns can hold."""
+    """Whether its times are moments, and its numbers and words such as the columns can hold."""
+    if not all(map(isfinite, (request.due, request.start, request.end))):
+        return False
     return 0 <= request.status < 2**16 and abs(request.bytes) < 2**63 and all(isinstance(mark, str) for mark in request.marks)
 
 
@@ -191,7 +197,9 @@ def read_tables(tables: Iterable[pa.Table]) -> Requests:
 
 
 def _requests(size: int, chunks: Chunks) -> Requests:
-    times = {name: _joined(size, np.dtype(np.float64), map(_numbers, chunks(name))) for name in ("due", "start", "end")}
+    times = {name: _joined(size, np.dtype(np.float64), map(_numbers, chunks(name))) for name in _TIMES}
+    if strange := [name for name, column in times.items() if not np.isfinite(column).all()]:
+        raise ValueError(f"not every {strange[0]} is a moment")
     order = np.lexsort((times["end"], times["start"], times["due"]))
     places = np.empty(size, dtype=np.intp)
     places[order] = np.arange(size)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.errors import UnreadableRun
 from harness.history.events import LoadBegan, RunEnded, event_to_data
 from harness.history.parquet import SCHEMA, read_parquet, tables_of, write_parquet
 from harness.history.requests import OUTCOMES, Request, request_line, request_to_data
@@ -155,6 +156,12 @@ STRANGE = [
     b'{"journey": "GET /", "due": 1.0, "start": 1.0, "end": 2.0, "outcome": "ok", "marks": [7]}',
     b'{"journey":"GET /","due":1.0,"start":1.0,"end":2.0,"outcome":"ok","error":"\xff"}',
     b'{"journey":"GET /","due":null,"start":1.0,"end":2.0,"outcome":"ok"}',
+    *(
+        b'{"journey":"GET /","due":1.0,"start":1.0,"end":%s,"outcome":"ok"}' % end
+        for end in (b"NaN", b"Infinity", b"-Infinity", b"1e999")
+    ),
+    b'{"journey":"GET /","due":NaN,"start":1.0,"end":2.0,"outcome":"ok"}',
+    b'{"end":2.0,"due":1.0,"start":Infinity,"journey":"GET /","outcome":"ok"}',
     b"[1, 2]",
     b'{"journey"',
     b"\x00\xff",
@@ -175,6 +182,14 @@ def test_a_line_that_is_none_of_ours_is_counted_and_kept_and_the_others_are_read
     for found in (plain, packed):
         assert (len(found.requests), found.notes, found.unread) == (1, (NOTE, NOTE), 1)
     assert line in (tmp_path / NOTES).read_bytes().split(b"\n")
+
+
+def test_columns_with_an_end_that_is_no_moment_are_no_run(tmp_path: Path) -> None:
+    for table in tables_of(requests_of([Request("GET /", 1.0, 1.0, float("nan"), "ok")])):
+        pq.write_table(table, tmp_path / PARQUET)
+
+    with pytest.raises(UnreadableRun, match="not every end is a moment"):
+        read_requests(tmp_path)
 
 
 def test_half_a_character_in_the_words_of_a_client_is_no_reason_to_lose_its_request(tmp_path: Path) -> None:
