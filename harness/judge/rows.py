@@ -85,8 +85,12 @@ def strain(found: Measure | None) -> float:
 
 
 def worst_of(rows: Iterable[Row]) -> Row:
-    """The row that decides."""
-    return max(rows, key=lambda row: (row.outcome, strain(row.measure), _width(row.measure)))
+    """The row that decides; of those that failed one by errors, for these nothing but the system makes."""
+    return max(rows, key=lambda row: (row.outcome, _failed_by_errors(row), strain(row.measure), _width(row.measure)))
+
+
+def _failed_by_errors(row: Row) -> bool:
+    return row.outcome is Outcome.FAILED and row.measure is not None and row.measure.unit in ("share", "points")
 
 
 def _width(found: Measure | None) -> float:

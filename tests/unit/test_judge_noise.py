@@ -56,6 +56,16 @@ def test_what_failed_on_a_busier_machine_failed():
     assert outcome(judge(busy_in(tell(BROKEN), "fault")), "blast_radius") is Outcome.FAILED
 
 
+def test_what_failed_by_errors_failed_though_it_was_slower_too():
+    timed_out = tell(Story().with_damage(Damage("browse", 25.0, 45.0, outcome="timeout_read", later=4.0)))
+    slow_elsewhere = tell(BROKEN.with_damage(Damage("read order", 25.0, 45.0, later=4.0)))
+
+    for history in (timed_out, slow_elsewhere):
+        found = next(one for one in judge(busy_in(history, "fault")).expectations if one.kind == "blast_radius")
+        assert found.outcome is Outcome.FAILED
+        assert found.why.startswith("browse fails more often")
+
+
 def test_what_held_on_a_busier_machine_held():
     assert judge(busy_in(tell(Story()), "fault")).word == "passed"
     assert judge(busy_in(tell(Story()), "recovery")).word == "passed"
