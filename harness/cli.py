@@ -438,15 +438,27 @@ def export(run: Path, kind: Any, output: Path | None) -> None:
         raise InvalidInput(f"{output}: expected a file that can be written, found: {error}") from error
 
 
+def _rate(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    from harness.model.quantities import parse_rate
+
+    try:
+        rate = parse_rate(value) if value is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if rate is not None and rate < 1:
+        raise click.BadParameter(f"expected at least 1/s, found {value!r}")
+    return rate
+
+
 @commands.command()
 @click.argument("system", type=click.Path(path_type=Path))
 @_options_of_a_run
 @click.option("--windows", type=click.IntRange(4, 100), default=10, show_default=True, help="How many windows to compare.")
 @click.option(
     "--up-to",
-    type=click.FloatRange(min=1),
+    callback=_rate,
     metavar="RATE",
-    help="Step up to so many a second; else to eight times its own rate.",
+    help="Step up to this rate, such as 400/s; else to eight times its own.",
 )
 @click.option("--write", is_flag=True, help="Put the margins into the system's file, which keeps its comments.")
 def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **given: Any) -> None:

@@ -150,8 +150,8 @@ class SteadyWords(Part):
         if self.at_most < SHORTEST_STEADY:
             raise PydanticCustomError(
                 "warmup",
-                "expected at least 10s, in which three stretches can be compared, found {found:g}s",
-                {"found": self.at_most},
+                "expected at least 10s, in which three stretches can be compared, found {found}s",
+                {"found": f"{self.at_most:g}"},
             )
         return self
 
