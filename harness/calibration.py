@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from harness.errors import InvalidInput
 from harness.experiment import Run, Stage, prepare
 from harness.history.events import RunHalted
 from harness.history.history import History, Window, read_history
+from harness.judge import words
 from harness.judge.case import Case
-from harness.judge.doubts import CROWDED, QUIETER, foreign_share
-from harness.judge.floor import Floor, Step, cut, floors_of, margins_for, step_of
+from harness.judge.doubts import CROWDED, QUIETER, drift, foreign_share, load_doubts
+from harness.judge.floor import MOST_ERRORS, Floor, Step, cut, floors_of, margins_for, step_of
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS
 from harness.model.expectations import Margins
 from harness.model.load import GUARD_SECONDS, Phases
@@ -146,10 +147,24 @@ def found_in(run: Run, history: History, course: Course) -> Calibration:
     if len(windows) < FEWEST_WINDOWS or not floors or not all(floor.needed for floor in floors):
         why = "the baseline is too short, or holds too few requests of each journey, to be cut into windows"
         return Calibration(run, course, floors, None, (), why)
-    margins, steps, others = margins_for(floors, Margins()), tuple(_steps(case, course)), foreign_share(case, baseline)
+    steps, others = tuple(_steps(case, course)), foreign_share(case, baseline)
+    why = next(_void(case, windows, floors, others), "")
+    return Calibration(run, course, floors, None if why else margins_for(floors, Margins()), steps, why, others)
+
+
+def _void(case: Case, windows: Sequence[Window], floors: Sequence[Floor], others: float | None) -> Iterator[str]:
+    """Why windows show something other than what the system does by itself: margins made of them would hide faults.
+
+    A drift is one by the usual margins: by those of the system's own file a noisier machine could never be calibrated.
+    """
     if others is not None and others > CROWDED:
-        return Calibration(run, course, floors, None, steps, f"the machine was too busy to tell: {QUIETER}", others)
-    return Calibration(run, course, floors, margins, steps, others=others)
+        yield f"the machine was too busy to tell: {QUIETER}"
+    for window in windows:
+        yield from (f"{doubt.told}: {doubt.advice}" for doubt in load_doubts(case, "baseline", window))
+    for floor in floors:
+        if floor.errors > MOST_ERRORS:
+            yield f"{words.share(floor.errors)} of the requests of {floor.journey} failed: make it healthy first"
+    yield from (f"{doubt.told}: {doubt.advice}" for doubt in drift(case, Margins()))
 
 
 def _steps(case: Case, course: Course) -> Iterator[Step]:

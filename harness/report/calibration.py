@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.judge.floor import Floor, Step
 from harness.model.expectations import Margins
+from harness.model.parts import LatencyMargin
 from harness.report.wording import clean, duration, milliseconds, percent
 
 BUSY = 0.1
@@ -25,11 +26,22 @@ def calibration_text(
         said = margins.model_dump(mode="json")
         told = ", ".join(f"{name}: {value}" for name, value in said.items() if value)
         lines += ["margins that hold in 99 of 100 comparisons", f"  worse_by: {{{told}}}", ""]
+        if wider := [f"{name}: {said[name]}" for name in said if _is_wider(margins, name)]:
+            advice = "a fault that costs no more is not seen. One stall may have made them: run it again"
+            lines += [f"note: wider than the usual margins ({', '.join(wider)}): {advice}", ""]
     if others is not None and others >= BUSY:
         lines += [f"note: other programs used {percent(others)} of the machine meanwhile; on a quiet one less is needed", ""]
     if steps:
         lines += ["stepping the rate up", *(_step(step) for step in steps), "", _saturation(steps), ""]
     return "\n".join(lines)
+
+
+def _is_wider(margins: Margins, name: str) -> bool:
+    """Whether any part of a margin is wider than where nothing is said."""
+    found, usual = getattr(margins, name), getattr(Margins(), name)
+    if not isinstance(found, LatencyMargin):
+        return bool(found > usual)
+    return any((getattr(found, part) or 0) > (getattr(usual, part) or 0) for part in LatencyMargin.model_fields)
 
 
 def _table(floors: Sequence[Floor]) -> Iterator[str]:

@@ -181,6 +181,23 @@ def test_on_a_machine_that_others_fill_no_margins_are_told() -> None:
     assert found.why == "the machine was too busy to tell: run it again when nothing else is going on"
 
 
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (Damage("*", 45.0, 50.0, lag=2.0), "requests in the baseline were sent late"),
+        (broken("*", 5.0, 125.0, share=0.5, outcome="dropped"), "users ran out"),
+        (broken("browse", 5.0, 125.0), "of the requests of browse failed: make it healthy first"),
+        (Damage("*", 65.0, 105.0, later=3.0), "the baseline was not steady: in its second half browse"),
+    ],
+)
+def test_a_baseline_that_shows_something_else_than_the_system_leaves_no_margins(damage: Damage, why: str) -> None:
+    found = calibrated(UNCHANGED.with_damage(damage))
+
+    assert found.margins is None
+    assert why in found.why
+    assert found.floors
+
+
 def test_what_was_found_is_told_as_a_table_margins_and_steps() -> None:
     floor = a_floor((1.2, 0.003), (1.5, 0.012))
     margins = margins_for([floor], Margins())
@@ -190,11 +207,21 @@ def test_what_was_found_is_told_as_a_table_margins_and_steps() -> None:
 
     assert "+1.2 points, ×1.20 or +3 ms, ×1.50 or +12 ms" in told
     assert "  worse_by: {error_rate: 1.5%, p50: 20% or 5ms, p95: 50% or 15ms}\n" in told
+    assert "wider than" not in told
     assert "saturates between 80/s and 120/s: p95 went to 0.4 s" in told
     assert "not saturated at 80/s, the highest rate tried" in calibration_text([], None, [carried], "x")
     assert "other programs used 45.0 %" in calibration_text([floor], margins, [], others=0.45)
     assert "other programs" not in calibration_text([floor], margins, [], others=0.05)
     assert "saturated at 120/s already" in calibration_text([], None, [broke], "x")
+
+
+def test_margins_wider_than_the_usual_ones_are_told_for_faults_hide_in_them() -> None:
+    """One stall of three seconds in one window of ten, which no drift between the halves shows."""
+    margins = margins_for([a_floor((1.2, 0.003), (70.0, 4.94), errors=0.06)], Margins())
+
+    told = calibration_text([], margins, [])
+
+    assert "note: wider than the usual margins (error_rate: 6%, p95: 100% or 4.94s): a fault that costs no more" in told
 
 
 NEW = Margins.model_construct(
