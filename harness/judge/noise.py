@@ -79,7 +79,7 @@ def _foreign_under(found: Finding, item: ExpectationItem, case: Case, windows: M
     if not isinstance(item.expectation, BlastRadius | Recovery | ResponseTime):
         return ()
     phase = next((name for name in windows if name != "baseline"), "baseline")
-    if phase not in windows or "baseline" not in case.history.phases:
+    if phase not in windows or case.judged("baseline") is None:
         return ()
     doubts = foreign_shift(case, phase, windows[phase])
     before, during = (foreign_share(case, window) or 0.0 for window in (case.judged("baseline"), windows[phase]) if window)

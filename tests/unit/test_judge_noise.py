@@ -18,7 +18,7 @@ from harness.judge.judge import judge, judge_expectation
 from harness.judge.noise import doubted
 from harness.judge.verdict import Outcome, Verdict
 from harness.judge.words import stretches
-from tests.histories.building import BEGAN, Damage, Story, broken, tell
+from tests.histories.building import BEGAN, Damage, Story, broken, expectation, tell
 
 
 def busy_in(history: History, *phases: str) -> History:
@@ -99,12 +99,20 @@ def test_on_a_machine_that_others_filled_all_the_time_nobody_is_accused_of_being
     assert outcome(judge(busy_in(tell(BROKEN), "baseline", "fault", "recovery")), "blast_radius") is Outcome.FAILED
 
 
+def test_a_run_cut_off_within_the_guards_of_its_baseline_is_judged_all_the_same():
+    quick = expectation("response_time", during="warmup", p95={"max": "1ms"})
+
+    found = judge(with_machine(tell(Story(expect=(quick,), cut_off=6.0)), "warmup", others=1.8, cores=2))
+
+    assert found.expectations[0].outcome is Outcome.INCONCLUSIVE
+
+
 # every rule: a history that trips it, and its clean twin
 
 
-def with_machine(history: History, **parts: float) -> History:
-    """The history with other samples of the machine in its fault phase."""
-    window = history.phases["fault"]
+def with_machine(history: History, phase: str, **parts: float) -> History:
+    """The history with other samples of the machine in a phase."""
+    window = history.phases[phase]
     events = [
         replace(event, **parts) if isinstance(event, MachineSeen) and window.holds(event.at) else event
         for event in history.events
@@ -146,15 +154,15 @@ RULES = {
         "the baseline was not steady: in its first half read order",
     ),
     "other programs": (
-        lambda: with_machine(tell(PLAIN), others=0.9, cores=2),
-        lambda: with_machine(tell(PLAIN), others=0.6, cores=2),
+        lambda: with_machine(tell(PLAIN), "fault", others=0.9, cores=2),
+        lambda: with_machine(tell(PLAIN), "fault", others=0.6, cores=2),
         "fault",
         "other programs used 45.0 % of the machine in the fault, 5.0 % in the baseline: too different to compare, "
         "from 27 s to 43 s",
     ),
     "a machine that is full": (
-        lambda: with_machine(tell(PLAIN), others=1.3, cores=2),
-        lambda: with_machine(tell(PLAIN), others=0.6, cores=2),
+        lambda: with_machine(tell(PLAIN), "fault", others=1.3, cores=2),
+        lambda: with_machine(tell(PLAIN), "fault", others=0.6, cores=2),
         "fault",
         "too much to be quick, from 27 s to 43 s",
     ),
@@ -210,7 +218,7 @@ def test_a_drift_of_a_journey_that_may_fail_leaves_the_blast_radius_decided():
 
 
 def test_the_load_says_what_the_machine_was_doing_in_each_window():
-    told = load_arrived(Case(with_machine(tell(PLAIN), others=0.6, cores=2, pressure=0.25))).details
+    told = load_arrived(Case(with_machine(tell(PLAIN), "fault", others=0.6, cores=2, pressure=0.25))).details
 
     assert told[0].endswith(
         "of one core load 4.0 %, harness 3.0 %, proxies 6.0 %, system 31.0 %, other programs used 5.0 % of the machine, "
