@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import exp, floor, inf, sqrt
 from statistics import NormalDist
 
-from harness.judge.statistics import ALPHA, newcombe, wilson
+from harness.judge.statistics import newcombe, wilson
 from harness.model.parts import LatencyMargin
 
 POWER = 0.9
@@ -31,11 +31,6 @@ which the interval that has to be cleared knows nothing.
 
 LARGEST_LOG = 20.0
 """No effect is told larger than so many powers of e."""
-
-
-def z_among(comparisons: int) -> float:
-    """How many standard errors the first of so many comparisons must be outside by, for Holm's test."""
-    return NormalDist().inv_cdf(1 - ALPHA / (2 * max(1, comparisons)))
 
 
 def _least(number: int, holds: Callable[[int], bool]) -> int | None:

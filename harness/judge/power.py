@@ -16,10 +16,11 @@ from typing import assert_never
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS
 from harness.judge.comparison import margins_of
-from harness.judge.detectable import apart, apart_by_both, borne_share, seen_rise, seen_share, z_among
+from harness.judge.detectable import apart, apart_by_both, borne_share, seen_rise, seen_share
+from harness.judge.expectations.recovery import stretches_in
 from harness.judge.expectations.response_time import NEEDED, QUANTILES
 from harness.judge.planned import Size
-from harness.judge.statistics import BLOCK_SECONDS, enough_for, newcombe, wilson
+from harness.judge.statistics import BLOCK_SECONDS, enough_for, newcombe, wilson, z_among
 from harness.model.expectations import (
     EACH,
     BlastRadius,
@@ -313,9 +314,10 @@ def _recovery(size: Size, expected: Recovery) -> Look:
     seconds = window.seconds / size.experiment.rounds if window is not None else 0.0
     number = size.of("recovery", EACH) / max(seconds * size.experiment.rounds, 1.0) * BLOCK_SECONDS
     left = seconds + GUARD_SECONDS
+    z = z_among(size.journeys * stretches_in(left))
     return Look(
         f"errors within {BLOCK_SECONDS:g} s",
-        lambda factor: seen_share(number * factor, size.experiment.margins.error_rate, z_among(1)),
+        lambda factor: seen_share(number * factor, size.experiment.margins.error_rate, z),
         words.share,
         words.share(size.experiment.margins.error_rate),
         hopeless=f"{words.seconds(left)} of the recovery cannot show that it holds for {words.seconds(expected.hold)}"

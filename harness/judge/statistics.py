@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import ceil, erfc, exp, inf, isinf, lgamma, log, sqrt
 from random import Random
+from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -183,6 +184,11 @@ def holm(p_values: Iterable[float]) -> float:
     return largest
 
 
+def z_among(comparisons: int) -> float:
+    """How many standard errors the first of so many comparisons must be outside by, for Holm's test."""
+    return NormalDist().inv_cdf(1 - ALPHA / (2 * max(1, comparisons)))
+
+
 def enough_for(limit: float) -> int:
     """How many requests without one hit show that a share, or the rise of a share, is at most `limit`."""
     return ceil(Z * Z * (1 - limit) / limit) if limit > 0 else 0
@@ -203,22 +209,22 @@ FAR = 5.0
 
 
 @lru_cache(maxsize=4096)
-def _ranks(size: int, share: float) -> tuple[int, int]:
+def _ranks(size: int, share: float, tail: float) -> tuple[int, int]:
     """Between which order statistics, counted from 1, a quantile lies; 0 and size + 1 stand for no bound."""
     low, high, below = 0, size + 1, 0.0
     for hits in range(max(0, int(size * share - FAR * sqrt(size))), size + 1):
         below += _chance(hits, size, share)
-        if below <= TAIL:
+        if below <= tail:
             low = hits + 1
-        if below >= 1 - TAIL:
+        if below >= 1 - tail:
             high = hits + 1
             break
     return min(low, size), high
 
 
-def quantile_interval(ordered: Sequence[float] | Values, share: float) -> Interval:
+def quantile_interval(ordered: Sequence[float] | Values, share: float, tail: float = TAIL) -> Interval:
     """The interval of a quantile from order statistics; an end that so few values do not bound is infinite."""
-    low, high = _ranks(len(ordered), share)
+    low, high = _ranks(len(ordered), share, tail)
     return Interval(float(ordered[low - 1]) if low >= 1 else -inf, float(ordered[high - 1]) if high <= len(ordered) else inf)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.history.table import NONE, Mask, Requests, Times
 from harness.judge import words
 from harness.judge.case import Case
-from harness.judge.statistics import quantile, quantile_interval, rank, wilson
+from harness.judge.statistics import TAIL, quantile, quantile_interval, rank, wilson, z_among
 from harness.model.expectations import Margins, Method
 from harness.model.parts import LatencyMargin
 
@@ -24,18 +24,24 @@ Counts = tuple[int, int, tuple[int, ...]]
 class Usual:
     """One journey as it was in the baseline, and the lines beyond which a request or a stretch is worse.
 
-    Worse it is surely, with its 95 % interval beyond a line; by the method `point` where what was observed is.
+    Worse it is surely, with its interval beyond a line: of 95 %, or so wide that of `among` stretches that are as usual
+    not one is in 95 of 100 runs. By the method `point` it is where what was observed is.
     """
 
     case: Case
     group: Requests
     margins: Margins
     method: Method = "interval"
+    among: int = 1
 
     @cached_property
     def errors(self) -> float:
         """The share of failed requests that is still as usual."""
         return float((~self.group.ok).mean()) + self.margins.error_rate
+
+    @cached_property
+    def _z(self) -> float:
+        return z_among(self.among)
 
     @cached_property
     def _waited(self) -> Times:
@@ -88,7 +94,7 @@ class Usual:
         number, failed, slow = counts
         if number == 0:
             return None
-        share = failed / number if self.method == "point" else wilson(failed, number).low
+        share = failed / number if self.method == "point" else wilson(failed, number, self._z).low
         if share > self.errors:
             return 0
         for place, (over, (_, at, _)) in enumerate(zip(slow, self.lines, strict=False), 1):
@@ -98,7 +104,9 @@ class Usual:
 
     def _place(self, number: int, share: float) -> float:
         """Where among so many ordered latencies the one stands that must be beyond a line, counted from 0."""
-        return rank(number, share) if self.method == "point" else quantile_interval(range(number), share).low
+        if self.method == "point":
+            return rank(number, share)
+        return quantile_interval(range(number), share, TAIL / self.among).low
 
 
 def _within(mask: Mask, first: NDArray[np.intp], last: NDArray[np.intp]) -> NDArray[np.intp]:

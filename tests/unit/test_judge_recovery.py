@@ -137,6 +137,19 @@ def test_the_word_and_its_figures_stand_in_the_verdict_and_the_sentence():
     assert judge(tell(story(broken("browse", 25.0, 48.0)))).sentence == "All was well again 2.98 s after healing."
 
 
+@pytest.mark.parametrize("seed", [12, 16, 42, 48, 54])
+def test_of_many_stretches_of_an_unchanged_system_none_is_worse_by_chance(seed):
+    """Each of these has two seconds in which one journey alone, looked at by itself, fails more often than is usual."""
+    usual = Damage("*", 0.0, 99.0, share=0.01, outcome="http_5xx")
+    phases = Story().phases.model_copy(update={"baseline": 40.0, "recovery": 40.0})
+
+    found = judged(replace(story(usual), seed=seed, rate=20.0, phases=phases), within="5s", hold="10s")
+
+    assert found.outcome is Outcome.PASSED
+    assert found.comeback is not None
+    assert found.comeback.word == "recovered"
+
+
 def test_as_points_what_was_observed_decides():
     """Two requests of sixteen that failed are not surely more than 5 points; they are more."""
     few = replace(story(broken("browse", 45.0, 52.0, share=0.15)), rate=20.0)

@@ -43,6 +43,11 @@ FEWEST_AFTERWARDS = 20
 METASTABLE = "the load went on, the fault was gone, and the system did not come back"
 
 
+def stretches_in(seconds: float) -> int:
+    """How many stretches there are in so many seconds."""
+    return max(0, int((seconds - BLOCK_SECONDS + 1e-6) / STEP_SECONDS) + 1)
+
+
 @dataclass(frozen=True)
 class Stretches:
     """A window in stretches of two seconds, and in which of them any journey was worse than it usually is."""
@@ -54,8 +59,7 @@ class Stretches:
     @cached_property
     def begins(self) -> Times:
         """When each begins."""
-        number = int((self.window.end - self.window.begin - BLOCK_SECONDS + 1e-6) / STEP_SECONDS) + 1
-        return np.arange(max(0, number), dtype=np.float64) * STEP_SECONDS + self.window.begin
+        return np.arange(stretches_in(self.window.seconds), dtype=np.float64) * STEP_SECONDS + self.window.begin
 
     @cached_property
     def bad(self) -> Mask:
@@ -162,12 +166,14 @@ def _after(heading: Heading, expected: Recovery, case: Case) -> After | Finding:
         missing = "baseline" if baseline is None else "recovery"
         return nothing(heading, f"no {missing} phase longer than its guards was recorded")
     margins, method = case.experiment.margins, expected.method
-    usual = {journey: Usual(case, group, margins, method) for journey, group in case.groups(baseline).items()}
+    window, groups = Window(healed, recovery.end), case.groups(baseline)
+    among = max(1, stretches_in(window.seconds) * len(groups))
+    usual = {journey: Usual(case, group, margins, method, among) for journey, group in groups.items()}
     if sum(len(journey.group) for journey in usual.values()) < FEWEST_REQUESTS:
         return nothing(
             heading, "the baseline holds too few requests to compare with", case.more("baseline", 1, FEWEST_REQUESTS)
         )
-    stretches = Stretches(case, usual, Window(healed, recovery.end))
+    stretches = Stretches(case, usual, window)
     return After(expected, began if began is not None else healed, healed, recovery.end, stretches)
 
 
