@@ -181,6 +181,11 @@ def _steps(case: Case, course: Course) -> Iterator[Step]:
             return
 
 
+def expect_place_for_margins(system: Path) -> None:
+    """Refuse a file that margins cannot be put into: before minutes of running, not after."""
+    with_margins(system_path(system), Margins())
+
+
 def write_margins(system: Path, margins: Margins) -> Path:
     """Put margins into a system's file, which keeps everything else; the file."""
     path = system_path(system)

@@ -468,11 +468,13 @@ def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **gi
     which it saturates.
     """
     from harness.calibration import calibrate as calibrated
-    from harness.calibration import write_margins
+    from harness.calibration import expect_place_for_margins, write_margins
     from harness.experiment import Stage
     from harness.report.calibration import calibration_text
     from harness.terminal import Terminal
 
+    if write:
+        expect_place_for_margins(system)
     terminal = Terminal(quiet=given["quiet"], plain=given["no_color"], to_stderr=False)
     with _listening() as stop:
         try:

@@ -20,11 +20,20 @@ def with_margins(path: Path, margins: Margins) -> str:
     document = read_document(path, "a system.yaml")
     said = {name: value for name, value in margins.model_dump(mode="json").items() if value}
     text = _edited(document, said)
-    draft = Document(document.file, text, yaml.safe_load(text))
-    before, after = (validate(SystemFile, one)[0] for one in (document, draft))
+    before, after = validate(SystemFile, document)[0], _read(document.file, text)
     if before is None or after is None or after.model_copy(update={KEY: before.worse_by}) != before:
-        raise InvalidFile((document.problem((KEY,), "expected worse_by written out as a mapping, to put margins into"),))
+        raise InvalidFile(
+            (document.problem((KEY,), f"expected {KEY} written out as a mapping, to put margins into: {KEY}: {{}}"),)
+        )
     return text
+
+
+def _read(file: str, text: str) -> SystemFile | None:
+    """What the edited text says; None where the edit broke it, as that of a file that is one line of JSON."""
+    try:
+        return validate(SystemFile, Document(file, text, yaml.safe_load(text)))[0]
+    except yaml.YAMLError:
+        return None
 
 
 def _edited(document: Document, said: dict[str, str]) -> str:
@@ -46,16 +55,21 @@ def _edits(node: yaml.MappingNode, said: dict[str, str]) -> Iterator[tuple[int, 
     there = {key.value: value for key, value in node.value}
     for name, value in said.items():
         if name in there:
-            yield there[name].start_mark.index, there[name].end_mark.index, value
+            begin, end = there[name].start_mark.index, there[name].end_mark.index
+            yield begin, end, value if end > begin else f" {value}"
     missing = {name: value for name, value in said.items() if name not in there}
     if not missing:
         return
-    at = node.start_mark.index
+    if not there:
+        at = node.start_mark.index + len("{")
+        yield at, at, _flow(missing)
+        return
+    first = node.value[0][0].start_mark  # the mapping's own comes before its tag or anchor
     if node.flow_style:
-        yield at + 1, at + 1, _flow(missing) + (", " if there else "")
+        yield first.index, first.index, f"{_flow(missing)}, "
     else:
-        indent = " " * node.start_mark.column
-        yield at, at, "".join(f"{name}: {value}\n{indent}" for name, value in missing.items())
+        indent = " " * first.column
+        yield first.index, first.index, "".join(f"{name}: {value}\n{indent}" for name, value in missing.items())
 
 
 def _flow(said: dict[str, str]) -> str:

@@ -70,3 +70,15 @@ def test_a_closed_loop_has_no_rate_to_step_up(tmp_path: Path) -> None:
 
     assert answer.code == 2
     assert "expected a system whose load has a rate" in answer.err
+
+
+def test_a_file_that_margins_cannot_be_put_into_is_refused_before_the_run(tmp_path: Path) -> None:
+    system = tiny_in(tmp_path)
+    path = system / "system.yaml"
+    path.write_text(f"{path.read_text(encoding='utf-8')}...\n", encoding="utf-8")
+
+    answer = chaos("calibrate", str(system), "--write", "--report-dir", str(tmp_path / "r"))
+
+    assert answer.code == 2
+    assert "expected worse_by written out as a mapping" in answer.err
+    assert not (tmp_path / "r").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from itertools import permutations
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from harness import calibration
-from harness.calibration import Course, found_in, system_path, write_margins
+from harness.calibration import Course, expect_place_for_margins, found_in, system_path, write_margins
 from harness.errors import HarnessError, InvalidFile, InvalidInput
 from harness.experiment import Run
 from harness.history.events import MachineSeen, RunHalted
@@ -235,6 +236,11 @@ PLACES = [
         "worse_by:  # ours\n  # slow disks\n  p50: 1s or 5%   # p50\n\n  p95: '2s'\n",
         "worse_by:  # ours\n  # slow disks\n  error_rate: 2%\n  p50: 40% or 20ms   # p50\n\n  p95: 90%\n",
     ),
+    ("worse_by:\n  p50:\n  p95: 1s\n", "worse_by:\n  error_rate: 2%\n  p50: 40% or 20ms\n  p95: 90%\n"),
+    ("worse_by: {p50:, p95: 1s}\n", "worse_by: {error_rate: 2%, p50: 40% or 20ms, p95: 90%}\n"),
+    ("worse_by: !!map\n  p50: 1s\n", "worse_by: !!map\n  error_rate: 2%\n  p95: 90%\n  p50: 40% or 20ms\n"),
+    ("worse_by: &ours\n  p50: 1s\n", "worse_by: &ours\n  error_rate: 2%\n  p95: 90%\n  p50: 40% or 20ms\n"),
+    ("worse_by: &ours {p50: 1s}\n", "worse_by: &ours {error_rate: 2%, p95: 90%, p50: 40% or 20ms}\n"),
 ]
 
 
@@ -297,6 +303,23 @@ def test_a_file_with_no_place_for_margins_stays_as_it_is(there: str, tmp_path: P
         write_margins(tmp_path, NEW)
 
     assert (tmp_path / "system.yaml").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SYSTEM.rstrip()}\n...\n",
+        json.dumps(yaml.safe_load(SYSTEM)),
+        f"{SYSTEM}worse_by: !!map {{}}\n",
+    ],
+)
+def test_a_file_that_margins_would_break_is_refused_before_anything_is_run(text: str, tmp_path: Path) -> None:
+    write_system(tmp_path, system=text)
+
+    with pytest.raises(InvalidFile, match=r"expected worse_by written out as a mapping, .*: worse_by: \{\}"):
+        expect_place_for_margins(tmp_path)
+
+    assert (tmp_path / "system.yaml").read_text(encoding="utf-8") == text
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
