@@ -67,6 +67,33 @@ def test_an_answer_that_nobody_judged_is_settled_by_what_is_known(
     assert [request.outcome for request in written(tmp_path)] == [outcome]
 
 
+class HTTPError(Exception):
+    """As the clients call it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "ok"),
+        (HTTPError("409 Client Error"), "ok"),
+        (ValueError("no JSON"), "http_4xx"),
+        (AssertionError("no id"), "http_4xx"),
+        (ConnectionResetError(), "reset"),
+    ],
+)
+def test_an_accepted_status_forgives_itself_and_nothing_else(
+    ledger: Ledger, tmp_path: Path, error: BaseException | None, outcome: str
+) -> None:
+    ledger.accepted = {"GET /x": (409,)}
+    settled, reported = entered(ledger), entered(ledger)
+    settled.end, settled.answer = 3.0, answer(409)
+
+    ledger.settle(settled, error)
+    ledger.reported(reported, "GET /x", answer(409), 2, error)
+
+    assert [(request.outcome, bool(request.error)) for request in written(tmp_path)] == [(outcome, outcome != "ok")] * 2
+
+
 def test_a_request_without_an_answer_is_not_settled(ledger: Ledger, tmp_path: Path) -> None:
     exchange = entered(ledger)
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from harness.history.requests import Request, request_line
 from harness.runtime.load.marks import Marks
-from harness.runtime.load.outcomes import error_text, is_check, outcome_of
+from harness.runtime.load.outcomes import BadStatus, error_text, outcome_of, says_only_status
 
 _epoch, _START = time.time(), time.perf_counter()
 
@@ -110,7 +110,7 @@ class Ledger:
 
     def _record(self, exchange: Exchange, journey: str, answer: Any, size: int, error: BaseException | None) -> Request:
         status = _status(answer)
-        if status in self.accepted.get(journey, ()) and not is_check(error):
+        if status in self.accepted.get(journey, ()) and says_only_status(error):
             error = None
         return Request(
             journey=journey,
@@ -160,7 +160,7 @@ def _status(answer: Any) -> int:
 
 def _bad_status(answer: Any) -> BaseException | None:
     status = _status(answer)
-    return RuntimeError(f"status {status}") if status >= 400 else None
+    return BadStatus(f"status {status}") if status >= 400 else None
 
 
 def _size(exchange: Exchange) -> int:

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 CHECKS = frozenset({"CatchResponseError", "ResponseError", "AssertionError"})
 """How Locust says that a person's own check failed; their causes are no evidence of the transport."""
 
+ONLY_STATUS = frozenset({"HTTPError", "HTTPStatusError", "LocustBadStatusCode", "BadStatus"})
+"""How clients say that they dislike a status, and nothing else."""
+
 _NAMED = {
     "NameResolutionError": "dns",
     "CertificateError": "tls",
@@ -65,6 +68,15 @@ def outcome_of(error: BaseException | None, answer_error: BaseException | None, 
 def is_check(error: BaseException | None) -> bool:
     """Whether a person's own check said so."""
     return type(error).__name__ in CHECKS
+
+
+def says_only_status(error: BaseException | None) -> bool:
+    """Whether nothing is wrong beside the status, if that is wrong."""
+    return error is None or (type(error).__name__ in ONLY_STATUS and _transport(error) is None)
+
+
+class BadStatus(Exception):
+    """An answer that nobody judged has a status that is an error."""
 
 
 def error_text(error: BaseException | None) -> str:
