@@ -12,7 +12,7 @@ from math import ceil, floor, sqrt
 import numpy as np
 
 from harness.history.events import MachineSeen
-from harness.history.history import Window
+from harness.history.history import Window, together
 from harness.history.table import DROPPED, Requests, Times
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
@@ -197,24 +197,55 @@ def foreign_share(case: Case, window: Window) -> float | None:
 
 
 def foreign_shift(case: Case, phase: str, window: Window) -> tuple[Doubt, ...]:
-    """Other programs took more of the machine than in the baseline, less, or nearly all of it; one doubt or none."""
+    """Rounds in which other programs took more of the machine than in their baseline, less, or nearly all of it."""
+    return (*busier(case, phase, window), *quieter(case, phase, window))
+
+
+def busier(case: Case, phase: str, window: Window) -> Iterator[Doubt]:
+    """Rounds in which other programs took more of the machine than in their baseline, or nearly all of it."""
+    for round in _rounds_of(case, window):
+        if round.during > CROWDED:
+            yield round.doubt(case, phase, [at for at, share in round.seen if share > CROWDED], "too much to be quick")
+        elif round.during - round.before > MOST_SHIFT:
+            yield round.doubt(case, phase, [at for at, share in round.seen if share - round.before > MOST_SHIFT])
+
+
+def quieter(case: Case, phase: str, window: Window) -> Iterator[Doubt]:
+    """Rounds in which other programs took less of the machine than in their baseline."""
+    for round in _rounds_of(case, window):
+        if round.before - round.during > MOST_SHIFT:
+            yield round.doubt(case, phase, [at for at, share in round.seen if round.before - share > MOST_SHIFT])
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What other programs took of the machine in one round: in its baseline, and at each moment seen of a window."""
+
+    before: float
+    seen: tuple[tuple[float, float], ...]
+
+    @property
+    def during(self) -> float:
+        """The share in the window."""
+        return sum(share for _, share in self.seen) / len(self.seen)
+
+    def doubt(self, case: Case, phase: str, at: Iterable[float], end: str = "too different to compare") -> Doubt:
+        """The two shares, and the moments that made the difference."""
+        told = f"other programs used {words.share(self.during)} of the machine in the {phase}"
+        return Doubt(f"{told}, {words.share(self.before)} in the baseline: {end}", QUIETER, _seconds(case, at))
+
+
+def _rounds_of(case: Case, window: Window) -> Iterator[_Round]:
+    """A window round by round; nothing of a round that has no baseline, or in which nobody looked."""
     baseline = case.judged("baseline")
-    before = foreign_share(case, baseline) if baseline is not None else None
-    during = foreign_share(case, window)
-    if before is None or during is None:
-        return ()
-    shares = [(one.at, one.others / one.cores) for one in machine_in(case, window)]
-    if during > CROWDED:
-        seconds, end = [at for at, share in shares if share > CROWDED], "too much to be quick"
-    elif during - before > MOST_SHIFT:
-        seconds, end = [at for at, share in shares if share - before > MOST_SHIFT], "too different to compare"
-    elif before - during > MOST_SHIFT:
-        seconds, end = [at for at, share in shares if before - share > MOST_SHIFT], "too different to compare"
-    else:
-        return ()
-    told = f"other programs used {words.share(during)} of the machine in the {phase}"
-    why = f"{told}, {words.share(before)} in the baseline: {end}"
-    return (Doubt(why, QUIETER, _seconds(case, seconds)),)
+    if baseline is None:
+        return
+    for span in case.history.rounds:
+        own, part = (together(one.shared(span)) for one in (baseline, window))
+        before = foreign_share(case, own) if own is not None else None
+        seen = tuple((one.at, one.others / one.cores) for one in machine_in(case, part)) if part is not None else ()
+        if before is not None and seen:
+            yield _Round(before, seen)
 
 
 def machine_seen(case: Case, window: Window) -> str:

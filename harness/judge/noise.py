@@ -17,7 +17,7 @@ from typing import assert_never
 from harness.history.history import Window
 from harness.judge.case import Case
 from harness.judge.comparison import margins_of
-from harness.judge.doubts import CROWDED, MOST_SHIFT, Doubt, drift, foreign_share, foreign_shift, load_doubts
+from harness.judge.doubts import Doubt, busier, drift, load_doubts, quieter
 from harness.judge.verdict import Finding, Outcome
 from harness.model.expectations import BlastRadius, ErrorRate, ExpectationItem, Fallback, Invariant, Recovery, ResponseTime
 from harness.model.load import PHASES
@@ -79,12 +79,12 @@ def _foreign_under(found: Finding, item: ExpectationItem, case: Case, windows: M
     if not isinstance(item.expectation, BlastRadius | Recovery | ResponseTime):
         return ()
     phase = next((name for name in windows if name != "baseline"), "baseline")
-    if phase not in windows or case.judged("baseline") is None:
+    if phase not in windows:
         return ()
-    doubts = foreign_shift(case, phase, windows[phase])
-    before, during = (foreign_share(case, window) or 0.0 for window in (case.judged("baseline"), windows[phase]) if window)
     late = found.measure is None or found.measure.unit in LATENCIES
     late = late and (found.comeback is None or found.comeback.by == "latency")
-    blamed = found.outcome is Outcome.FAILED and late and (during > before or during > CROWDED)
-    hidden = found.outcome is Outcome.PASSED and before - during > MOST_SHIFT and not isinstance(item.expectation, ResponseTime)
-    return doubts if blamed or hidden else ()
+    if found.outcome is Outcome.FAILED and late:
+        return tuple(busier(case, phase, windows[phase]))
+    if found.outcome is Outcome.PASSED and not isinstance(item.expectation, ResponseTime):
+        return tuple(quieter(case, phase, windows[phase]))
+    return ()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from harness.history.events import MachineSeen
-from harness.history.history import History
+from harness.history.history import History, Window
 from harness.judge.case import Case
 from harness.judge.doubts import doubts_of
 from harness.judge.evidence import load_arrived
@@ -19,13 +19,18 @@ from harness.judge.noise import doubted
 from harness.judge.verdict import Outcome, Verdict
 from harness.judge.words import stretches
 from tests.histories.building import BEGAN, Damage, Story, broken, expectation, tell
+from tests.histories.rounds import tell_rounds
 
 
 def busy_in(history: History, *phases: str) -> History:
     """The history on a machine of two cores of which others use nearly both in these phases."""
-    windows = [history.phases[phase] for phase in phases]
+    return busy_while(history, *[history.phases[phase] for phase in phases])
+
+
+def busy_while(history: History, *windows: Window) -> History:
+    """The history on a machine of two cores of which others use nearly both in these windows."""
     events = [
-        replace(event, others=1.8 if any(window.begin <= event.at < window.end for window in windows) else 0.1, cores=2)
+        replace(event, others=1.8 if any(window.holds(event.at) for window in windows) else 0.1, cores=2)
         if isinstance(event, MachineSeen)
         else event
         for event in history.events
@@ -37,6 +42,7 @@ def outcome(verdict: Verdict, kind: str) -> Outcome:
     return next(finding.outcome for finding in verdict.expectations if finding.kind == kind)
 
 
+PLAIN = Story()
 SLOW = Story().with_damage(Damage("browse", 25.0, 45.0, later=0.4))
 BROKEN = Story().with_damage(Damage("browse", 25.0, 45.0, outcome="http_5xx"))
 
@@ -92,6 +98,25 @@ def test_who_did_not_come_back_failed_on_a_busier_machine_too_where_it_failed_by
     assert outcome(judge(busy_in(down_after, "recovery")), "recovery") is Outcome.FAILED
 
 
+def test_one_round_on_a_busier_machine_leaves_open_what_its_requests_have_made():
+    slow_once = tell_rounds(PLAIN, SLOW, PLAIN)
+    assert outcome(judge(slow_once), "blast_radius") is Outcome.FAILED
+
+    found = judge(busy_while(slow_once, slow_once.phases["fault"].parts[1]))
+
+    finding = next(finding for finding in found.expectations if finding.kind == "blast_radius")
+    assert finding.outcome is Outcome.INCONCLUSIVE
+    assert finding.why.endswith("too much to be quick, from 87 s to 103 s")
+
+
+def test_one_baseline_on_a_busier_machine_leaves_open_what_held_against_it():
+    history = tell_rounds(PLAIN, PLAIN, PLAIN)
+
+    found = judge(busy_while(history, history.phases["baseline"].parts[2]))
+
+    assert outcome(found, "blast_radius") is Outcome.INCONCLUSIVE
+
+
 def test_on_a_machine_that_others_filled_all_the_time_nobody_is_accused_of_being_slow():
     found = judge(busy_in(tell(SLOW), "baseline", "fault", "recovery"))
 
@@ -127,7 +152,6 @@ def standing_still(history: History, begin: float, end: float) -> History:
     return History(history.plan, history.events, spared, notes)
 
 
-PLAIN = Story()
 RULES = {
     "generator lag": (
         lambda: tell(PLAIN.with_damage(Damage("*", 31.0, 34.0, lag=0.4))),
