@@ -276,6 +276,24 @@ def test_what_is_wrong_with_a_user_file_is_told_once_by_whichever_process(rig: R
     assert rig.load.pids == ()
 
 
+FEW = """
+from locust import FastHttpUser, task
+class Look(FastHttpUser):
+    @task
+    def look(self): self.client.get("/ok")
+class Few(Look):
+    fixed_count = 1
+"""
+
+
+def test_a_process_is_refused_without_users_and_runs_with_those_chosen_that_it_has(rig: Rig) -> None:
+    assert "too few of those with one (Few: 1)" in refusal(rig, FEW, processes=2, classes=("Few",))
+
+    records = rig.run(FEW, processes=2, classes=("Look", "Few"))
+
+    assert {request.outcome for request in records.requests} == {"ok"}
+
+
 def test_users_of_a_fixed_number_are_that_many_in_all_processes_together(rig: Rig) -> None:
     text = """
     from locust import FastHttpUser, task

@@ -80,6 +80,24 @@ def test_users_of_a_fixed_number_are_shared_out_and_gone_where_the_share_is_none
     assert {name: found.fixed_count for name, found in second.items()} == {"Three": 1, "Many": 0}
 
 
+def test_users_of_a_fixed_number_that_leave_a_process_none_are_refused() -> None:
+    def share(number: int) -> Any:
+        return imported(lambda: (users(One=1, Two=2), {}, {}, None), settings(number, 3), "/locust")
+
+    assert [set(share(number)[0]) for number in (0, 1)] == [{"One", "Two"}, {"Two"}]
+    with pytest.raises(Refused, match=r"/x/users\.py: expected users for each of 3 load processes, .* \(One: 1, Two: 2\)"):
+        share(2)
+
+
+def test_of_the_classes_asked_for_a_process_keeps_those_of_which_it_has_users() -> None:
+    first, second = (
+        imported(lambda: (users(One=1, Other=0, Many=0), {}, {}, None), settings(number, 2, classes=["One", "Many"]), "/locust")
+        for number in (0, 1)
+    )
+
+    assert (set(first[0]), set(second[0])) == ({"One", "Many"}, {"Many"})
+
+
 @pytest.mark.parametrize(
     ("found", "told", "given"),
     [

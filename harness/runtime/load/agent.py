@@ -338,7 +338,7 @@ class Agent:
         sys.argv += ["--users", users, "--spawn-rate", users, "--run-time", f"{backstop}s", "--exit-code-on-error", "0"]
         if settings["shape"]:
             sys.argv += ["--stop-timeout", str(ceil(settings["timeout"]))]  # users that it takes away end their requests first
-        sys.argv += ["--host", settings["entry"], *settings["classes"]]
+        sys.argv += ["--host", settings["entry"]]
         random.seed(self.seed)
         command.main()
 

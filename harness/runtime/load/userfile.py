@@ -29,6 +29,7 @@ def imported(load: Callable[[], Any], settings: dict[str, Any], machinery: str) 
     if wrong := _wrong_shapes(sorted(found[1]), settings) or _wrong_users(sorted(found[0]), settings):
         raise Refused(f"{path}: {wrong}")
     sys.path.insert(0, str(Path(path).parent))
+    _keep_chosen(found[0], settings)
     _share_fixed_counts(found[0], settings)
     return found
 
@@ -90,9 +91,20 @@ def _wrong_users(users: list[str], settings: dict[str, Any]) -> str:
     return ""
 
 
+def _keep_chosen(users: dict[str, Any], settings: dict[str, Any]) -> None:
+    for name in set(users) - set(settings["classes"] or users):
+        del users[name]
+
+
 def _share_fixed_counts(users: dict[str, Any], settings: dict[str, Any]) -> None:
-    for name, user_class in list(users.items()):
-        if user_class.fixed_count:
-            user_class.fixed_count = share_of(user_class.fixed_count, settings)
-            if not user_class.fixed_count:  # zero would say that its weight counts
-                del users[name]
+    fixed = {name: user_class.fixed_count for name, user_class in users.items() if user_class.fixed_count}
+    for name, count in fixed.items():
+        users[name].fixed_count = share_of(count, settings)
+        if not users[name].fixed_count:  # zero would say that its weight counts
+            del users[name]
+    if not users:
+        told = ", ".join(f"{name}: {count}" for name, count in fixed.items())
+        raise Refused(
+            f"{settings['locustfile']}: expected users for each of {settings['processes']} load processes, found no class "
+            f"without a fixed_count, and too few of those with one ({told}): raise it, or have fewer processes"
+        )
