@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from math import ceil, exp
+from math import ceil, exp, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -163,7 +163,8 @@ def step_of(case: Case, rate: float, window: Window, quiet: float | None = None)
     failed = float((~due.ok).mean())
     usual = Margins().p95
     line = max((quiet or p95) * (1 + (usual.relative or 0)), (quiet or p95) + (usual.absolute or 0))
-    kept = due.sent / (rate * window.seconds)
+    planned = rate * window.seconds
+    kept = due.sent / (planned if len(due) < _fewest(case, planned) else len(due))
     if kept < LEAST_KEPT:
         return Step(rate, p95, f"{words.share(kept)} of the arrivals were sent")
     if lag > MOST_LAG:
@@ -173,3 +174,11 @@ def step_of(case: Case, rate: float, window: Window, quiet: float | None = None)
     if p95 > line:
         return Step(rate, p95, f"p95 went to {words.seconds(p95)}")
     return Step(rate, p95, "")
+
+
+def _fewest(case: Case, planned: float) -> float:
+    """With fewer requests than this the schedule was not kept: fewer come of random arrivals by chance, and of silent ones."""
+    load = [note for note in case.history.notes if note.get("load") == "finished"]
+    silent: float = sum(note.get("silent", 0) for note in load) / max(1, sum(note.get("scheduled", 0) for note in load))
+    scatter = 4 * sqrt(planned) if case.experiment.load.arrivals == "poisson" else 0.0
+    return min(LEAST_KEPT * planned, planned - scatter) - silent * planned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from itertools import permutations
@@ -130,6 +131,31 @@ def test_a_rate_is_too_much_where_schedule_errors_or_latency_break(damage: tuple
 
 def test_a_step_without_a_request_was_not_carried() -> None:
     assert step_of(Case(History(tell(UNCHANGED).plan, (), ())), 80.0, STEP).broke == "no request was sent"
+
+
+def thinned(kept: float, arrivals: str, silent: int = 0) -> Case:
+    """The story, of which so many of 100 requests came up and all were sent; so many arrivals in all made no request."""
+    history = tell(UNCHANGED)
+    plan = deepcopy(history.plan)
+    plan["experiment"]["load"]["arrivals"] = arrivals
+    requests = [request for place, request in enumerate(history.requests) if place % 100 < kept]
+    return Case(History(plan, history.events, requests, [{"load": "finished", "scheduled": 10_000, "silent": silent}]))
+
+
+@pytest.mark.parametrize(
+    ("kept", "arrivals", "silent", "broke"),
+    [
+        (96, "poisson", 0, ""),
+        (96, "uniform", 0, "96.0 % of the arrivals were sent"),
+        (96, "uniform", 300, ""),
+        (90, "uniform", 300, "90.0 % of the arrivals were sent"),
+        (70, "poisson", 0, "70.0 % of the arrivals were sent"),
+    ],
+)
+def test_a_rate_is_not_too_much_because_fewer_came_by_chance_or_made_no_request(
+    kept: float, arrivals: str, silent: int, broke: str
+) -> None:
+    assert step_of(thinned(kept, arrivals, silent), 80.0, STEP, 0.03).broke == broke
 
 
 def calibrated(story: Story) -> Any:
