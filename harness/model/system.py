@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.model.expectations import MarginWords
@@ -93,14 +94,31 @@ class LocalService(Part):
         return self
 
 
+_PATTERN = re.compile(r"[A-Z]+ /[^\s?#]*")
+_METHOD_AND_PATH = re.compile(r"((GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) *)?/.*", re.IGNORECASE | re.DOTALL)
+
+
+def _that_can_fit(request: str) -> str:
+    """A request as a journey says it; one that no request of a load could ever be is refused.
+
+    What has no `*` may be any name that the locustfile gives, unless it is a path with no method, or one in small letters.
+    """
+    if "*" in request:
+        if _PATTERN.fullmatch(request) is None or "***" in request:
+            raise PydanticCustomError("pattern", "expected a pattern such as 'GET /orders/*', with * and ** in a path alone")
+    elif _METHOD_AND_PATH.fullmatch(request) is not None and re.match("[A-Z]+ /", request) is None:
+        raise PydanticCustomError("request", "expected a method in capitals, a space and a name, such as 'GET /orders'")
+    return request
+
+
 class JourneyDeclared(Part):
     """A journey: its request, `METHOD NAME` as Locust reports it, and the statuses of 400 and more that are no error.
 
-    In a NAME that begins with a slash, `*` stands for one piece of a path and `**` for any number of them: requests to
+    In a NAME, which then is a path, `*` stands for one piece of it and `**` for any number of them: requests to
     which the locustfile gives no name, and whose path is like that, are this journey.
     """
 
-    request: Text
+    request: Annotated[Text, AfterValidator(_that_can_fit)]
     ok: Items[Annotated[int, Field(ge=400, le=599)]] = ()
 
 

@@ -56,6 +56,7 @@ def read_system(path: Path, environ: Mapping[str, str], compose: Compose | None 
     reading = _Reading(document, file, compose)
     edges = reading.edges()
     reading.check_names({edge.name for edge in edges})
+    reading.check_journeys()
     system = System(
         services=tuple(compose.services),
         entry=file.entry,
@@ -100,6 +101,16 @@ class _Reading:
                 self._need(fallback.counter.service, self.services, a_service, ("fallbacks", name, "counter", "service"))
         for name, invariant in self.file.invariants.items():
             self._need(invariant.sql.service, self.services, a_service, ("invariants", name, "sql", "service"))
+
+    def check_journeys(self) -> None:
+        """Each request is one journey: a request that is two could be told under one name alone."""
+        first: dict[str, str] = {}
+        for name, journey in self.file.journeys.items():
+            other = first.setdefault(journey.request, name)
+            if other != name:
+                line = self.document.problem(("journeys", other), "", at_key=True).line
+                message = f"expected each request once, found {journey.request!r} again ({other!r} in line {line})"
+                self.problems.append(self.document.problem(("journeys", name, "request"), message))
 
     def edges(self) -> tuple[Edge, ...]:
         """The way in, what the environments say, and what `edges:` adds."""

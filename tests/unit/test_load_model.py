@@ -67,6 +67,23 @@ def test_a_load_that_changes_between_the_phases_that_are_compared_is_told(tmp_pa
     assert all(re.search(r"scenario\.yaml:\d+:\d+: the load changes", caution) for caution in cautions)
 
 
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        ("[{to: 40/s}, {hold: 15m}]", []),
+        ("[{to: 40/s}, {hold: 84s}, {to: 120/s}]", ["44/s in the baseline, 120/s in the fault, 120/s in the recovery of round 2"]),
+        ("[{to: 40/s}, {hold: 45s}, {to: 80/s}]", ["40/s in the baseline, 40/s in the fault, 80/s in the recovery of round 1"]),
+        ("[{to: 40/s}, {hold: 65s}, {to: 80/s}]", []),
+    ],
+)
+def test_a_load_that_changes_within_any_round_is_told_with_the_round(tmp_path: Path, rate: str, told: list[str]) -> None:
+    path = write_system(tmp_path, scenario=f"{SCENARIO}rounds: 3\nload: {{rate: {rate}}}\n")
+
+    cautions = resolve(path, environ={}).cautions
+
+    assert [caution.partition("compared (")[2].partition(")")[0] for caution in cautions] == told
+
+
 def test_a_closed_loop_has_no_course(tmp_path: Path) -> None:
     assert read_back(planned(tmp_path, "{users: 5}")).course is None
 
@@ -173,12 +190,50 @@ def test_a_pattern_and_accepted_statuses_go_to_the_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "sent",
+    ["GET /payments/:id", "GET /payments/**/lines/*", "GET pay", "WS /ticks", "grpc /pay.Pay/Charge", "pay", "PURGE /*"],
+)
+def test_a_request_that_a_load_can_send_is_a_journey(tmp_path: Path, sent: str) -> None:
+    system = resolve(write_system(tmp_path, system=with_journeys(f"  pay: {sent}\n")), environ={}).experiment.system
+
+    assert system.journeys["pay"] == sent
+
+
+@pytest.mark.parametrize(
     ("journey", "told"),
     [
         ("pay: {request: POST /payments, ok: [200]}", "expected at least 400, found 200"),
         ("pay: {request: POST /payments, okay: [409]}", "expected a key that is known here, found 'okay'"),
         ("pay: {ok: [409]}", "expected the key 'request', found none"),
         ("pay: [POST /payments]", "expected a mapping of keys to values, found a list of 1"),
+        *(
+            (
+                f"pay: {request!r}",
+                f"system.yaml:6:8: expected a pattern such as 'GET /orders/*', with * and ** in a path alone, "
+                f"found {request!r}",
+            )
+            for request in (
+                "get /payments/*",
+                "/payments/*",
+                "GET payments/*",
+                "GET /payments/***",
+                "GET  /payments/*",
+                "GET /payments?id=*",
+                "GET http://pay/*",
+                "**",
+            )
+        ),
+        *(
+            (
+                f"pay: {{request: {request}}}",
+                f"expected a method in capitals, a space and a name, such as 'GET /orders', found {request!r}",
+            )
+            for request in ("get /payments", "/payments", "GET/payments", "GET  /payments")
+        ),
+        (
+            "also orders: POST /orders",
+            "system.yaml:7:16: expected each request once, found 'POST /orders' again ('also orders' in line 6)",
+        ),
     ],
 )
 def test_a_journey_that_is_none_is_told(tmp_path: Path, journey: str, told: str) -> None:
