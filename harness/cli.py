@@ -418,6 +418,7 @@ def judge(run: Path, as_json: bool, no_color: bool) -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file, not to standard output.")
 def export(run: Path, kind: Any, output: Path | None) -> None:
     """Write a run's requests, one row each, for other programs: journey, phase, latency, outcome and all the rest."""
+    from harness.history.drafts import draft_of
     from harness.history.export import write_export
     from harness.history.history import read_history
 
@@ -429,11 +430,9 @@ def export(run: Path, kind: Any, output: Path | None) -> None:
         write_export(history, kind, stdout)
         stdout.flush()
         return
-    draft = output.with_name(output.name + ".part")
     try:
-        with draft.open("wb") as file:
+        with draft_of(output) as draft, draft.open("wb") as file:
             write_export(history, kind, file)
-        draft.replace(output)
     except OSError as error:
         raise InvalidInput(f"{output}: expected a file that can be written, found: {error}") from error
 

@@ -13,6 +13,7 @@ from shlex import quote
 from urllib.parse import urlsplit
 
 from harness.errors import InvalidFile, InvalidInput, MissingPart
+from harness.history.drafts import draft_of
 from harness.history.events import RunBegan
 from harness.history.history import read_history
 from harness.history.store import PLAN, VERDICT, RunFolder, pack_requests
@@ -270,9 +271,8 @@ def joined_junit(runs: Sequence[Run], *, strict: bool) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with draft_of(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def _new_folder(reports: Path, scenario: str) -> RunFolder:

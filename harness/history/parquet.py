@@ -30,6 +30,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
+from harness.history.drafts import draft_of
 from harness.history.requests import OUTCOMES, Request, request_from_data
 from harness.history.table import OTHER, Places, Requests, requests_of
 
@@ -76,13 +77,11 @@ class Part:
 
 def write_parquet(lines: Iterable[Path], target: Path) -> tuple[bytes, ...]:
     """Make the file out of the load's lines, and return those that are no request; it is there only when complete."""
-    draft = target.with_name(target.name + ".part")
     others: list[bytes] = []
-    with pq.ParquetWriter(draft, SCHEMA, compression="zstd") as writer:
+    with draft_of(target) as draft, pq.ParquetWriter(draft, SCHEMA, compression="zstd") as writer:
         for part in parts_of(lines):
             writer.write_table(part.requests)
             others += part.others
-    draft.replace(target)
     return tuple(others)
 
 

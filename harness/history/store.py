@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UnreadableRun
+from harness.history.drafts import draft_of
 from harness.history.events import CounterRead, EdgeSeen, Event, InvariantAsked, MachineSeen, event_from_data, event_to_data
 from harness.history.parquet import parts_of, read_parquet, read_tables, write_parquet
 from harness.history.table import Requests
@@ -53,10 +54,8 @@ class RunFolder:
     def write(self, name: str, text: str) -> Path:
         """Write a whole file, visible only when complete."""
         target = self.path / name
-        draft = target.with_name(target.name + ".part")
-        with open(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+        with draft_of(target) as draft, open(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
-        draft.replace(target)
         return target
 
     def record(self, event: Event) -> None:
@@ -130,11 +129,19 @@ def record_files(folder: Path) -> list[Path]:
 
 def read_requests(folder: Path) -> Records:
     """What the load left, as lines or in columns; what is in several files is read as if it were in one."""
+    files = record_files(folder)  # before it is asked whether they are packed: who has packed them takes them away
     if _is_packed(folder):
-        said = (folder / NOTES).read_bytes() if (folder / NOTES).exists() else b""
-        return Records(_columns(folder / PARQUET), *_notes(said.split(b"\n")))
-    parts = list(parts_of(record_files(folder)))
+        return _packed(folder)
+    try:
+        parts = list(parts_of(files))
+    except FileNotFoundError:  # they were packed while they were read
+        return _packed(folder)
     return Records(read_tables(part.requests for part in parts), *_notes(line for part in parts for line in part.others))
+
+
+def _packed(folder: Path) -> Records:
+    said = (folder / NOTES).read_bytes() if (folder / NOTES).exists() else b""
+    return Records(_columns(folder / PARQUET), *_notes(said.split(b"\n")))
 
 
 def _columns(path: Path) -> Requests:
@@ -172,18 +179,20 @@ def _told_at(note: dict[str, Any]) -> float:
 def pack_requests(folder: Path) -> None:
     """Put the load's lines into columns, once the run is over; what is no request is kept as it is, beside them.
 
-    Killed at any moment it leaves the lines, or all that was in them.
+    Killed at any moment it leaves the lines, or all that was in them; and so do several who do it at a time.
     """
     files = record_files(folder)
     if not files or not _is_over(folder):
         return
     if not _is_packed(folder):
-        others = write_parquet(files, folder / PARQUET)
-        draft = folder / (NOTES + ".part")
-        draft.write_bytes(b"".join(line + b"\n" for line in others))
-        draft.replace(folder / NOTES)
+        try:
+            others = write_parquet(files, folder / PARQUET)
+        except FileNotFoundError:  # somebody else has done it meanwhile
+            return
+        with draft_of(folder / NOTES) as draft:
+            draft.write_bytes(b"".join(line + b"\n" for line in others))
     for path in files:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _is_over(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UnreadableRun
+from harness.history.drafts import draft_of
 from harness.history.events import LoadBegan, RunEnded, event_to_data
-from harness.history.parquet import SCHEMA, read_parquet, tables_of, write_parquet
+from harness.history.parquet import SCHEMA, Part, parts_of, read_parquet, tables_of, write_parquet
 from harness.history.requests import OUTCOMES, Request, request_line, request_to_data
-from harness.history.store import EVENTS, NOTES, PARQUET, REQUESTS, pack_requests, read_requests, record_files
+from harness.history.store import EVENTS, NOTES, PARQUET, REQUESTS, Records, pack_requests, read_requests, record_files
 from harness.history.table import NONE, joined, requests_of
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
@@ -235,6 +237,66 @@ def test_who_killed_the_packing_lost_nothing(moment: str, tmp_path: Path) -> Non
         pack_requests(tmp_path)
 
     assert record_files(tmp_path) == []
+
+
+class Meanwhile:
+    """Reads lines as ever, but somebody else packs them when so many parts of them were read."""
+
+    def __init__(self, folder: Path, parts: int) -> None:
+        self.folder, self.parts = folder, parts
+
+    def __call__(self, files: Iterable[Path]) -> Iterator[Part]:
+        for part in parts_of(files):
+            self.parts -= 1
+            if self.parts == 0:
+                pack_requests(self.folder)
+            yield part
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("act", [pack_requests, read_requests])
+def test_who_packs_or_reads_while_another_packs_finds_all_of_it(
+    act: Callable[[Path], Records | None], parts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok")])
+    (tmp_path / "requests-2.jsonl").write_bytes(request_line(Request("GET /", 3.0, 3.0, 4.0, "ok")))
+    before = read_requests(tmp_path)
+    meanwhile = Meanwhile(tmp_path, parts)
+    for module in ("parquet", "store"):
+        monkeypatch.setattr(f"harness.history.{module}.parts_of", meanwhile)
+
+    found = act(tmp_path)
+
+    after = read_requests(tmp_path)
+    assert meanwhile.parts <= 0
+    for records in (found or after, after):
+        assert (list(records.requests), records.notes) == (list(before.requests), before.notes)
+    assert {path.name for path in tmp_path.iterdir()} == {EVENTS, PARQUET, NOTES}
+
+
+def test_what_could_not_be_written_whole_is_not_there_and_what_was_there_is(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    target.write_text("as it was")
+
+    def write_half() -> None:
+        with draft_of(target) as draft:
+            draft.write_text("half")
+            raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        write_half()
+
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "as it was")]
+
+
+def test_several_may_write_one_file_at_a_time(tmp_path: Path) -> None:
+    with draft_of(tmp_path / "a") as one:
+        one.write_text("one")
+        with draft_of(tmp_path / "a") as other:
+            other.write_text("other")
+        assert (tmp_path / "a").read_text() == "other"
+
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "one")]
 
 
 def test_the_lines_of_a_run_that_is_not_over_are_left_to_who_writes_them(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_the_command_writes_to_standard_output_or_into_a_file(kind: str, tmp_pat
     assert (printed.exit_code, written.exit_code, written.stdout_bytes) == (0, 0, b"")
     assert printed.stdout_bytes == target.read_bytes()
     assert len(read_as(kind, target.read_bytes())) == 1300
-    assert not target.with_name(target.name + ".part").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"run", target.name}
 
 
 def test_parquet_is_not_put_on_a_terminal(tmp_path: Path) -> None:
