@@ -20,11 +20,13 @@ from harness.judge.statistics import (
     blocks,
     blocks_of,
     bootstrap_changes,
+    needs_more_resamples,
     newcombe,
     p_of_resamples,
     p_value,
     point,
     point_changes,
+    resamples_among,
 )
 from harness.judge.verdict import Outcome
 from harness.model.expectations import Margins, MarginWords, Method
@@ -57,12 +59,13 @@ def blocks_in(window: Window, due: Values, values: Values) -> Blocks:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One journey in two windows."""
+    """One journey in two windows; its part in a finding of so many comparisons."""
 
     case: Case
     journey: str
     windows: tuple[Window, Window]
     method: Method = "interval"
+    comparisons: int = 1
 
     @cached_property
     def groups(self) -> tuple[Requests, Requests]:
@@ -112,6 +115,17 @@ class Comparison:
         changes = point_changes if self.method == "point" else bootstrap_changes
         found: Sequence[Change] = changes(*self._blocks, tuple(SHARES.values()))
         return dict(zip(SHARES, found, strict=True))
+
+    @cached_property
+    def _surer(self) -> dict[Quantile, Change]:
+        """The same of as many resamples as it takes to be sure of one among all comparisons."""
+        found = bootstrap_changes(*self._blocks, tuple(SHARES.values()), resamples_among(self.comparisons))
+        return dict(zip(SHARES, found, strict=True))
+
+    def p_of_slower(self, name: Quantile, allowed: LatencyMargin) -> float:
+        """How sure it is that a quantile rose by more than the margin, as a p-value."""
+        p = p_of_slower(self.changes[name], allowed)
+        return p_of_slower(self._surer[name], allowed) if needs_more_resamples(p, self.comparisons) else p
 
 
 def slower(change: Change, allowed: LatencyMargin) -> Outcome:

@@ -140,7 +140,8 @@ def p_of_resamples(values: Values, limit: float, bound: Bound) -> float:
     """The same for the percentile interval of a bootstrap.
 
     What not one resample shows, the tail of a normal distribution with their mean and spread tells: RESAMPLES of them
-    cannot be surer than 2 in RESAMPLES, and with many journeys that is too little to be sure of anything.
+    cannot be surer than 2 in RESAMPLES, and with many journeys that is too little to be sure of anything. Where the spread
+    is wide that tail says no more, and it takes more resamples (`needs_more_resamples`).
     """
     within = int((values <= limit).sum() if bound == "max" else (values >= limit).sum())
     seen = min(1.0, 2 * (within + 1) / (len(values) + 1))
@@ -149,6 +150,16 @@ def p_of_resamples(values: Values, limit: float, bound: Bound) -> float:
     spread = float(values.std())
     away = abs(float(values.mean()) - limit) / spread if spread > 0 else FARTHEST_Z
     return min(seen, erfc(min(away, FARTHEST_Z) / sqrt(2)))
+
+
+def resamples_among(comparisons: int) -> int:
+    """So many that, where not one of them is within a limit, one of so many comparisons may be sure: Holm's first step."""
+    return max(RESAMPLES, ceil(2 * comparisons / ALPHA))
+
+
+def needs_more_resamples(p: float, comparisons: int) -> bool:
+    """Whether RESAMPLES of which not one is within the limit are too few to be sure among so many comparisons."""
+    return ALPHA / comparisons < p <= 2 / (RESAMPLES + 1)
 
 
 def p_of_quantile(ordered: Values, share: float, limit: float, bound: Bound) -> float:
@@ -253,8 +264,8 @@ def blocks(elapsed: Values, values: Values, seconds: float) -> Blocks:
     return tuple(np.sort(values[place == stretch]) for stretch in range(number))
 
 
-def _resampled(window: Blocks, shares: Sequence[float], seed: int = SEED) -> Values:
-    """The quantiles of each resample of the blocks: a row for each of RESAMPLES, a column for each share.
+def _resampled(window: Blocks, shares: Sequence[float], resamples: int, seed: int = SEED) -> Values:
+    """The quantiles of each resample of the blocks: a row for each of them, a column for each share.
 
     How often each block is drawn, times how often each value stands in it, is how often the value is drawn: whole
     numbers, so that the quantiles are the same in whatever order a machine adds.
@@ -265,14 +276,14 @@ def _resampled(window: Blocks, shares: Sequence[float], seed: int = SEED) -> Val
     random = Random(seed)  # noqa: S311 - which blocks are drawn is no secret, and must be the same every time
     number = len(window)
     found: list[Values] = []
-    while sum(map(len, found)) < RESAMPLES:
+    while sum(map(len, found)) < resamples:
         drawn = [[int(random.random() * number) for _ in range(number)] for _ in range(AT_ONCE)]
         times = np.array([np.bincount(places, minlength=number) for places in drawn], dtype=np.float64)
         passed = np.cumsum(times @ held, axis=1)
         passed = passed[passed[:, -1] > 0]
         ranks = [np.maximum(np.ceil(share * passed[:, -1] - 1e-9), 1) for share in shares]
         found.append(np.stack([steps[(passed < rank[:, None]).sum(axis=1)] for rank in ranks], axis=1))
-    resampled: Values = np.concatenate(found)[:RESAMPLES]
+    resampled: Values = np.concatenate(found)[:resamples]
     return resampled
 
 
@@ -298,15 +309,15 @@ def bootstrap_quantile(window: Blocks, share: float) -> Interval:
     return middle(resampled_quantile(window, share))
 
 
-def resampled_quantile(window: Blocks, share: float) -> Values:
-    """The quantile in each of RESAMPLES windows made of blocks of this one."""
-    return _resampled(window, (share,))[:, 0]
+def resampled_quantile(window: Blocks, share: float, resamples: int = RESAMPLES) -> Values:
+    """The quantile in each of so many windows made of blocks of this one."""
+    return _resampled(window, (share,), resamples)[:, 0]
 
 
-def bootstrap_changes(first: Blocks, second: Blocks, shares: Sequence[float]) -> list[Change]:
+def bootstrap_changes(first: Blocks, second: Blocks, shares: Sequence[float], resamples: int = RESAMPLES) -> list[Change]:
     """How each of these quantiles of the second window stands to that of the first."""
-    before = _resampled(first, shares)
-    after = _resampled(second, shares, SEED + 1)
+    before = _resampled(first, shares, resamples)
+    after = _resampled(second, shares, resamples, SEED + 1)
     ratios, differences = after / np.maximum(before, SHORTEST), after - before
     return [
         replace(

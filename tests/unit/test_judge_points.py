@@ -7,11 +7,14 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from harness.history.history import Window
 from harness.judge.case import Case
+from harness.judge.expectations.response_time import Timed
 from harness.judge.judge import judge_expectation
 from harness.judge.rows import Row, surely_outside
 from harness.judge.statistics import ALPHA, holm
@@ -97,6 +100,32 @@ def test_one_of_many_that_is_only_just_outside_is_no_failure() -> None:
 
 def test_one_of_many_that_is_far_outside_stays_a_failure() -> None:
     assert [row.outcome for row in surely_outside(rows(0.001, *[1.0] * 11))] == [FAILED] + [PASSED] * 11
+
+
+@pytest.mark.parametrize("hiccup", [0.05, 0.3])
+def test_one_of_many_that_is_far_outside_fails_though_its_spread_is_wide(hiccup: float) -> None:
+    """Its baseline's p95 hangs on two seconds, so that the tail of a normal distribution reaches down to the limit."""
+    hiccups = (Damage("GET /3", at, at + 1.2, later=hiccup) for at in (9.0, 17.0))
+    slow = Damage("GET /3", 25.0, 45.0, 0.3, later=3.0)
+    weights = tuple((f"GET /{number}", 1.0) for number in range(10))
+    story = replace(QUIET, rate=150.0, users=2000, weights=weights, damage=(*hiccups, slow))
+
+    found = judged(story, expectation("blast_radius"))
+
+    assert found.outcome is FAILED
+    assert "GET /3 p95 went from " in found.why
+
+
+@pytest.mark.parametrize("comparisons", [1, 25, 26, 30, 100, 300])
+def test_a_quantile_of_which_no_resample_is_within_its_limit_may_be_sure_among_many(comparisons: int) -> None:
+    """A third take 3 s, and in two of eight stretches 300 s: no p95 is near 1 s, and they are far from each other."""
+    due = numpy.arange(320) * 0.05
+    waited = numpy.where(numpy.arange(320) % 3 == 0, numpy.where(due < 4.0, 300.0, 3.0), 0.01)
+
+    timed = Timed(waited, due, Window(0.0, 16.0), 0.95, comparisons)
+
+    assert timed.p(1.0, "max") <= ALPHA / comparisons
+    assert timed.interval.low > 1.0
 
 
 def test_what_was_not_compared_weighs_nothing() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, LONGER, MOST_EXAMPLES, Case
-from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, p_of_slower, slower
+from harness.judge.comparison import SHARES, Comparison, Quantile, margins_of, slower
 from harness.judge.doubts import arrivals_planned
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing, strain, surely_outside, told, worst_of
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS, Change, enough_for
@@ -40,8 +40,9 @@ def judge_blast_radius(name: str, expected: BlastRadius, case: Case) -> Finding:
         missing = "baseline" if before is None else "fault"
         return nothing(heading, f"no {missing} phase longer than its guards was recorded")
     journeys = sorted({*case.experiment.system.journeys, *case.groups(before), *case.groups(during)})
-    compared = {journey: Comparison(case, journey, (before, during), expected.method) for journey in journeys}
     judged = [journey for journey in journeys if journey not in may_fail]
+    number = max(1, len(judged) * (1 + len(SHARES)))
+    compared = {journey: Comparison(case, journey, (before, during), expected.method, number) for journey in journeys}
     rows = [row for journey in judged for row in _parts(compared[journey], margins, latency=journey not in may_degrade)]
     rows = surely_outside(rows)
     whole = [
@@ -167,7 +168,7 @@ def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> 
     _, shown = min(_measures(change, allowed), key=lambda found: (found[0], strain(found[1])))
     full = f"{seen} ({words.rise(change.plus)})" if shown.unit == "seconds" else seen
     limit = told(f"may {words.margin(allowed)}", comparison.method)
-    p = p_of_slower(change, allowed) if surely else None
+    p = comparison.p_of_slower(name, allowed) if surely else None
     return Row(journey, outcome, full, why, advice, shown, case.slowest(comparison.groups[1]), limit, seen, p)
 
 

@@ -16,15 +16,18 @@ from harness.judge.comparison import blocks_in
 from harness.judge.rows import Heading, Row, against, finding, measure, nothing, surely_outside, told
 from harness.judge.statistics import (
     FEWEST_BLOCKS,
+    Blocks,
     Bound,
     Interval,
     middle,
+    needs_more_resamples,
     p_of_quantile,
     p_of_resamples,
     point,
     quantile,
     quantile_interval,
     resampled_quantile,
+    resamples_among,
 )
 from harness.judge.verdict import Finding, Outcome
 from harness.model.expectations import EACH, Method, ResponseTime
@@ -55,11 +58,12 @@ def judge_response_time(name: str, expected: ResponseTime, case: Case) -> Findin
     journeys: list[str | None] = [expected.journey]
     if expected.journey == EACH:
         journeys = [*sorted({*case.experiment.system.journeys, *case.groups(window)})]
+    place, number = (case, window, during), len(journeys) * sum(1 for limit in asked.values() for _ in _bounds(limit))
     rows = [
         row
         for journey in journeys
-        for quantile, limit in asked.items()
-        for row in _rows((journey, case.group(journey, window)), (quantile, limit), (case, window, during), expected.method)
+        for asked_of in asked.items()
+        for row in _rows((journey, case.group(journey, window)), asked_of, place, expected.method, number)
     ]
     return finding(case, heading, surely_outside(rows))
 
@@ -75,6 +79,7 @@ def _rows(
     asked: tuple[str, DurationLimit],
     place: tuple[Case, Window, str],
     method: Method,
+    comparisons: int,
 ) -> list[Row]:
     (journey, group), (name, limit), (case, window, during) = subject, asked, place
     label = f"{journey} {name}" if journey else name
@@ -82,7 +87,7 @@ def _rows(
     if len(group) < needed:
         few = f"{words.count(len(group), 'request')} in {during}, at least {needed} are needed"
         return [Row(label, Outcome.INCONCLUSIVE, few, few, case.more(during, len(group), needed))]
-    timed = Timed(case.waited(group), group.due, window, QUANTILES[name])
+    timed = Timed(case.waited(group), group.due, window, QUANTILES[name], comparisons)
     interval = timed.interval if method == "interval" else point(timed.observed)
     seen = f"{label} {words.seconds(timed.observed)} of {len(group)} requests"
     rows = []
@@ -104,12 +109,13 @@ def _bounds(limit: DurationLimit) -> Iterator[tuple[Bound, float]]:
 
 @dataclass(frozen=True)
 class Timed:
-    """A quantile of the latencies of a window."""
+    """A quantile of the latencies of a window; its part in a finding of so many comparisons."""
 
     waited: Times
     due: Times
     window: Window
     share: float
+    comparisons: int = 1
 
     @cached_property
     def _ordered(self) -> Times:
@@ -121,10 +127,18 @@ class Timed:
         return quantile(self._ordered, self.share)
 
     @cached_property
+    def _blocks(self) -> Blocks:
+        return blocks_in(self.window, self.due, self.waited)
+
+    @cached_property
     def _resampled(self) -> Times | None:
         """The quantile in resamples of the window's blocks; None where it has too few of them."""
-        parts = blocks_in(self.window, self.due, self.waited)
-        return resampled_quantile(parts, self.share) if len(parts) >= FEWEST_BLOCKS else None
+        return resampled_quantile(self._blocks, self.share) if len(self._blocks) >= FEWEST_BLOCKS else None
+
+    @cached_property
+    def _surer(self) -> Times:
+        """As many of them as it takes to be sure of one among all comparisons."""
+        return resampled_quantile(self._blocks, self.share, resamples_among(self.comparisons))
 
     @property
     def interval(self) -> Interval:
@@ -135,7 +149,12 @@ class Timed:
     def p(self, limit: float, bound: Bound) -> float:
         """How sure it is that the limit was not kept, as a p-value: no surer than of the wider interval."""
         alone = p_of_quantile(self._ordered, self.share, limit, bound)
-        return alone if self._resampled is None else max(alone, p_of_resamples(self._resampled, limit, bound))
+        if self._resampled is None:
+            return alone
+        p = p_of_resamples(self._resampled, limit, bound)
+        if needs_more_resamples(p, self.comparisons):
+            p = p_of_resamples(self._surer, limit, bound)
+        return max(alone, p)
 
 
 def _advice(outcome: Outcome, label: str, place: tuple[Case, str, int], method: Method) -> tuple[str, str]:
