@@ -21,7 +21,8 @@ from harness.model.experiment import Experiment, System
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Outage
 from harness.model.kinds.group import Isolate, Partition
-from harness.model.load import BIND, PHASES, USERS_HEADROOM, Load, LoadWords, Phases, SteadyWords, stages_of
+from harness.model.load import BIND, IN_ROUNDS, PHASES, USERS_HEADROOM, Load, LoadWords, Phases, SteadyWords, stages_of
+from harness.model.rates import Course
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
 from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
@@ -413,15 +414,17 @@ class _Resolving:
                 )
 
     def _uneven(self, load: Load, phases: Phases) -> Iterator[str]:
-        """A load that changes from one judged phase to the next is compared with another load, and not with itself."""
-        at, rates = phases.warmup, dict[str, float]()
-        for name in ("baseline", "fault", "recovery"):
-            until = at + getattr(phases, name)
-            if load.course is not None:
-                rates[name] = (load.course.arrivals_by(until) - load.course.arrivals_by(at)) / (until - at)
-            at = until
-        if rates and max(rates.values()) > UNEVEN * min(rates.values()):
+        """A load that changes from one judged phase to the next is compared with another load, and not with itself.
+
+        Where each round is even, all of them together are.
+        """
+        if load.course is None:
+            return
+        rounds = _rates(load.course, phases, self.scenario.rounds)
+        number, rates = max(rounds.items(), key=lambda item: max(item[1].values()) / min(item[1].values()))
+        if max(rates.values()) > UNEVEN * min(rates.values()):
             told = ", ".join(f"{rate:.3g}/s in the {name}" for name, rate in rates.items())
+            told += f" of round {number}" if len(rounds) > 1 else ""
             yield (
                 f"{self.document.place(('load', 'rate'))}: the load changes between phases that are compared ({told}): "
                 "what it changes by itself is taken for the fault's doing"
@@ -504,6 +507,17 @@ class _Resolving:
 def _default_id(kind: str, items: Iterable[Any], index: int) -> str:
     """`outage-1`, `outage-2`: the kind, and how many of it came so far."""
     return f"{kind}-{sum(item.kind == kind for item in list(items)[: index + 1])}"
+
+
+def _rates(course: Course, phases: Phases, rounds: int) -> dict[int, dict[str, float]]:
+    """The mean rate in each judged phase of each round."""
+    at, rates = phases.warmup, dict[int, dict[str, float]]()
+    for number in range(1, rounds + 1):
+        for name in IN_ROUNDS:
+            until = at + getattr(phases, name)
+            rates.setdefault(number, {})[name] = (course.arrivals_by(until) - course.arrivals_by(at)) / (until - at)
+            at = until
+    return rates
 
 
 def _cuts_all(item: FaultItem) -> bool:

@@ -71,7 +71,10 @@ def test_a_load_that_changes_between_the_phases_that_are_compared_is_told(tmp_pa
     ("rate", "told"),
     [
         ("[{to: 40/s}, {hold: 15m}]", []),
-        ("[{to: 40/s}, {hold: 84s}, {to: 120/s}]", ["44/s in the baseline, 120/s in the fault, 120/s in the recovery of round 2"]),
+        (
+            "[{to: 40/s}, {hold: 84s}, {to: 120/s}]",
+            ["44/s in the baseline, 120/s in the fault, 120/s in the recovery of round 2"],
+        ),
         ("[{to: 40/s}, {hold: 45s}, {to: 80/s}]", ["40/s in the baseline, 40/s in the fault, 80/s in the recovery of round 1"]),
         ("[{to: 40/s}, {hold: 65s}, {to: 80/s}]", []),
     ],
