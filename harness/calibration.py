@@ -173,6 +173,8 @@ def _steps(case: Case, course: Course) -> Iterator[Step]:
     before = Window(began + course.warmup, began + course.quiet)
     own = step_of(case, course.rate, before)
     yield own
+    if own.broke:
+        return
     for turn, rate in enumerate(course.rates):
         begin = began + course.quiet + turn * STEP_SECONDS
         step = step_of(case, rate, Window(begin + SETTLING_SECONDS, begin + STEP_SECONDS), own.p95)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from harness.judge.floor import Floor, Step
 from harness.model.expectations import Margins
@@ -59,7 +60,7 @@ def _step(step: Step) -> str:
 
 
 def _saturation(steps: Sequence[Step]) -> str:
-    carried = [step.rate for step in steps if not step.broke]
+    carried = [step.rate for step in takewhile(lambda step: not step.broke, steps)]
     broke = next((step for step in steps if step.broke), None)
     if broke is None:
         return f"not saturated at {carried[-1]:g}/s, the highest rate tried"

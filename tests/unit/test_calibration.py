@@ -173,6 +173,14 @@ def test_a_run_shows_floors_margins_and_the_first_step_that_was_too_much() -> No
     assert "of the arrivals were sent" in found.steps[-1].broke
 
 
+def test_where_its_own_rate_is_too_much_no_other_is_asked() -> None:
+    found = calibrated(UNCHANGED.with_damage(broken("*", 5.0, 130.0)))
+
+    (own,) = found.steps
+    assert own.rate == 80.0
+    assert "of the requests failed" in own.broke
+
+
 @pytest.mark.parametrize(
     ("story", "why"),
     [
@@ -240,6 +248,7 @@ def test_what_was_found_is_told_as_a_table_margins_and_steps() -> None:
     assert "other programs used 45.0 %" in calibration_text([floor], margins, [], others=0.45)
     assert "other programs" not in calibration_text([floor], margins, [], others=0.05)
     assert "saturated at 120/s already" in calibration_text([], None, [broke], "x")
+    assert "saturated at 120/s already" in calibration_text([], None, [broke, carried], "x")
 
 
 def test_margins_wider_than_the_usual_ones_are_told_for_faults_hide_in_them() -> None:
