@@ -279,6 +279,7 @@ class _Resolving:
         for name in LoadWords.model_fields:
             own = getattr(own_load, name)
             said[name] = own if own is not None or name in chosen else getattr(self.system.load, name)
+        self._check_open(said)
         locustfile = self.read.folder / (said["locustfile"] or "locustfile.py")
         own_file = self.scenario.load.locustfile
         if own_file is not None:
@@ -304,6 +305,13 @@ class _Resolving:
             classes=said["classes"] or (),
         )
         return load, locustfile
+
+    def _check_open(self, said: Mapping[str, Any]) -> None:
+        """What one file may not say, both may not say together."""
+        closed = "users" if said["users"] else "shape"
+        if said["max_users"] and said[closed]:
+            found = f"found it beside {closed} of the system: write a rate too, or leave it out"
+            self._say(("load", "max_users"), f"expected max_users beside a rate, {found}")
 
     def _processes(self, said: Mapping[str, Any], users: int) -> int:
         processes: int = said["expect_workers"] or said["processes"] or 1

@@ -146,6 +146,22 @@ def test_where_a_scenario_says_who_sends_the_load_the_system_does_not(
     assert (load.processes, load.bind) == (processes, bind)
 
 
+@pytest.mark.parametrize(("of_system", "closed"), [("users: 20", "users"), ("shape: true", "shape")])
+def test_max_users_of_a_scenario_over_a_closed_model_of_the_system_is_told(tmp_path: Path, of_system: str, closed: str) -> None:
+    system = SYSTEM.replace("load: {rate: 60/s}", f"load: {{{of_system}}}")
+    alone, with_rate = (f"{SCENARIO}load: {{{load}}}\n" for load in ("max_users: 3000", "rate: 40/s, max_users: 3000"))
+
+    with pytest.raises(InvalidFile) as raised:
+        resolve(write_system(tmp_path, scenario=alone, system=system), environ={})
+    load = resolve(write_system(tmp_path, scenario=with_rate, system=system), environ={}).experiment.load
+
+    (problem,) = raised.value.problems
+    line = SCENARIO.count("\n") + 1
+    assert f"scenario.yaml:{line}:" in str(problem)
+    assert f"expected max_users beside a rate, found it beside {closed} of the system" in str(problem)
+    assert (load.rate, load.users) == (40.0, 3000)
+
+
 @pytest.mark.parametrize(
     ("load", "told"),
     [
