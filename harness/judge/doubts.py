@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.history.events import MachineSeen
 from harness.history.history import Window, together
-from harness.history.table import DROPPED, Requests, Times
+from harness.history.table import DROPPED, Mask, Requests, Times
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
 from harness.judge.statistics import quantile
@@ -157,28 +157,42 @@ def _seconds(case: Case, at: Times | Iterable[float]) -> tuple[int, ...]:
 
 
 def drift(case: Case, margins: Margins, spared: Iterable[str] = ()) -> tuple[Doubt, ...]:
-    """Journeys of which one half of the baseline is surely worse than the other by more than the margins.
+    """Journeys of which one half of the baseline, or of its rounds, is surely worse than the other by more than the margins.
 
     Requests are taken as independent here, which they are not: so a drift is found rather too often than too seldom.
     """
     window = case.judged("baseline")
     if window is None:
         return ()
-    found = []
-    for journey, group in case.groups(window).items():
-        early = window.elapsed(group.due) < window.seconds / 2
-        halves = group.at(early), group.at(~early)
-        if journey not in spared and min(map(len, halves)) >= FEWEST_REQUESTS:
-            found += [*_drifted(case, journey, halves, margins)]
-    return tuple(found)
+    return tuple(
+        doubt
+        for journey, group in case.groups(window).items()
+        if journey not in spared
+        for whose, early in _halves(window, group)
+        for doubt in _drifted(case, (whose, journey), (group.at(early), group.at(~early)), margins)
+    )
 
 
-def _drifted(case: Case, journey: str, halves: tuple[Requests, Requests], margins: Margins) -> Iterator[Doubt]:
-    first, second = halves
+def _halves(window: Window, group: Requests) -> Iterator[tuple[str, Mask]]:
+    """Which requests are of the first half of a window, and in several rounds which of the first half of their own.
+
+    The halves of all rounds are taken together, as their requests are when they are compared: what a single round
+    suffered weighs as much here as there.
+    """
+    yield "its", window.elapsed(group.due) < window.seconds / 2
+    if window.parts:
+        firsts = [(part.begin, part.begin + part.seconds / 2) for part in window.parts]
+        yield "each round's", np.any([(begin <= group.due) & (group.due < end) for begin, end in firsts], axis=0)
+
+
+def _drifted(case: Case, of: tuple[str, str], halves: tuple[Requests, Requests], margins: Margins) -> Iterator[Doubt]:
+    (whose, journey), (first, second) = of, halves
+    if min(len(first), len(second)) < FEWEST_REQUESTS:
+        return
     for name, was, now in (("second", first, second), ("first", second, first)):
         trouble, _ = Usual(case, was, margins).trouble(now)
         if trouble:
-            why = f"the baseline was not steady: in its {name} half {journey} {trouble}"
+            why = f"the baseline was not steady: in {whose} {name} half {journey} {trouble}"
             advice = "raise phases.warmup where the system was still warming up; otherwise run it again on a quieter machine"
             yield Doubt(why, advice, _seconds(case, now.due))
 

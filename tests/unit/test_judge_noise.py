@@ -241,6 +241,23 @@ def test_a_drift_of_a_journey_that_may_fail_leaves_the_blast_radius_decided():
     assert outcome(found, "recovery") is Outcome.INCONCLUSIVE
 
 
+SETTLING = PLAIN.with_damage(Damage("browse", 6.9, 11.0, later=0.5))
+"""The first quarter of the baseline is slow."""
+
+
+def test_a_drift_within_the_baseline_of_each_round_is_found():
+    hidden = SETTLING.with_damage(Damage("browse", 25.0, 45.0, share=0.3, later=0.4))
+
+    found = next(one for one in judge(tell_rounds(hidden, hidden)).expectations if one.kind == "blast_radius")
+
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "in each round's first half browse p95" in found.why
+
+
+def test_what_the_baseline_of_one_round_of_many_suffered_is_no_drift_of_the_whole():
+    assert outcome(judge(tell_rounds(SETTLING, *[PLAIN] * 9)), "blast_radius") is Outcome.PASSED
+
+
 def test_the_load_says_what_the_machine_was_doing_in_each_window():
     told = load_arrived(Case(with_machine(tell(PLAIN), "fault", others=0.6, cores=2, pressure=0.25))).details
 
