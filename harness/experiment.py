@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
@@ -246,7 +247,8 @@ def command_for(scenario: Path, seed: int, options: Options) -> str:
 
 def judge_folder(folder: Path) -> Run:
     """Judge a stored run, and write its verdict and reports beside it."""
-    pack_requests(folder)
+    with suppress(OSError):  # where they cannot be put into columns, the lines are judged
+        pack_requests(folder)
     history = read_history(folder)
     verdict = judge(history)
     command = next((began.command for began in history.of(RunBegan)), "") or f"chaos run {folder / 'scenario.yaml'}"

@@ -136,6 +136,8 @@ def read_requests(folder: Path) -> Records:
         parts = list(parts_of(files))
     except FileNotFoundError:  # they were packed while they were read
         return _packed(folder)
+    except OSError as error:
+        raise UnreadableRun(f"{folder}: expected the load's records, found: {error}") from error
     return Records(read_tables(part.requests for part in parts), *_notes(line for part in parts for line in part.others))
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UnreadableRun
+from harness.errors import InvalidInput, UnreadableRun
 from harness.experiment import judge_folder
 from harness.history.history import read_history
 from harness.history.requests import request_to_data
@@ -147,6 +147,39 @@ def test_where_the_columns_cannot_be_read_it_is_said_so(tmp_path: Path) -> None:
     (folder / PARQUET).write_bytes(whole[: len(whole) // 2])
 
     with pytest.raises(UnreadableRun, match=r"requests\.parquet: expected a Parquet file of requests"):
+        judge_folder(folder)
+
+
+def test_where_the_columns_cannot_be_written_the_lines_are_judged(tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    before = judged(folder)
+    (folder / PARQUET).mkdir()
+
+    assert verdict_to_json(judge_folder(folder).verdict) == before
+    assert record_files(folder) == [folder / REQUESTS]
+    assert not list(folder.glob("*.part"))
+
+
+def test_where_nothing_can_be_written_it_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    names = {path.name for path in folder.iterdir()}
+
+    def read_only(_length: int) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("harness.history.drafts.secrets.token_hex", read_only)
+
+    with pytest.raises(InvalidInput, match=r"expected a folder that the verdict can be written to, found: .*Permission denied"):
+        judge_folder(folder)
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_where_the_lines_cannot_be_read_it_is_said_so(tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "run")
+    (folder / REQUESTS).unlink()
+    (folder / REQUESTS).mkdir()
+
+    with pytest.raises(UnreadableRun, match=r"expected the load's records, found: .*requests\.jsonl"):
         judge_folder(folder)
 
 
