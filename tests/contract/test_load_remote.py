@@ -170,6 +170,32 @@ def test_whoever_else_knocks_is_not_counted(bind: str, said: bytes, monkeypatch:
     stranger.join()
 
 
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[tuple[remote.RemoteProcess, socket.socket]]:
+    """A process that joined, and its end of the connection."""
+    ours, theirs = socket.socketpair()
+    process = remote.RemoteProcess(ours, "10.0.0.9:1")
+    process.records = tmp_path / "requests.jsonl"
+    with theirs:
+        yield process, theirs
+        process.end()
+
+
+@pytest.mark.parametrize(
+    "said", [b'{"records": 5}', b'{"records": null}', b'{"records": "\\ud800"}', b"[" * 100_000, b"nothing"]
+)
+def test_of_a_process_that_says_what_nobody_can_read_all_before_it_is_kept(
+    peer: tuple[remote.RemoteProcess, socket.socket], said: bytes
+) -> None:
+    process, theirs = peer
+
+    theirs.sendall(b'{"records": "first\\n"}\n' + said + b'\n{"records": "third\\n"}\n')
+
+    assert process.waited_for(5)
+    assert process.records is not None
+    assert process.records.read_text() == "first\n"
+
+
 def test_a_process_of_another_release_is_refused(bind: str) -> None:
     stranger = threading.Thread(target=speak, args=(bind, json.dumps({"joined": "0.0.1"}).encode() + b"\n"))
     stranger.start()

@@ -105,19 +105,21 @@ class RemoteProcess:
                 if "ping" in message:
                     self.send({"pong": time.time()})
                 elif "records" in message:
-                    self._keep(message["records"].encode("utf-8", "surrogateescape"))
+                    self._keep(message["records"])
                 else:
                     self._told.put(message)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return  # what follows cannot be read: it is missing, and the counts say so
         finally:
             self._gone.set()
 
-    def _keep(self, lines: bytes) -> None:
+    def _keep(self, lines: object) -> None:
+        if not isinstance(lines, str):
+            raise ValueError(f"expected lines, found {lines!r}")  # noqa: TRY004 - as all else that it sends and nobody can read
         if self._file is None and self.records is not None:
             self._file = os.open(self.records, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         if self._file is not None:
-            os.write(self._file, lines)
+            os.write(self._file, lines.encode("utf-8", "surrogateescape"))
 
 
 def _messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
