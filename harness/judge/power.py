@@ -17,7 +17,7 @@ from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS
 from harness.judge.comparison import margins_of
 from harness.judge.detectable import apart, apart_by_both, borne_share, seen_rise, seen_share
-from harness.judge.expectations.recovery import stretches_in
+from harness.judge.expectations.recovery import FEWEST_AFTERWARDS, stretches_in
 from harness.judge.expectations.response_time import NEEDED, QUANTILES
 from harness.judge.planned import Size
 from harness.judge.statistics import BLOCK_SECONDS, enough_for, newcombe, wilson, z_among
@@ -206,8 +206,8 @@ def _too_few(number: float, needed: int, during: str) -> str:
     return f"about {number:.0f} requests in {during}, {needed} are needed" if number < needed else ""
 
 
-def _too_few_of_each(numbers: tuple[float, float], needed: int) -> str:
-    phase = "baseline" if numbers[0] <= numbers[1] else "fault"
+def _too_few_of_each(numbers: tuple[float, float], needed: int, second: str = "fault") -> str:
+    phase = "baseline" if numbers[0] <= numbers[1] else second
     few = min(numbers)
     return f"about {few:.0f} requests of a journey in the {phase}{ALIKE}, {needed} are needed" if few < needed else ""
 
@@ -289,7 +289,9 @@ def _margin(allowed: LatencyMargin, times: float, between: str) -> str:
 
 def _fallback(size: Size, expected: Fallback) -> Look:
     declared = size.experiment.system.fallbacks.get(expected.name)
-    number = size.arrivals(expected.fault or "fault") * (len(declared.journeys) if declared is not None else 1) / size.journeys
+    share = (len(declared.journeys) if declared is not None else 1) / size.journeys
+    number = size.arrivals(expected.fault or "fault") * share
+    without, phase = min((size.arrivals(phase) * share, phase) for phase in ("baseline", "recovery"))
     least = expected.share.min
     limit = 1 - least if least is not None else expected.share.max or 0.0
     borne = borne_share(number, lambda hits: wilson(hits, floor(number)).high <= limit)
@@ -304,7 +306,9 @@ def _fallback(size: Size, expected: Fallback) -> Look:
         "" if borne is None else shown(borne),
         _asked(limit),
         ("fault",),
-        _never(limit) or _too_few(number, max(FEWEST_REQUESTS, enough_for(limit)), "the fault"),
+        _never(limit)
+        or _too_few(number, max(FEWEST_REQUESTS, enough_for(limit)), "the fault")
+        or _too_few(without, FEWEST_REQUESTS, f"the {phase}{ALIKE}"),
     )
 
 
@@ -314,13 +318,13 @@ def _recovery(size: Size, expected: Recovery) -> Look:
     seconds = window.seconds / size.experiment.rounds if window is not None else 0.0
     number = size.of("recovery", EACH) / max(seconds * size.experiment.rounds, 1.0) * BLOCK_SECONDS
     left = seconds + GUARD_SECONDS
+    numbers = size.of("baseline", EACH) / size.experiment.rounds, number / BLOCK_SECONDS * left
+    held = f"{words.seconds(left)} of the recovery cannot show that it holds for {words.seconds(expected.hold)}"
     z = z_among(size.journeys * stretches_in(left))
     return Look(
         f"errors within {BLOCK_SECONDS:g} s",
         lambda factor: seen_share(number * factor, size.experiment.margins.error_rate, z),
         words.share,
         words.share(size.experiment.margins.error_rate),
-        hopeless=f"{words.seconds(left)} of the recovery cannot show that it holds for {words.seconds(expected.hold)}"
-        if left < expected.hold
-        else "",
+        hopeless=held if left < expected.hold else _too_few_of_each(numbers, FEWEST_AFTERWARDS, "recovery"),
     )

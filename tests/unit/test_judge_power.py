@@ -182,6 +182,46 @@ def test_what_is_called_hopeless_never_passes_even_where_nothing_happened(rate: 
     assert hopeless & passed <= close_to_enough(story)
 
 
+@pytest.mark.parametrize(
+    ("rate", "phases", "why"),
+    [
+        (2.0, {"recovery": 20.0}, "about 9 requests of a journey in the recovery (if all are drawn alike), 20 are needed"),
+        (2.0, {"baseline": 20.0, "recovery": 80.0}, "about 8 requests of a journey in the baseline"),
+        (2.0, {"baseline": 60.0, "recovery": 60.0}, ""),
+        (80.0, {"recovery": 6.0}, "4 s of the recovery cannot show that it holds for 5 s"),
+    ],
+)
+def test_a_recovery_that_too_few_requests_of_a_journey_can_bear_out_is_hopeless(
+    rate: float, phases: dict[str, float], why: str
+) -> None:
+    usual = QUIET.phases.model_copy(update={"baseline": 60.0, "fault": 60.0})
+    story = replace(QUIET, rate=rate, expect=EVERY_KIND[-1:], phases=usual.model_copy(update=phases))
+
+    hopeless = powers(story)["recovery-1"].hopeless
+
+    assert why in hopeless
+    assert bool(why) == bool(hopeless)
+
+
+@pytest.mark.parametrize(
+    ("phases", "why"),
+    [
+        ({"recovery": 14.0}, "about 20 requests in the recovery (if all are drawn alike), 30 are needed"),
+        ({"baseline": 14.0}, "about 20 requests in the baseline (if all are drawn alike), 30 are needed"),
+        ({}, ""),
+    ],
+)
+def test_a_fallback_is_hopeless_where_too_few_requests_show_that_it_fires_without_a_fault(
+    phases: dict[str, float], why: str
+) -> None:
+    item = expectation("fallback", id="fired", name="shipping-deferred", fault="outage-1", share={"min": "50%"})
+    usual = QUIET.phases.model_copy(update={"baseline": 60.0, "fault": 100.0, "recovery": 60.0})
+    lasting = (fault("outage", service="shipping", lasting="100s"),)
+    story = replace(QUIET, rate=8.0, expect=(item,), faults=lasting, phases=usual.model_copy(update=phases))
+
+    assert powers(story)["fired"].hopeless == why
+
+
 def close_to_enough(story: Story) -> set[str]:
     """Where a few requests decide, the draw of the journeys may make up for them."""
     return {"each"} if 0.8 < story.rate * (story.phases.recovery - 4) / 4 / 125 < 1 else set()
