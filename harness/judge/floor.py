@@ -8,7 +8,7 @@ margin it would have needed to pass; the margin that 99 of 100 need is read from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import ceil, exp, sqrt
@@ -19,8 +19,8 @@ import numpy as np
 from harness.history.history import Window
 from harness.judge import words
 from harness.judge.case import Case
-from harness.judge.comparison import SHARES, Comparison, Quantile
-from harness.judge.statistics import SHORTEST, quantile
+from harness.judge.comparison import SHARES, Quantile, blocks_in
+from harness.judge.statistics import FEWEST_BLOCKS, SHORTEST, Blocks, every_change, newcombe, quantile
 from harness.model.expectations import Margins
 from harness.model.load import GUARD_SECONDS
 from harness.model.parts import LatencyMargin
@@ -67,25 +67,32 @@ def floors_of(case: Case, windows: Sequence[Window]) -> tuple[Floor, ...]:
 
 
 def _floor(case: Case, journey: str, windows: Sequence[Window]) -> Floor:
-    pairs = [Comparison(case, journey, (one, other)) for one, other in permutations(windows, 2)]
     groups = [case.group(journey, window) for window in windows]
-    waited = [np.sort(case.waited(group)) for group in groups]
-    p50, p95 = (float(np.median([quantile(times, share) for times in waited])) for share in SHARES.values())
+    failed = [(int((~group.ok).sum()), len(group)) for group in groups]
+    waited = [case.waited(group) for group in groups]
+    p50, p95 = (float(np.median([quantile(np.sort(times), share) for times in waited])) for share in SHARES.values())
+    parts = [blocks_in(window, group.due, times) for window, group, times in zip(windows, groups, waited, strict=True)]
     return Floor(
         journey,
-        round(float(np.median([len(group) for group in groups]))),
-        float(np.mean([float((~group.ok).mean()) for group in groups])),
+        round(float(np.median([of for _, of in failed]))),
+        float(np.mean([hits / of for hits, of in failed])),
         p50,
         p95,
-        _held([pair.errors[1].high for pair in pairs]),
-        {name: _needed(pairs, name) for name in SHARES} if pairs and all(pair.has_blocks for pair in pairs) else {},
+        _held([newcombe(one, other).high for one, other in permutations(failed, 2)]),
+        _needed(parts) if len(parts) > 1 and min(map(len, parts)) >= FEWEST_BLOCKS else {},
     )
 
 
-def _needed(pairs: Iterable[Comparison], name: Quantile) -> Needed:
-    changes = [pair.changes[name] for pair in pairs]
-    logs = [float(np.log(max(change.ratio.high, SHORTEST))) for change in changes]
-    return Needed(exp(_held(logs)), _held([change.difference.high for change in changes]))
+def _needed(windows: Sequence[Blocks]) -> dict[Quantile, Needed]:
+    """What each quantile needs. Of the thousands of pairs only the ends of their intervals are kept."""
+    ends = [
+        [(float(np.log(max(change.ratio.high, SHORTEST))), change.difference.high) for change in changes]
+        for changes in every_change(windows, tuple(SHARES.values()))
+    ]
+    return {
+        name: Needed(exp(_held([pair[place][0] for pair in ends])), _held([pair[place][1] for pair in ends]))
+        for place, name in enumerate(SHARES)
+    }
 
 
 def _held(values: Sequence[float]) -> float:

@@ -16,9 +16,10 @@ All are two-sided at 95 % where nothing else is said, and the same to the last b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import permutations
 from math import ceil, erfc, exp, inf, isinf, lgamma, log, sqrt
 from random import Random
 from statistics import NormalDist
@@ -318,6 +319,17 @@ def bootstrap_changes(first: Blocks, second: Blocks, shares: Sequence[float], re
     """How each of these quantiles of the second window stands to that of the first."""
     before = _resampled(first, shares, resamples)
     after = _resampled(second, shares, resamples, SEED + 1)
+    return _changes(point_changes(first, second, shares), before, after)
+
+
+def every_change(windows: Sequence[Blocks], shares: Sequence[float]) -> Iterator[list[Change]]:
+    """`bootstrap_changes` from each window to each other, in the order of `permutations`; each is drawn from but once."""
+    before, after = ([_resampled(window, shares, RESAMPLES, seed) for window in windows] for seed in (SEED, SEED + 1))
+    for one, other in permutations(range(len(windows)), 2):
+        yield _changes(point_changes(windows[one], windows[other], shares), before[one], after[other])
+
+
+def _changes(observed: Sequence[Change], before: Values, after: Values) -> list[Change]:
     ratios, differences = after / np.maximum(before, SHORTEST), after - before
     return [
         replace(
@@ -327,7 +339,7 @@ def bootstrap_changes(first: Blocks, second: Blocks, shares: Sequence[float], re
             ratios=ratios[:, place],
             differences=differences[:, place],
         )
-        for place, change in enumerate(point_changes(first, second, shares))
+        for place, change in enumerate(observed)
     ]
 
 

@@ -21,11 +21,13 @@ from harness.errors import HarnessError, InvalidFile, InvalidInput
 from harness.experiment import Run
 from harness.history.events import MachineSeen, RunHalted
 from harness.history.history import History, Window
+from harness.judge import statistics
 from harness.judge.case import Case
-from harness.judge.comparison import Comparison, slower
+from harness.judge.comparison import Comparison, blocks_in, slower
 from harness.judge.floor import Floor, Needed, Step, cut, floors_of, margins_for, step_of
 from harness.judge.judge import judge
 from harness.judge.rows import against
+from harness.judge.statistics import bootstrap_changes, every_change
 from harness.judge.verdict import Outcome
 from harness.model.expectations import Margins
 from harness.model.load import Phases
@@ -81,6 +83,26 @@ def test_a_noisier_system_needs_wider_margins() -> None:
     quiet, loud = (margins_for(floors_of(case(story), windows_of(story)), Margins()) for story in (UNCHANGED, noisy))
 
     assert (loud.p95.relative or 0) > (quiet.p95.relative or 0)
+
+
+def test_each_window_is_drawn_from_once_for_each_side_and_the_changes_are_those_of_every_pair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = case(UNCHANGED)
+    parts = [
+        blocks_in(window, (due := found.history.due_in(window)).due, found.waited(due)) for window in windows_of(UNCHANGED)
+    ]
+    singly = [bootstrap_changes(one, other, (0.5, 0.95)) for one, other in permutations(parts, 2)]
+    draw, drawn = statistics._resampled, []
+
+    def counted(*arguments: Any) -> Any:
+        drawn.append(arguments)
+        return draw(*arguments)
+
+    monkeypatch.setattr(statistics, "_resampled", counted)
+
+    assert list(every_change(parts, (0.5, 0.95))) == singly
+    assert len(drawn) == 2 * len(parts)
 
 
 def a_floor(p50: tuple[float, float], p95: tuple[float, float], errors: float = 0.012) -> Floor:
