@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 
 from harness import __version__
 from harness.errors import InvalidLocustfile, LoadError
-from harness.runtime.load import remote
+from harness.runtime.load import locust, remote
 from tests.contract.load_rig import Rig, Server, browser, load_rig
 
 ROOT = Path(__file__).parents[2]
@@ -194,6 +195,27 @@ def test_of_a_process_that_says_what_nobody_can_read_all_before_it_is_kept(
     assert process.waited_for(5)
     assert process.records is not None
     assert process.records.read_text() == "first\n"
+
+
+def test_a_machine_that_does_not_end_when_told_to_is_named_with_where_its_log_is(
+    rig: Rig, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.file(browser("FastHttpUser"))
+    machines.join(2)
+    rig.start(None, processes=2, bind=machines.bind, timeout=0.2)
+    rig.go()
+    monkeypatch.setattr(locust, "STOP_SLACK", 0.5)
+    for process in machines.processes:
+        process.send_signal(signal.SIGSTOP)
+
+    rig.load.stop()
+
+    told = rig.load.ended_early() or ""
+    assert re.fullmatch(
+        r"load process 1 of 2 did not end when told to; its log is on 127\.0\.0\.1:\d+\n"
+        r"load process 2 of 2 did not end when told to; its log is on 127\.0\.0\.1:\d+",
+        told,
+    )
 
 
 def test_a_process_of_another_release_is_refused(bind: str) -> None:

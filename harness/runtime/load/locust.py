@@ -80,9 +80,12 @@ class LocustLoad:
         self._ending = True
         self._send({"stop": time.time()})
         deadline = time.monotonic() + 2 * self._timeout + STOP_SLACK
-        for process in self._processes:
-            if not process.waited_for(max(0.0, deadline - time.monotonic())):
-                self._early = self._early or f"Locust did not end when told to, and was killed; its log is {self._log}"
+        late = [
+            f"{self._name_of(number)} did not end when told to; {process.log_words()}"
+            for number, process in enumerate(self._processes, 1)
+            if not process.waited_for(max(0.0, deadline - time.monotonic()))
+        ]
+        self._early = self._early or "\n".join(late) or None
         self._end_processes()
 
     def ended_early(self) -> str | None:
@@ -104,14 +107,16 @@ class LocustLoad:
 
     def _lost(self) -> str | None:
         """Which processes are gone, and how."""
-        many = len(self._processes)
         gone = [
-            f"{f'load process {number} of {many}' if many > 1 else 'Locust'} ended with {process.exit_words()}"
-            f"; {process.log_words()}"
+            f"{self._name_of(number)} ended with {process.exit_words()}; {process.log_words()}"
             for number, process in enumerate(self._processes, 1)
             if not process.lives
         ]
         return "\n".join(gone) or None
+
+    def _name_of(self, number: int) -> str:
+        many = len(self._processes)
+        return f"load process {number} of {many}" if many > 1 else "Locust"
 
     def _log_of(self, number: int) -> Path:
         return self._log if number == 0 else self._log.with_stem(f"{self._log.stem}-{number + 1}")
