@@ -426,6 +426,10 @@ def export(run: Path, kind: Any, output: Path | None) -> None:
     if output is None and kind == "parquet" and stdout.isatty():
         raise click.UsageError("Parquet is binary, and standard output is a terminal: give --output FILE, or lead it elsewhere")
     history = read_history(run)
+    if output is not None and output.resolve().is_relative_to(run.resolve()):
+        raise InvalidInput(
+            f"{output}: expected a file outside of the run's folder, which keeps what was recorded; found one in it"
+        )
     if output is None:
         write_export(history, kind, stdout)
         stdout.flush()

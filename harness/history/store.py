@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ PLAN = "plan.json"
 EVENTS = "events.jsonl"
 SAMPLES = "samples.jsonl"
 REQUESTS = "requests.jsonl"
-RECORDS = "requests*.jsonl"
+RECORDS = re.compile(r"requests(-\d+)?\.jsonl")
 PARQUET = "requests.parquet"
 NOTES = "load.jsonl"
 UNDO = "undo.jsonl"
@@ -124,7 +125,7 @@ class Records(NamedTuple):
 
 def record_files(folder: Path) -> list[Path]:
     """The files that the load's processes append to: one, or one for each of several."""
-    return sorted(folder.glob(RECORDS))
+    return sorted(path for path in folder.glob("requests*.jsonl") if RECORDS.fullmatch(path.name))
 
 
 def read_requests(folder: Path) -> Records:

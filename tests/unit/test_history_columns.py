@@ -239,6 +239,17 @@ def test_who_killed_the_packing_lost_nothing(moment: str, tmp_path: Path) -> Non
     assert record_files(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["requests-all.jsonl", "requests-1.old.jsonl", "requests2.jsonl", "requests-.jsonl"])
+def test_what_others_put_beside_the_records_is_none_of_them_and_stays(name: str, tmp_path: Path) -> None:
+    lines = written(tmp_path, [Request("GET /", 1.0, 1.0, 2.0, "ok")])
+    (tmp_path / name).write_bytes(lines.read_bytes())
+
+    pack_requests(tmp_path)
+
+    assert len(read_requests(tmp_path).requests) == 1
+    assert (tmp_path / name).exists()
+
+
 class Meanwhile:
     """Reads lines as ever, but somebody else packs them when so many parts of them were read."""
 

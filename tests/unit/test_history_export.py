@@ -200,6 +200,20 @@ def test_what_is_no_run_and_where_nothing_can_be_written_is_said_so(tmp_path: Pa
     assert run_export(str(run), "--format", "xml").exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["requests.jsonl", "requests.parquet", "events.jsonl", "mine.csv"])
+def test_nothing_is_written_into_the_folder_of_the_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(Story(rate=20.0), tmp_path / "run")
+    (tmp_path / "latest").symlink_to("run")
+    files = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    monkeypatch.chdir(run)
+
+    for output in (str(run / name), str(tmp_path / "latest" / name), name):
+        refused = run_export(str(tmp_path / "latest"), "--format", "jsonl", "--output", output).exception
+        assert isinstance(refused, InvalidInput)
+        assert "expected a file outside of the run's folder" in str(refused)
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == files
+
+
 def test_everything_that_is_promised_is_there(tmp_path: Path) -> None:
     history = api.read_history(str(write_run(Story(rate=20.0), tmp_path / "run")))
 
