@@ -49,7 +49,8 @@ def judge(history: History) -> Verdict:
     """Judge what was recorded of a run, whole or cut off."""
     case = Case(history)
     evidence = gather(case)
-    expectations = tuple(_expectation(case, item, evidence) for item in case.experiment.expect)
+    bearing = _bearing(case, evidence)
+    expectations = tuple(_expectation(case, item, bearing) for item in case.experiment.expect)
     word = word_of(history, evidence, expectations)
     left = left_behind(history)
     began = history.of(RunBegan)
@@ -105,6 +106,11 @@ def exit_code_of(word: Word, history: History) -> int:
     return EXIT_CODES[word]
 
 
+def _bearing(case: Case, evidence: Sequence[Finding]) -> Sequence[Finding]:
+    """The evidence that expectations rest on: what was not as planned of the load in one window is weighed there, as noise."""
+    return [proof for proof in evidence if proof.kind != "load"] if load_came_whole(case) else evidence
+
+
 def _expectation(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> Finding:
     if item.recovery is not None and case.experiment.rounds > 1:
         found = _worst_recovery(case, item, evidence)
@@ -121,8 +127,6 @@ def _resting(case: Case, item: ExpectationItem, evidence: Sequence[Finding]) -> 
 
 def _on(found: Finding, item: ExpectationItem, case: Case, evidence: Sequence[Finding]) -> Finding:
     rests = rests_on(item) if case.experiment.rounds == 1 else OF_THE_HEALING
-    if load_came_whole(case):
-        rests -= {"load"}  # what was not as planned in one window is weighed there, as noise
     missing = next((proof for proof in missing_of(case, evidence) if proof.kind in rests), None)
     return weakened(found, missing) if missing is not None else found
 

@@ -101,6 +101,20 @@ def test_a_system_that_did_not_come_back_has_failed_whatever_became_of_the_next_
     assert verdict.word == "failed"
 
 
+def test_a_recovery_rests_on_the_load_of_its_own_round():
+    never = CLEAN_STORY.with_damage(broken("place order", 45.0, 65.0))
+    late_under_the_fault = CLEAN_STORY.with_damage(Damage("*", 26.0, 44.0, lag=0.3))
+    late_afterwards = CLEAN_STORY.with_damage(Damage("*", 50.0, 60.0, lag=0.3))
+
+    def of(*stories: Story) -> Outcome:
+        return found(judge(tell_rounds(*stories)), "recovery").outcome
+
+    assert of(never, late_under_the_fault) is Outcome.FAILED
+    assert of(never, late_afterwards) is Outcome.FAILED
+    assert of(CLEAN_STORY, late_under_the_fault) is Outcome.PASSED
+    assert of(CLEAN_STORY, late_afterwards) is Outcome.INCONCLUSIVE
+
+
 def test_a_hiccup_in_one_round_is_not_the_verdict():
     hiccup = CLEAN_STORY.with_damage(Damage("browse", 31.2, 32.4, later=0.4))
 
