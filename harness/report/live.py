@@ -124,7 +124,7 @@ class LiveView:
         self._started: float | None = None
         self._on = ""
         self._load_is_off = False
-        self._phase = ""
+        self._phase, self._counted_from = "", 0.0
         self._active: dict[tuple[str, str], str] = {}
         self._news: deque[tuple[float, str]] = deque(maxlen=EVENTS_SHOWN)
         self._unprinted: deque[str] = deque()
@@ -190,8 +190,9 @@ class LiveView:
                 self._began, self._next_line = at, at + LINE_EVERY
             case LoadEnded():
                 self._load_is_off = True
-            case PhaseBegan(phase=phase, round=number):
-                self._phase, self._round = phase, number if phase in IN_ROUNDS else self._round
+            case PhaseBegan(at=at, phase=phase, round=number):
+                self._phase, self._counted_from = phase, at
+                self._round = number if phase in IN_ROUNDS else self._round
             case PhaseMoved():
                 self._phases = list(self._moved(event))
             case PhaseEnded(phase="baseline"):
@@ -199,7 +200,8 @@ class LiveView:
             case FaultBegan(fault=fault, kind=kind) if not _is_withheld(event):
                 where = event.proxy or event.service
                 self._active[fault, where] = f"{where.replace('->', '→')} {fault_in_words(self._faults.get(fault), kind)}"
-            case FaultEnded(fault=fault):
+            case FaultEnded(at=at, fault=fault):
+                self._counted_from = at if self._phase == "recovery" else self._counted_from
                 self._active.pop((fault, event.proxy or event.service), None)
             case _:
                 pass
@@ -325,14 +327,16 @@ class LiveView:
         return line
 
     def _seen(self, journey: _Journey, now: float) -> Now:
+        """Its answers of the last seconds to what was due in this phase: a recovery is not told what failed in its fault."""
         told = max(self._latest, now - LATE)  # what has ended since is not known here yet
         journey.forget(told - WINDOW)
-        total = len(journey.recent)
-        span = min(WINDOW, max(1.0, told - (self._began or told)))
+        recent = [(latency, answer) for end, latency, answer in journey.recent if end - latency >= self._counted_from]
+        total = len(recent)
+        span = min(WINDOW, max(1.0, told - max(self._began or told, self._counted_from)))
         if not total:
             return Now(0.0, 0.0, 0.0, None, None)
-        ordered = sorted(latency for _, latency, _ in journey.recent)
-        answers = [answer for _, _, answer in journey.recent]
+        ordered = sorted(latency for latency, _ in recent)
+        answers = [answer for _, answer in recent]
         return Now(
             total / span,
             answers.count("failed") / total,

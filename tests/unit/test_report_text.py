@@ -14,13 +14,14 @@ from rich.console import Console
 from harness.history.events import PhaseBegan, RunFailed, ServiceExited, ServiceStarted
 from harness.history.history import History
 from harness.judge.verdict import Outcome, Verdict, Word
+from harness.report import live
 from harness.report.junit import JUDGEABLE, Undecided, junit_xml
 from harness.report.live import LiveView
 from harness.report.markdown import escaped, markdown_summary
 from harness.report.text import text_report
 from harness.report.wording import clean, duration, percent
 from tests.golden.made_up import BEGAN, COMMAND, REPORT, made_up, with_titles
-from tests.histories.building import Story, tell
+from tests.histories.building import Story, broken, tell
 
 WORDS: tuple[Word, ...] = get_args(Word)
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -302,6 +303,22 @@ def test_without_a_terminal_there_is_a_line_for_each_change_and_one_every_ten_se
     quiet = [line for line in printed if "answers/s" in line]
     assert len(quiet) == 4
     assert "track shipment 100.0 % failed" in quiet[-1]
+
+
+def test_what_failed_in_the_fault_is_not_told_of_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LINE_EVERY", 2.0)
+
+    until_healed = 45.01
+    view, _, printed = shown_until(49.0, Story(damage=(broken("*", 25.0, until_healed),)))
+
+    told = [line.split(" s  ", 1)[1] for line in printed if "answers/s" in line]
+    assert [line for line in told if line.startswith("fault") and "track shipment 100.0 % failed" in line]
+    recovering = [line for line in told if line.startswith("recovery")]
+    assert recovering
+    assert all(line.endswith("none failed") for line in recovering)
+    rates = [float(line.split(" answers/s")[0].split(" · ")[-1]) for line in told if not line.startswith("warm-up")]
+    assert min(rates) > 0.8 * max(rates)
+    assert not re.search(r"[1-9]\d*\.\d %", view.renderable().plain)
 
 
 def test_a_run_that_goes_wrong_says_so_in_a_line() -> None:
