@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -163,7 +164,7 @@ class _Resolving:
             queries=queries,
             files={"scenario.yaml": self.document.text, "system.yaml": self.read.document.text},
             documents=(self.document, self.read.document),
-            cautions=(*self._doubled(faults, phases), *self._uneven(load, phases), *self._awaited(load)),
+            cautions=(*self._doubled(faults, phases), *self._uneven(load, phases), *self._awaited(load), *self._outlived()),
         )
 
     # what stands in the files, and where
@@ -443,6 +444,15 @@ class _Resolving:
         if load.bind is not None:
             command = "python -m harness.runtime.load.worker HOST:PORT LOCUSTFILE --host URL"
             yield f"the load comes from {load.processes} processes of other machines, which join at {load.bind}: {command}"
+
+    def _outlived(self) -> Iterator[str]:
+        """What is no longer borne with. The verdict of a run goes by its own day, whatever is said here."""
+        today = datetime.now(UTC).date()
+        for index, known in enumerate(self.scenario.known):
+            if known.until < today:
+                place = self.document.place(("known", index, "until"))
+                told = f"{known.expect} was known as {known.ticket} until {known.until.isoformat()}, which has passed"
+                yield f"{place}: {told}: where it fails, so does the run; take it out of known"
 
     def _both_on(self, one: FaultItem, other: FaultItem, phases: Phases) -> tuple[float, float] | None:
         spans = [

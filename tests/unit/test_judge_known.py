@@ -150,6 +150,19 @@ def test_a_scenario_says_what_is_known_and_the_plan_keeps_it(tmp_path: Path) -> 
     assert Experiment.model_validate(experiment.model_dump(mode="json")).known == experiment.known
 
 
+@pytest.mark.parametrize(("days", "told"), [(-1, True), (0, False), (1, False)])
+def test_a_known_failure_whose_day_is_over_is_warned_of_by_its_line(days: int, told: bool, tmp_path: Path) -> None:
+    until = datetime.now(UTC).date() + timedelta(days)
+    path = write_system(tmp_path, scenario=scenario_with(f"{{expect: recovery-1, ticket: SRE-412, until: {until}}}"))
+
+    warnings = [warning for warning in resolve(path, environ={}).warnings if "known" in warning]
+
+    assert [warning.partition("scenario.yaml:")[2] for warning in warnings] == [
+        f"11:50: recovery-1 was known as SRE-412 until {until}, which has passed: where it fails, so does the run; "
+        "take it out of known"
+    ][: int(told)]
+
+
 @pytest.mark.parametrize(
     ("known", "told"),
     [
