@@ -20,7 +20,7 @@ from harness import __version__
 from harness.errors import CouldNotRun, HarnessError, InvalidFile, InvalidInput, Problem
 
 if TYPE_CHECKING:
-    from harness.experiment import Options, Run
+    from harness.experiment import Options, Run, Stage
     from harness.model.resolving import Resolved
     from harness.proof import Trial
     from harness.terminal import Terminal
@@ -176,7 +176,7 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
     with _listening() as stop:
         stage = Stage(options, stop, terminal.audience)
         for file in files:
-            tries = _tries(stage.run_until_decided(file, again), terminal, again)
+            tries = _tries(stage, file, terminal, again)
             runs.append(tries[-1])
             if as_json:
                 click.echo(verdict_to_json(tries[-1].verdict), nl=False)
@@ -191,16 +191,18 @@ EXTEND = 30.0
 """Seconds by which a window that is void or undecided is lengthened where somebody watches, and nothing else is said."""
 
 
-def _tries(runs: Iterator[Run], terminal: Terminal, again: int) -> list[Run]:
+def _tries(stage: Stage, file: Path, terminal: Terminal, again: int) -> list[Run]:
     """Every run of one scenario, each told as it ends; the last one counts."""
+
+    def begins_again(number: int) -> None:
+        terminal.say(f"inconclusive, so it is run again ({number} of {again})")
+
     tries: list[Run] = []
     try:
-        for finished in runs:
+        for finished in stage.run_until_decided(file, again, begins_again):
             terminal.leave()
             terminal.tell(finished)
             tries.append(finished)
-            if len(tries) <= again and finished.verdict.word == "inconclusive":
-                terminal.say(f"inconclusive, so it is run again ({len(tries)} of {again})")
     finally:
         terminal.leave()
     return tries

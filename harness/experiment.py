@@ -183,14 +183,17 @@ class Stage:
         resolved, plan = prepare(scenario, self.options)
         return self.carry_out(resolved, plan)
 
-    def run_until_decided(self, scenario: Path, again: int) -> Iterator[Run]:
+    def run_until_decided(self, scenario: Path, again: int, begins_again: Callable[[int], object]) -> Iterator[Run]:
         """Run a scenario, clean; what comes out inconclusive up to so many times `again`, with a note that it is.
 
-        Each run is handed on when it is over, and the last one counts. What failed is never run again.
+        Each run is handed on when it is over, and the last one counts. What failed is never run again. `begins_again` is
+        told of each further run as it begins: 1 for the first of them.
         """
         resolved, plan = prepare(scenario, self.options)
         notes: tuple[str, ...] = ()
-        for _ in range(again + 1):
+        for number in range(again + 1):
+            if number:
+                begins_again(number)
             run = self.carry_out(replace(resolved, cautions=(*resolved.cautions, *notes)), plan)
             yield run
             if run.verdict.exit_code != EXIT_CODES["inconclusive"] or self.stop.signal is not None:

@@ -31,6 +31,7 @@ class ToldStage(Stage):
 
     verdicts: Sequence[Verdict] = ()
     played: list[tuple[Resolved, Plan]] = field(default_factory=list)
+    begun_again: list[int] = field(default_factory=list)
 
     def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
         self.played.append((resolved, plan))
@@ -43,7 +44,7 @@ def local(tmp_path: Path, **said: float) -> Options:
 
 def words(tmp_path: Path, again: int, *verdicts: Verdict, stop: Stop | None = None) -> tuple[list[Word], ToldStage]:
     stage = ToldStage(local(tmp_path), stop or Stop(), verdicts=verdicts)
-    runs = list(stage.run_until_decided(write_system(tmp_path), again))
+    runs = list(stage.run_until_decided(write_system(tmp_path), again, stage.begun_again.append))
     return [run.verdict.word for run in runs], stage
 
 
@@ -68,7 +69,10 @@ UNDECIDED = came_to("inconclusive")
 def test_only_what_is_inconclusive_is_run_again_and_the_last_run_counts(
     tmp_path: Path, again: int, verdicts: list[Verdict], runs: list[Word]
 ) -> None:
-    assert words(tmp_path, again, *verdicts)[0] == runs
+    came, stage = words(tmp_path, again, *verdicts)
+
+    assert came == runs
+    assert stage.begun_again == list(range(1, len(runs)))
 
 
 def test_it_is_the_same_run_again_and_says_which_it_follows(tmp_path: Path) -> None:
@@ -83,7 +87,10 @@ def test_whoever_was_asked_to_stop_runs_nothing_again(tmp_path: Path) -> None:
     stop = Stop()
     stop.ask("SIGINT")
 
-    assert words(tmp_path, 1, UNDECIDED, came_to("passed"), stop=stop)[0] == ["inconclusive"]
+    came, stage = words(tmp_path, 1, UNDECIDED, came_to("passed"), stop=stop)
+
+    assert came == ["inconclusive"]
+    assert stage.begun_again == []
 
 
 @pytest.mark.parametrize(
