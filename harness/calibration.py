@@ -14,7 +14,7 @@ from harness.history.history import History, Window, read_history
 from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.doubts import CROWDED, QUIETER, drift, foreign_share, load_doubts
-from harness.judge.floor import MOST_ERRORS, Floor, Step, cut, floors_of, margins_for, step_of
+from harness.judge.floor import MOST_ERRORS, Floor, Step, cut, floors_of, margins_for, step_of, without_floor
 from harness.judge.statistics import BLOCK_SECONDS, FEWEST_BLOCKS
 from harness.model.expectations import Margins
 from harness.model.load import GUARD_SECONDS, Phases
@@ -62,7 +62,10 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was found. `run` is where it was recorded; without floors and margins where the run showed nothing."""
+    """What was found. `run` is where it was recorded; without floors and margins where the run showed nothing.
+
+    `why` tells why there are no margins, or of which journeys they say nothing.
+    """
 
     run: Run
     course: Course
@@ -149,7 +152,11 @@ def found_in(run: Run, history: History, course: Course) -> Calibration:
         return Calibration(run, course, floors, None, (), why)
     steps, others = tuple(_steps(case, course)), foreign_share(case, baseline)
     why = next(_void(case, windows, floors, others), "")
-    return Calibration(run, course, floors, None if why else margins_for(floors, Margins()), steps, why, others)
+    if why:
+        return Calibration(run, course, floors, None, steps, why, others)
+    rare = without_floor(case, windows)
+    why = f"the margins leave out {words.several(rare)}, of which some windows hold no request" if rare else ""
+    return Calibration(run, course, floors, margins_for(floors, Margins()), steps, why, others)
 
 
 def _void(case: Case, windows: Sequence[Window], floors: Sequence[Floor], others: float | None) -> Iterator[str]:

@@ -62,8 +62,18 @@ def cut(window: Window, seconds: float) -> tuple[Window, ...]:
 
 def floors_of(case: Case, windows: Sequence[Window]) -> tuple[Floor, ...]:
     """The noise floor of every journey that each window has requests of, long enough to be judged."""
-    journeys = sorted(set.intersection(*({*case.groups(window)} for window in windows))) if windows else []
+    journeys = sorted(set.intersection(*_journeys(case, windows))) if windows else []
     return tuple(_floor(case, journey, windows) for journey in journeys)
+
+
+def without_floor(case: Case, windows: Sequence[Window]) -> tuple[str, ...]:
+    """The journeys that some of the windows have no request of."""
+    found = _journeys(case, windows)
+    return tuple(sorted({journey for some in found for journey in some if not all(journey in one for one in found)}))
+
+
+def _journeys(case: Case, windows: Sequence[Window]) -> list[set[str]]:
+    return [{*case.groups(window)} for window in windows]
 
 
 def _floor(case: Case, journey: str, windows: Sequence[Window]) -> Floor:

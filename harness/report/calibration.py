@@ -17,7 +17,7 @@ BUSY = 0.1
 def calibration_text(
     floors: Sequence[Floor], margins: Margins | None, steps: Sequence[Step], why: str = "", others: float | None = None
 ) -> str:
-    """The lines to print; `why` where there are no margins, `others` what other programs used of the machine."""
+    """The lines to print; `why` there are no margins, or what they leave out, `others` what other programs used meanwhile."""
     lines = [""]
     if floors:
         lines += ["where nothing changed, window by window", *_table(floors), ""]
@@ -30,6 +30,8 @@ def calibration_text(
         if wider := [f"{name}: {said[name]}" for name in said if _is_wider(margins, name)]:
             advice = "a fault that costs no more is not seen. One stall may have made them: run it again"
             lines += [f"note: wider than the usual margins ({', '.join(wider)}): {advice}", ""]
+        if why:
+            lines += [f"note: {clean(why)}", ""]
     if others is not None and others >= BUSY:
         lines += [f"note: other programs used {percent(others)} of the machine meanwhile; on a quiet one less is needed", ""]
     if steps:

@@ -191,6 +191,7 @@ def test_a_run_shows_floors_margins_and_the_first_step_that_was_too_much() -> No
 
     assert [floor.journey for floor in found.floors] == ["browse", "place order", "read order", "track shipment"]
     assert found.margins is not None
+    assert found.why == ""
     assert [(step.rate, step.broke != "") for step in found.steps] == [(80.0, False), (120.0, True)]
     assert "of the arrivals were sent" in found.steps[-1].broke
 
@@ -271,6 +272,22 @@ def test_what_was_found_is_told_as_a_table_margins_and_steps() -> None:
     assert "other programs" not in calibration_text([floor], margins, [], others=0.05)
     assert "saturated at 120/s already" in calibration_text([], None, [broke], "x")
     assert "saturated at 120/s already" in calibration_text([], None, [broke, carried], "x")
+
+
+def test_a_journey_that_some_window_lacks_is_left_out_of_the_margins_and_named() -> None:
+    history = tell(UNCHANGED)
+    rare, other = (Case(history).experiment.system.journeys[name] for name in ("track shipment", "read order"))
+    requests = [
+        replace(one, journey=other) if one.journey == rare and one.due < BEGAN + 25.0 else one for one in history.requests
+    ]
+    history = History(history.plan, history.events, requests, history.notes)
+
+    found = found_in(Run(Path("reports/x"), judge(history), ""), history, COURSE)
+
+    assert [floor.journey for floor in found.floors] == ["browse", "place order", "read order"]
+    assert found.margins is not None
+    assert found.why == "the margins leave out track shipment, of which some windows hold no request"
+    assert f"note: {found.why}" in calibration_text(found.floors, found.margins, found.steps, found.why)
 
 
 def test_margins_wider_than_the_usual_ones_are_told_for_faults_hide_in_them() -> None:
