@@ -56,9 +56,6 @@ def _outcome_of(command: Callable[[], Any]) -> int:
     except HarnessError as error:
         click.echo(str(error) if isinstance(error, InvalidFile) else f"chaos: {error}", err=True)
         return COULD_NOT_RUN if isinstance(error, CouldNotRun) else INVALID
-    except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception:
         traceback.print_exc()
         click.echo("chaos: this is a defect of the harness itself, not of your system", err=True)
@@ -433,8 +430,11 @@ def export(run: Path, kind: Any, output: Path | None) -> None:
             f"{output}: expected a file outside of the run's folder, which keeps what was recorded; found one in it"
         )
     if output is None:
-        write_export(history, kind, stdout)
-        stdout.flush()
+        try:
+            write_export(history, kind, stdout)
+            stdout.flush()
+        except BrokenPipeError:  # whoever reads it has seen enough; to Click that would be exit code 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         return
     try:
         with draft_of(output) as draft, draft.open("wb") as file:

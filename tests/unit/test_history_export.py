@@ -192,6 +192,24 @@ def test_parquet_is_not_put_on_a_terminal(tmp_path: Path) -> None:
     assert b"Parquet is binary" in done.stderr
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_whoever_reads_no_further_ends_the_export_and_that_is_no_failure(kind: str, tmp_path: Path) -> None:
+    run = write_run(Story(rate=120.0), tmp_path / "run")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "export", str(run), "--format", kind],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_what_is_no_run_and_where_nothing_can_be_written_is_said_so(tmp_path: Path) -> None:
     run = write_run(Story(rate=20.0), tmp_path / "run")
 
