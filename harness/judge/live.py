@@ -86,10 +86,16 @@ class LiveJudge:
         return f"the baseline was not healthy, so nothing was injected: {found.why}"
 
     def unsteady(self, at: float) -> str:
-        """Asked in the warm-up: what is not steady yet; empty where everything is. Requests still open are waited for."""
-        until = at - SETTLED
-        why = unsteady(Case(self.so_far), until)
-        self._from = self._first = until - SPAN
+        """Asked in the warm-up: what is not steady yet; empty where everything is. Requests still open are waited for.
+
+        How long is known from those that were answered lately: in the last seconds alone the slow ones would be missing.
+        """
+        case = Case(self.so_far)
+        lately = case.history.requests.at(case.history.requests.end >= at - SPAN)
+        timeout = case.experiment.load.timeout
+        longest = min(timeout, float(lately.latency.max())) if lately else 0.0
+        why = unsteady(case, at - SETTLED - longest)
+        self._from = self._first = at - SETTLED - timeout - SPAN
         self._forget()
         return why
 
@@ -140,7 +146,7 @@ ASKED_BEFORE = 1.0
 """Seconds before the end of a phase in which its guard has begun, and nothing more comes up that is judged."""
 
 SETTLED = 1.0
-"""Seconds after which most requests have been answered and recorded."""
+"""Seconds after which a request that was answered, or that is answered at once, has been recorded."""
 
 
 def _decided_in(item: ExpectationItem, case: Case) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def unsteady(case: Case, until: float) -> str:
     What was observed is compared, not what is certain: the warm-up is no evidence, it only ends.
     """
     if until - SPAN < case.history.began:
-        return f"the load has been on for less than {words.seconds(SPAN)}"
+        return f"less than {words.seconds(SPAN)} of the load have been answered"
     window = Window(until - SPAN, until)
     groups = {journey: _stretches(case.group(journey, window), window) for journey in case.groups(window)}
     told = {journey: stretches for journey, stretches in groups.items() if min(map(len, stretches)) >= FEWEST}

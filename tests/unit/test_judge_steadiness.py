@@ -47,7 +47,7 @@ def test_a_failing_system_that_fails_alike_is_steady_and_is_judged_later():
 
 @pytest.mark.parametrize("at", [0.0, 1.5, SPAN - 0.01])
 def test_before_there_are_so_many_stretches_nothing_is_steady(at: float):
-    assert found(STEADY, at) == "the load has been on for less than 6 s"
+    assert found(STEADY, at) == "less than 6 s of the load have been answered"
 
 
 def test_journeys_with_few_requests_are_asked_together():
@@ -77,7 +77,7 @@ WARMING = replace(STEADY, damage=(), phases=STEADY.phases.model_copy(update={"wa
 def test_the_live_judge_sees_a_warm_up_become_steady():
     cold = WARMING.with_damage(Damage("*", 0.0, 10.0, later=0.6))
 
-    assert "the p50 of " in watching(cold, 12.0, warmup_until="steady").unsteady(BEGAN + 12.0)
+    assert "the p50 of " in watching(cold, 13.0, warmup_until="steady").unsteady(BEGAN + 13.0)
     assert watching(cold, 18.0, warmup_until="steady").unsteady(BEGAN + 18.0) == ""
 
 
@@ -85,8 +85,35 @@ def test_of_a_long_warm_up_it_keeps_the_last_seconds_alone():
     live = watching(WARMING, 50.0, warmup_until="steady")
     live.unsteady(BEGAN + 50.0)
 
-    assert live.so_far.requests.due.min() >= BEGAN + 50.0 - SPAN - 1.0
+    assert live.so_far.requests.due.min() >= BEGAN + 50.0 - SPAN - 1.0 - 5.0, "and those that may still be answered"
     assert live.unsteady(BEGAN + 50.0) == "", "it may be asked again"
+
+
+def asked_of(story: Story, at: float) -> str:
+    """What a judge says in a warm-up who has seen what was answered until then."""
+    history = tell(story)
+    live = LiveJudge({**history.plan, "experiment": {**history.plan["experiment"], "warmup_until": "steady"}})
+    for event in history.events:
+        if event.at <= BEGAN + at:
+            live.see_event(event)
+    live.see_requests(history.requests.at(history.requests.end < BEGAN + at))
+    return live.unsteady(BEGAN + at)
+
+
+@pytest.mark.parametrize("later", [1.0, 2.0, 3.0, 4.9])
+@pytest.mark.parametrize("at", [20.0, 27.5, 40.0])
+def test_slow_answers_that_are_still_open_do_not_make_a_system_unsteady(later: float, at: float):
+    """The last seconds hold the quick ones alone: the slow ones have not been answered yet."""
+    mixed = WARMING.with_damage(Damage("*", 0.0, 99.0, share=0.4, later=later))
+
+    assert asked_of(mixed, at) == ""
+
+
+def test_answers_that_were_slow_before_are_not_waited_for():
+    cold = WARMING.with_damage(Damage("*", 0.0, 2.0, later=4.0))
+
+    assert asked_of(cold, 8.0) == "less than 6 s of the load have been answered"
+    assert asked_of(cold, 14.0) == ""
 
 
 # what is too short
