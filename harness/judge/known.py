@@ -18,12 +18,16 @@ def day_of(history: History) -> date:
 
 
 def laid_over(found: Finding, known: Known | None, day: date) -> Finding:
-    """The finding as it counts where it is known not to hold. One that decides nothing stays as it is."""
-    if known is None or found.outcome is Outcome.INCONCLUSIVE:
+    """The finding as it counts where it is known not to hold. One that decides nothing stays so, and names the ticket."""
+    if known is None:
         return found
     told = f"known as {known.ticket} until {known.until.isoformat()}"
     if day > known.until:
-        return replace(found, details=(f"{told}, which has passed: take it out of known", *found.details))
+        told += ", which has passed: take it out of known"
+    if found.outcome is Outcome.INCONCLUSIVE:
+        return replace(found, why=f"{found.why or found.seen} ({told})")
+    if day > known.until:
+        return replace(found, details=(told, *found.details))
     if found.outcome is Outcome.FAILED:
         return replace(found, known=known.ticket, details=(told, *found.details))
     why = f"passes again, although it is known not to ({known.ticket})"

@@ -19,6 +19,8 @@ from harness.judge.known import day_of
 from harness.judge.verdict import Outcome, Verdict, verdict_to_json
 from harness.model.experiment import Experiment
 from harness.model.resolving import resolve
+from harness.plan.planning import plan_of
+from harness.plan.text import plan_text
 from harness.report.html import html_report
 from harness.report.junit import Undecided, junit_xml
 from harness.report.markdown import markdown_summary
@@ -29,6 +31,7 @@ from tests.systems import SCENARIO, write_system
 RUN_DAY = datetime.fromtimestamp(BEGAN, UTC).date()
 HARMED = Story().with_damage(broken("browse", share=0.2))
 UNDECIDED = Story().with_damage(broken("browse", share=0.05))
+UNDECIDED_ALONE = tell(UNDECIDED)
 
 
 def known_in(story: Story, *entries: tuple[str, date]) -> History:
@@ -83,6 +86,24 @@ def test_what_decides_nothing_stays_undecided_known_or_not(story: Story) -> None
 
     assert found.word == "inconclusive"
     assert (blast(found).outcome, blast(found).known) == (Outcome.INCONCLUSIVE, "")
+
+
+@pytest.mark.parametrize(("days", "told"), [(0, ""), (-1, ", which has passed: take it out of known")])
+def test_every_way_of_telling_a_run_names_the_ticket_of_what_stays_undecided(days: int, told: str) -> None:
+    until = RUN_DAY + timedelta(days)
+    history = known_in(UNDECIDED, ("blast_radius-1", until))
+    verdict = judge(history)
+    told = f"(known as SRE-412 until {until.isoformat()}{told})"
+
+    terminal = " ".join(line.plain.strip() for line in text_report(history, verdict, "r", "c", width=200))
+    suite = ElementTree.fromstring(junit_xml(history, verdict, Undecided.FAILURE).partition("?>")[2])[0]
+    shown = markdown_summary(history, verdict, "c").replace("&#40;", "(").replace("&#41;", ")")
+
+    assert blast(verdict).why == f"{blast(judge(UNDECIDED_ALONE)).why} {told}"
+    assert told in terminal
+    assert any(told in str(mark.text) for mark in suite.iter("failure"))
+    assert f"<br>{blast(verdict).why}" in shown.replace("&#43;", "+")
+    assert f'<div class="why">{blast(verdict).why}' in html_report(history, verdict, "c")
 
 
 def test_a_known_failure_hides_no_other() -> None:
@@ -148,6 +169,15 @@ def test_a_scenario_says_what_is_known_and_the_plan_keeps_it(tmp_path: Path) -> 
 
     assert experiment.known[0].until == date(2027, 1, 31)
     assert Experiment.model_validate(experiment.model_dump(mode="json")).known == experiment.known
+
+
+def test_the_plan_tells_what_is_known_not_to_hold(tmp_path: Path) -> None:
+    scenarios = (scenario_with("{expect: recovery-1, ticket: SRE-412, until: 2027-01-31}"), SCENARIO)
+
+    found = [resolve(write_system(tmp_path, scenario=scenario), environ={}) for scenario in scenarios]
+    told, not_told = (plan_text(plan_of(one.experiment, one.queries)) for one in found)
+
+    assert told == f"{not_told}\nknown not to hold\n  recovery-1: SRE-412, until 2027-01-31\n"
 
 
 @pytest.mark.parametrize(("days", "told"), [(-1, True), (0, False), (1, False)])
