@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
 import textwrap
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,10 +142,11 @@ class Rig:
     folder: Path
     server: Server
     load: LocustLoad = field(init=False)
+    launched: list[subprocess.Popen[bytes]] = field(default_factory=list)
     marks: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.load = LocustLoad(plain_launch, self.folder, self.folder / "load.log")
+        self.load = LocustLoad(self._launch, self.folder, self.folder / "load.log")
 
     @property
     def records_file(self) -> Path:
@@ -197,9 +199,18 @@ class Rig:
             time.sleep(0.02)
         return reason
 
+    def _launch(self, name: str, argv: Sequence[str], **given: Any) -> subprocess.Popen[bytes]:
+        self.launched.append(plain_launch(name, argv, **given))
+        return self.launched[-1]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of its processes that live."""
+        return tuple(process.pid for process in self.launched if process.poll() is None)
+
     @property
     def pid(self) -> int:
-        (pid,) = self.load.pids
+        (pid,) = self.pids
         return pid
 
 

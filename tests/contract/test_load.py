@@ -251,7 +251,7 @@ def test_a_process_that_is_lost_leaves_the_others_going_and_is_named_at_the_end(
     rig.start(browser("FastHttpUser"), processes=2)
     rig.go()
     time.sleep(0.4)
-    os.kill(rig.load.pids[1], signal.SIGKILL)
+    os.kill(rig.pids[1], signal.SIGKILL)
     time.sleep(0.4)
 
     assert rig.load.ended_early() is None
@@ -265,7 +265,7 @@ def test_a_process_that_is_lost_leaves_the_others_going_and_is_named_at_the_end(
 def test_a_load_whose_every_process_is_lost_has_ended(rig: Rig) -> None:
     rig.start(browser("FastHttpUser"), processes=2)
     rig.go()
-    for pid in rig.load.pids:
+    for pid in rig.pids:
         os.kill(pid, signal.SIGKILL)
 
     assert rig.reason_of_end().count("signal SIGKILL") == 2
@@ -273,7 +273,7 @@ def test_a_load_whose_every_process_is_lost_has_ended(rig: Rig) -> None:
 
 def test_what_is_wrong_with_a_user_file_is_told_once_by_whichever_process(rig: Rig) -> None:
     assert "ZeroDivisionError" in refusal(rig, "1 / 0", processes=2)
-    assert rig.load.pids == ()
+    assert rig.pids == ()
 
 
 FEW = """
@@ -987,7 +987,7 @@ from tests.contract.load_rig import Rig, plain_launch
 class Known:
     url = "{rig.server.url}"
 rig = Rig(Path({str(tmp_path)!r}), Known)
-threading.Thread(target=lambda: (rig.start(None, processes={processes}), rig.go(), print(*rig.load.pids, flush=True))).start()
+threading.Thread(target=lambda: (rig.start(None, processes={processes}), rig.go(), print(*rig.pids, flush=True))).start()
 time.sleep(60)
 """
     root = Path(__file__).parents[2]

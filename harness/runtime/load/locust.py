@@ -40,11 +40,6 @@ class LocustLoad:
         self._ending = False
         self._early: str | None = None
 
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The numbers of its processes, while it has any."""
-        return tuple(process.pid for process in self._processes)
-
     def start(self, arrivals: Arrivals, entry: str, marks: dict[str, Any], records: Path) -> None:
         """Start Locust and return when its users wait for the first arrival."""
         locustfile = _locustfile(arrivals.locustfile)

@@ -40,11 +40,6 @@ class LoadProcess:
             raise
 
     @property
-    def pid(self) -> int:
-        """Its number, which is that of its session too."""
-        return self._process.pid
-
-    @property
     def lives(self) -> bool:
         """Whether it is still there."""
         return self._process.poll() is None

@@ -44,8 +44,6 @@ def address_of(text: str) -> tuple[str, int]:
 class RemoteProcess:
     """A load process on another machine, at the other end of a connection."""
 
-    pid = 0
-
     def __init__(self, connection: socket.socket, peer: str) -> None:
         connection.settimeout(None)
         self.peer = peer
