@@ -104,7 +104,7 @@ def asked_of(story: Story, at: float) -> str:
 @pytest.mark.parametrize("at", [20.0, 27.5, 40.0])
 def test_slow_answers_that_are_still_open_do_not_make_a_system_unsteady(later: float, at: float):
     """The last seconds hold the quick ones alone: the slow ones have not been answered yet."""
-    mixed = WARMING.with_damage(Damage("*", 0.0, 99.0, share=0.4, later=later))
+    mixed = replace(WARMING, rate=240.0).with_damage(Damage("*", 0.0, 99.0, share=0.2, later=later))
 
     assert asked_of(mixed, at) == ""
 
