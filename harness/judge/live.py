@@ -22,14 +22,13 @@ from harness.history.requests import Request
 from harness.history.table import Requests, joined, requests_of
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
-from harness.judge.doubts import drift, load_doubts
+from harness.judge.doubts import drift, fewest_arrivals, load_doubts
 from harness.judge.evidence import baseline_healthy
 from harness.judge.judge import judge_expectation
 from harness.judge.noise import doubted
 from harness.judge.steadiness import SPAN, unsteady
 from harness.judge.verdict import Outcome
 from harness.model.expectations import ExpectationItem
-from harness.model.quantities import parse_duration
 
 
 class LiveJudge:
@@ -102,11 +101,16 @@ class LiveJudge:
     def reason_to_lengthen(self, phase: str, ends: float) -> str:
         """Asked just before a phase ends: why its window is void, or what is undecided for it; empty where nothing is.
 
-        Nor is it lengthened where more was recorded than can be asked of in time.
+        Nor is it lengthened where more was recorded than can be asked of in time, or where most of a fault phase may still
+        wait for its answers.
         """
         if not self._keeps_all:
             return ""
-        case = Case(self._as_if_over(phase, ends))
+        still_open = self._still_open(ends) if phase == "fault" else 0.0
+        history = self._as_if_over(phase, ends - still_open)
+        if still_open > MOST_OPEN * (ends - history.of(PhaseBegan)[-1].at):
+            return ""
+        case = Case(history)
         turn = case.rounds[-1]
         window = turn.judged(phase)
         number = len(turn.history.due_in(window)) if window is not None else 0
@@ -117,6 +121,11 @@ class LiveJudge:
         drifts = drift(turn, turn.experiment.margins) if phase == "baseline" else ()
         if doubt := next(chain(load_doubts(turn, phase, window), drifts), None):
             return doubt.told
+        return self._undecided(phase, case)
+
+    def _undecided(self, phase: str, case: Case) -> str:
+        """The first expectation that this phase would leave undecided, and why."""
+        turn = case.rounds[-1]
         is_last = len(case.rounds) == case.experiment.rounds
         for item in case.experiment.expect:
             if phase in _decided_in(item, case) and (is_last or item.recovery is not None):
@@ -126,11 +135,24 @@ class LiveJudge:
                     return f"{found.title}: {found.why}"
         return ""
 
+    def _still_open(self, ends: float) -> float:
+        """From how many seconds before the end of a fault phase on its requests may still wait for their answers.
+
+        As long as any of it took; where fewer were recorded than must have come up, as long as the client waits.
+        """
+        turn = Case(self._as_if_over("fault", ends)).rounds[-1]
+        window = turn.judged("fault")
+        if window is None:
+            return 0.0
+        due, longest = turn.history.due_in(window), turn.experiment.load.timeout
+        if len(due) >= fewest_arrivals(turn, window):
+            longest = min(longest, float(due.latency.max(initial=0.0)))
+        return max(0.0, longest - ASKED_BEFORE)
+
     def _as_if_over(self, phase: str, ends: float) -> History:
-        """The history with the end of the phase; a fault phase ends before what may still wait for an answer was due."""
-        late = parse_duration(self._plan["experiment"]["load"]["timeout"]) - ASKED_BEFORE if phase == "fault" else 0.0
+        """The history with the end of the phase."""
         number = max((event.round for event in self._events if isinstance(event, PhaseBegan)), default=1)
-        over = PhaseEnded(ends - max(0.0, late), phase, number)
+        over = PhaseEnded(ends, phase, number)
         return History(self._plan, [*self._events, over], joined(self._requests))
 
     def _forget(self) -> None:
@@ -144,6 +166,9 @@ MOST_KEPT = 300_000
 
 ASKED_BEFORE = 1.0
 """Seconds before the end of a phase in which its guard has begun, and nothing more comes up that is judged."""
+
+MOST_OPEN = 0.5
+"""The share of a fault phase whose requests may still be open: what is left of it beyond that says too little."""
 
 SETTLED = 1.0
 """Seconds after which a request that was answered, or that is answered at once, has been recorded."""

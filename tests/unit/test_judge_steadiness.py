@@ -174,6 +174,24 @@ def test_calls_that_are_still_open_are_no_reason_to_lengthen():
     assert lengthened(hanging, "fault", 44.0) == ""
 
 
+def patient(timeout: str) -> dict[str, object]:
+    """What an experiment says of a client that waits for so long."""
+    return {"load": {**tell(STEADY).plan["experiment"]["load"], "timeout": timeout}}
+
+
+@pytest.mark.parametrize("timeout", ["5s", "15s", "30s"])
+def test_however_long_a_client_would_wait_only_what_is_undecided_is_lengthened(timeout: str):
+    assert lengthened(STEADY, "fault", 44.0, **patient(timeout)) == ""
+    assert "blast radius" in lengthened(STEADY.with_damage(UNDECIDED), "fault", 44.0, **patient(timeout))
+
+
+@pytest.mark.parametrize(("timeout", "later"), [("15s", 14.5), ("30s", 29.5)])
+def test_of_a_fault_phase_of_which_most_may_still_be_open_nothing_can_be_asked(timeout: str, later: float):
+    hanging = STEADY.with_damage(Damage("place order", 25.0, 45.0, later=later))
+
+    assert lengthened(hanging, "fault", 44.0, **patient(timeout)) == ""
+
+
 def test_of_a_round_that_is_not_the_last_only_what_it_decides_alone_is_a_reason():
     assert lengthened(STEADY.with_damage(UNDECIDED), "fault", 44.0, rounds=2) == ""
     assert "recovery: " in lengthened(LATE, "recovery", 56.0, rounds=2)
