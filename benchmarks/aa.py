@@ -47,7 +47,7 @@ from harness.judge.doubts import foreign_share
 from harness.judge.judge import judge_expectation
 from harness.judge.noise import doubted
 from harness.judge.statistics import wilson
-from harness.judge.verdict import Finding, Outcome
+from harness.judge.verdict import EXIT_CODES, Finding, Outcome
 from harness.model.expectations import ExpectationItem
 from harness.model.resolving import resolve
 from harness.plan.planning import plan_of
@@ -57,6 +57,9 @@ PHASES = ("baseline", "fault", "recovery")
 SECONDS = 20.0
 QUIET = 0.1
 """Below this share of the machine, taken by others, a window counts as quiet."""
+
+JUDGED = {EXIT_CODES[word] for word in ("passed", "failed", "inconclusive", "halted")}
+"""Exit codes of a run that has a verdict, and left nothing behind."""
 
 SCENARIO = """\
 version: 1
@@ -260,25 +263,29 @@ def _say_where(case: Case, window: Window, folder: Path) -> None:
 
 def record(seconds: float, rate: float, folder: Path) -> Path:
     """Let the sample system run unchanged for so long; gives the folder of the run."""
-    run_once(scenario(rate, warmup=10, baseline=seconds, fault=5, recovery=5), folder)
-    return max(folder.glob("*/*/plan.json"), key=lambda path: path.stat().st_mtime).parent.resolve()
+    verdict = run_once(scenario(rate, warmup=10, baseline=seconds, fault=5, recovery=5), folder)
+    return (folder / verdict["scenario"] / verdict["run"]).resolve()
 
 
-def run_once(text: str, reports: Path) -> int:
-    """One run by the command; its exit code."""
+def run_once(text: str, reports: Path) -> dict[str, Any]:
+    """One run by the command; its verdict. Raises RuntimeError where it came to none, or left something behind."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unchanged.yaml"
         path.write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "harness", "run", str(path), "--report-dir", str(reports), "--runtime", "local"]
-        return subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL, check=False).returncode
+        command = [sys.executable, "-m", "harness", "run", str(path), "--json"]
+        command += ["--report-dir", str(reports.resolve()), "--runtime", "local"]
+        ended = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=False)
+    if ended.returncode not in JUDGED:
+        raise RuntimeError(f"expected a run that was judged, found one that ended with exit code {ended.returncode}")
+    verdict: dict[str, Any] = json.loads(ended.stdout)
+    return verdict
 
 
 def of_live(runs: int, rate: float, reports: Path) -> Counter[str]:
     """Whole runs, one after the other; the words they came out with."""
     words: Counter[str] = Counter()
     for number in range(runs):
-        run_once(scenario(rate), reports)
-        verdict = json.loads((reports / "unchanged" / "latest" / "verdict.json").read_text(encoding="utf-8"))
+        verdict = run_once(scenario(rate), reports)
         words[verdict["word"]] += 1
         print(f"{number + 1} of {runs}: {verdict['word']}: {verdict['sentence']}", file=sys.stderr)
     return words

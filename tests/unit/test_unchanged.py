@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -77,6 +79,39 @@ def test_made_up_windows_are_told_as_a_table(monkeypatch, capsys):
     table = capsys.readouterr().out.splitlines()
     assert table[0] == "| windows | number | failed | inconclusive |"
     assert len([line for line in table if ": comparisons | 5 | 0 = 0.00 %" in line]) == 3
+
+
+def commands_that_end(monkeypatch, *codes):
+    """In place of the commands: each ends with its code, and prints a verdict where it has one."""
+    ends = iter(codes)
+
+    def run(command, **_):
+        code = next(ends)
+        told = json.dumps({"word": f"word {code}", "sentence": "", "scenario": "unchanged", "run": f"run {code}"})
+        return subprocess.CompletedProcess(command, code, told if code in aa.JUDGED else "")
+
+    monkeypatch.setattr(aa.subprocess, "run", run)
+
+
+def test_whole_runs_are_counted_by_the_verdict_of_each(monkeypatch, tmp_path):
+    commands_that_end(monkeypatch, 0, 3, 0, 1)
+
+    assert aa.of_live(4, 80.0, tmp_path) == Counter({"word 0": 2, "word 1": 1, "word 3": 1})
+
+
+@pytest.mark.parametrize("code", [2, 5, 6, 130])
+def test_runs_that_came_to_no_verdict_are_not_counted_by_an_older_one(monkeypatch, tmp_path, code):
+    write_run(CALM, tmp_path / "unchanged" / "latest")
+    commands_that_end(monkeypatch, 0, code)
+
+    with pytest.raises(RuntimeError, match=f"ended with exit code {code}"):
+        aa.of_live(3, 80.0, tmp_path)
+
+
+def test_the_folder_of_a_recorded_run_is_that_of_its_verdict(monkeypatch, tmp_path):
+    commands_that_end(monkeypatch, 3)
+
+    assert aa.record(60.0, 80.0, tmp_path) == tmp_path / "unchanged" / "run 3"
 
 
 def test_what_was_planned_of_the_windows_is_what_a_scenario_would():
