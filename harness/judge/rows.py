@@ -86,7 +86,13 @@ def strain(found: Measure | None) -> float:
 
 def worst_of(rows: Iterable[Row]) -> Row:
     """The row that decides; of those that failed one by errors, for these nothing but the system makes."""
-    return max(rows, key=lambda row: (row.outcome, _failed_by_errors(row), strain(row.measure), _width(row.measure)))
+    return max(rows, key=lambda row: (row.outcome, _failed_by_errors(row), _strain_of(row), _width(row.measure)))
+
+
+def _strain_of(row: Row) -> float:
+    """That of a row that is undecided for want of anything observed outweighs all that is within, and not what is beyond."""
+    unknown = row.outcome is Outcome.INCONCLUSIVE and (row.measure is None or row.measure.observed is None)
+    return 1 + 1e-9 if unknown else strain(row.measure)
 
 
 def _failed_by_errors(row: Row) -> bool:

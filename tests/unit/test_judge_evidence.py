@@ -12,7 +12,7 @@ from harness.history.history import History
 from harness.judge.case import Case
 from harness.judge.evidence import gather
 from harness.judge.verdict import Finding, Outcome
-from tests.histories.building import BEGAN, FALLBACK, Damage, Story, broken, expectation, fault, tell
+from tests.histories.building import BEGAN, FALLBACK, Damage, Story, broken, expectation, fault, steady, tell
 
 CLEAN_STORY = Story()
 BOTH = ("order -> shipping", "gateway -> shipping")
@@ -49,6 +49,17 @@ def test_a_run_that_went_as_planned_proves_everything():
 
 def test_where_nothing_was_to_be_injected_load_and_baseline_are_all_there_is():
     assert list(evidence(Story(faults=(), damage=()))) == ["load", "baseline"]
+
+
+SELDOM = (("browse", 30), ("place order", 30), ("read order", 30), ("track shipment", 1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_of_each_journey_that_must_be_healthy_there_are_enough_requests_however_another_does(share):
+    each = (steady(max="10%", journey="each"),)
+    story = Story(steady_state=each, weights=SELDOM).with_damage(Damage("browse", 5.0, 25.0, share, "http_5xx"))
+
+    assert "requests of track shipment in baseline, at least 30 are needed" in evidence(story)["baseline"].why
 
 
 EVERY_MODE = [
