@@ -85,7 +85,7 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--requests", type=int, default=3_600_000, help="requests of the hour (3600000)")
+    parser.add_argument("--requests", type=in_thirds, default=3_600_000, help="requests of the hour (3600000)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the listener (5)")
     parser.add_argument("--seconds", type=float, default=8, help="seconds of each measurement of the listener (8)")
     given = parser.parse_args()
@@ -98,6 +98,14 @@ def main() -> None:
         for row in SECTIONS[name](Given(given.requests, given.rounds, given.seconds)):
             row.show()
     print(f"\nload average {os.getloadavg()[0]:.2f}")
+
+
+def in_thirds(text: str) -> int:
+    """So many requests as are three phases of whole seconds, the warm-up in the first of them."""
+    requests = int(text)
+    if requests < 3 * 10 * RATE or requests % (3 * RATE):
+        raise argparse.ArgumentTypeError(f"expected a multiple of {3 * RATE:,.0f} from {30 * RATE:,.0f} on, found {text}")
+    return requests
 
 
 # An hour
@@ -217,6 +225,8 @@ def record(folder: Path, requests: int) -> list[Row]:
     while seen < requests:
         new = tail.new_requests()
         if not new:
+            if writer.exitcode:
+                raise RuntimeError(f"expected {requests} lines, found {seen}: who writes them ended with {writer.exitcode}")
             time.sleep(0.01)
             continue
         seen += len(new)
