@@ -89,7 +89,9 @@ def load_doubts(case: Case, phase: str, window: Window) -> Iterator[Doubt]:
         yield _late(case, phase, window, due)
     if len(due) < fewest_arrivals(case, window):
         why = f"the schedule was not kept in the {phase}: {len(due)} of {planned:.0f} planned requests came up"
-        yield Doubt(why, "run it on a machine that is less busy", _thin_seconds(case, window, due))
+        advice = "run it on a machine that is less busy"
+        advice += ", or see the tasks that sent none in the locustfile" if _silent(case) else ""
+        yield Doubt(why, advice, _thin_seconds(case, window, due))
 
 
 def _late(case: Case, phase: str, window: Window, due: Requests) -> Doubt:
@@ -126,12 +128,20 @@ def arrivals_planned(case: Case, window: Window) -> float:
 def fewest_arrivals(case: Case, window: Window) -> float:
     """With fewer requests than this the schedule of a window was not kept.
 
-    An arrival whose task sends several requests counts as often: this finds a load that stood still, no more.
+    An arrival whose task sends several requests counts as often: this finds a load that stood still, no more. Of those
+    whose task sent none, which are known by their number alone, a window has its share, and four standard deviations more.
     """
     number = arrivals_planned(case, window)
     scatter = 4 * sqrt(number) if case.experiment.load.arrivals == "poisson" else 0.0
-    silent: int = sum(note.get("silent", 0) for note in case.history.notes if note.get("load") == "finished")
-    return min(LEAST_LOAD * number, number - scatter) - silent - len(window.pieces) - 1
+    usual = number * _silent(case)
+    return min(LEAST_LOAD * number, number - scatter) - usual - 4 * sqrt(usual) - len(window.pieces) - 1
+
+
+def _silent(case: Case) -> float:
+    """The share of all arrivals that sent no request."""
+    said = [note for note in case.history.notes if note.get("load") == "finished"]
+    silent, scheduled = (sum(note.get(key, 0) for note in said) for key in ("silent", "scheduled"))
+    return silent / scheduled if scheduled else 0.0
 
 
 def _thin_seconds(case: Case, window: Window, due: Requests) -> tuple[int, ...]:

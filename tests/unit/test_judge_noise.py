@@ -18,6 +18,7 @@ from harness.judge.judge import judge, judge_expectation
 from harness.judge.noise import doubted
 from harness.judge.verdict import Outcome, Verdict
 from harness.judge.words import stretches
+from harness.model.load import Phases
 from tests.histories.building import BEGAN, Damage, Story, broken, expectation, tell
 from tests.histories.rounds import tell_rounds
 
@@ -232,6 +233,27 @@ def test_a_late_load_leaves_open_what_rests_on_that_window(begin, undecided):
 
     assert {kind for kind, finding in found.items() if finding.outcome is Outcome.INCONCLUSIVE} == undecided
     assert all(f"from {begin:.0f} s to {begin + 3:.0f} s" in found[kind].why for kind in undecided)
+
+
+def with_silent(history: History, share: float) -> History:
+    """The history of a load that says that so many of its arrivals sent no request."""
+    notes = [
+        {**note, "silent": round(share * note["scheduled"])} if note.get("load") == "finished" else note
+        for note in history.notes
+    ]
+    return History(history.plan, history.events, history.requests, notes)
+
+
+def test_arrivals_without_a_request_hide_no_load_that_stood_still():
+    long = Phases(warmup="5s", baseline="200s", fault="20s", recovery="200s", drain="15s")  # type: ignore[arg-type]
+    story = Story(phases=long, faults=(), damage=())
+
+    still = Case(with_silent(standing_still(tell(story), 210.0, 214.0), 0.019))
+    (doubt,) = doubts_of(still, "fault")
+
+    assert "960 of 1280 planned requests came up" in doubt.why
+    assert "tasks that sent none" in doubt.advice
+    assert doubts_of(Case(with_silent(standing_still(tell(story), 210.0, 210.3), 0.019)), "fault") == ()
 
 
 def test_a_drift_of_a_journey_that_may_fail_leaves_the_blast_radius_decided():
