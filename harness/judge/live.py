@@ -101,8 +101,8 @@ class LiveJudge:
     def reason_to_lengthen(self, phase: str, ends: float) -> str:
         """Asked just before a phase ends: why its window is void, or what is undecided for it; empty where nothing is.
 
-        Nor is it lengthened where more was recorded than can be asked of in time, or where most of a fault phase may still
-        wait for its answers.
+        Nor is it lengthened where more was recorded than is kept, or where most of a fault phase may still wait for its
+        answers. More may be seen meanwhile: it is asked of copies.
         """
         if not self._keeps_all:
             return ""
@@ -151,9 +151,9 @@ class LiveJudge:
 
     def _as_if_over(self, phase: str, ends: float) -> History:
         """The history with the end of the phase."""
-        number = max((event.round for event in self._events if isinstance(event, PhaseBegan)), default=1)
-        over = PhaseEnded(ends, phase, number)
-        return History(self._plan, [*self._events, over], joined(self._requests))
+        events, requests = self._events.copy(), self._requests.copy()
+        number = max((event.round for event in events if isinstance(event, PhaseBegan)), default=1)
+        return History(self._plan, [*events, PhaseEnded(ends, phase, number)], joined(requests))
 
     def _forget(self) -> None:
         """Let go of the requests that were due before those that are kept."""
@@ -162,7 +162,7 @@ class LiveJudge:
 
 
 MOST_KEPT = 300_000
-"""With more requests windows are not lengthened: to ask of them takes longer than there is before a phase ends."""
+"""With more requests windows are not lengthened: they would fill the memory, and take longer to ask of than there is."""
 
 ASKED_BEFORE = 1.0
 """Seconds before the end of a phase in which its guard has begun, and nothing more comes up that is judged."""

@@ -65,6 +65,10 @@ SHORTEST_PATIENCE = 0.5
 BEFORE_THE_END = 1.0
 """Seconds before the end of a phase at which is asked whether it is too short: within its guard."""
 
+ANSWERED_BEFORE = 0.1
+"""Seconds before the end of a phase by which the answer must have come, so that it ends when it is to."""
+
+ANSWER_EVERY = 0.02
 ASK_EVERY = 0.5
 LOOK_EVERY = 0.25
 """How often a probe looks again whether a service that was struck is there again."""
@@ -104,6 +108,7 @@ class Driver:
         self._over = threading.Event()
         self._load_on = False
         self._began = 0.0
+        self._was_too_slow = False
         self._moved = 0.0
         """By how many seconds everything that is still planned was moved."""
 
@@ -246,8 +251,18 @@ class Driver:
         return wanted and phase.name in IN_ROUNDS and (phase.name != "fault" or lasting)
 
     def _lengthen(self, phase: PlannedPhase) -> None:
-        """Once: a window that is void or undecided then stays so."""
-        if reason := self._recorder.reason_to_lengthen(phase.name, self._when(phase.until)):
+        """Once: a window that is void or undecided then stays so.
+
+        What is planned waits for no answer. Where one did not come in time it is not asked again: more is to be asked of.
+        """
+        if self._was_too_slow:
+            return
+        ends = self._when(phase.until)
+        asking = self._pool.submit(self._recorder.reason_to_lengthen, phase.name, ends)
+        while not asking.done() and now() < ends - ANSWERED_BEFORE:
+            self._wait(now() + ANSWER_EVERY)
+        self._was_too_slow = not asking.done()
+        if not self._was_too_slow and (reason := asking.result()):
             self._move(phase, self._plan.experiment.extend or 0.0, reason)
 
     def _move(self, phase: PlannedPhase, seconds: float, reason: str) -> None:

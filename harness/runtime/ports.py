@@ -218,5 +218,8 @@ class Gate(Watch, Protocol):
         ...
 
     def reason_to_lengthen(self, phase: str, ends: float) -> str:
-        """Asked a second before a phase `ends`, where windows may be lengthened: why this one should be, or nothing."""
+        """Asked a second before a phase `ends`, where windows may be lengthened: why this one should be, or nothing.
+
+        It goes on being shown what happens meanwhile, from other threads; an answer that comes too late is not waited for.
+        """
         ...

@@ -47,9 +47,11 @@ class Recorder:
             return self._gate.unsteady(now())
 
     def reason_to_lengthen(self, phase: str, ends: float) -> str:
-        """Why the phase that is about to end should be lengthened, as the gate sees it; empty where it need not."""
-        with self._lock:
-            return self._gate.reason_to_lengthen(phase, ends)
+        """Why the phase that is about to end should be lengthened, as the gate sees it; empty where it need not.
+
+        That may take long, and what happens meanwhile is recorded.
+        """
+        return self._gate.reason_to_lengthen(phase, ends)
 
 
 class RequestTail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -184,6 +185,47 @@ def test_a_window_that_is_void_or_undecided_is_lengthened_once_and_everything_fo
     healed = next(event for event in events if isinstance(event, FaultEnded))
     recovery = next(event for event in events if isinstance(event, PhaseBegan) and event.phase == "recovery")
     assert 0 <= healed.asked_at - recovery.at < 0.45, "what heals at the end of a phase heals at its later end"
+
+
+class SlowGate(OpenGate):
+    """Would lengthen every phase it is asked of, and takes longer to say so than there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.is_over = threading.Event()
+
+    def reason_to_lengthen(self, phase: str, ends: float) -> str:
+        self.asked.append(phase)
+        self.is_over.wait(10.0)
+        return "undecided"
+
+
+def test_an_answer_that_comes_too_late_is_not_waited_for_and_nobody_is_asked_again(tmp_path: Path) -> None:
+    gate = SlowGate()
+    stand = Stand(tmp_path, long_enough(tmp_path, SCENARIO + "extend: 1s\n"), gate)
+
+    try:
+        stand.drive()
+    finally:
+        gate.is_over.set()
+
+    events = stand.recorded()
+    assert gate.asked == ["baseline"]
+    assert not [event for event in events if isinstance(event, PhaseMoved)]
+    planned = {"warmup": 0.1, "baseline": 1.3, "fault": 2.5, "recovery": 3.7}
+    assert ends(events) == {(name, 1): pytest.approx(at, abs=0.45) for name, at in planned.items()}
+
+
+def test_a_judge_that_breaks_while_it_is_asked_is_a_defect_of_the_harness(tmp_path: Path) -> None:
+    class BrokenGate(OpenGate):
+        def reason_to_lengthen(self, phase: str, ends: float) -> str:
+            raise ZeroDivisionError
+
+    stand = Stand(tmp_path, long_enough(tmp_path, SCENARIO + "extend: 1s\n"), BrokenGate())
+
+    with pytest.raises(ZeroDivisionError):
+        stand.drive()
 
 
 def test_where_windows_are_not_lengthened_nobody_is_asked(tmp_path: Path) -> None:
