@@ -21,6 +21,7 @@ from harness.judge.words import stretches
 from harness.model.load import Phases
 from tests.histories.building import BEGAN, Damage, Story, broken, expectation, tell
 from tests.histories.rounds import tell_rounds
+from tests.histories.shop import INVARIANT
 
 
 def busy_in(history: History, *phases: str) -> History:
@@ -233,6 +234,26 @@ def test_a_late_load_leaves_open_what_rests_on_that_window(begin, undecided):
 
     assert {kind for kind, finding in found.items() if finding.outcome is Outcome.INCONCLUSIVE} == undecided
     assert all(f"from {begin:.0f} s to {begin + 3:.0f} s" in found[kind].why for kind in undecided)
+
+
+LATE_UNDER_THE_FAULT = Damage("*", 35.0, 38.0, lag=0.4)
+
+
+def test_data_that_were_wrong_to_the_end_are_wrong_though_the_load_was_late():
+    wrong = replace(PLAIN, asked=((0.5, 12.0, 480), (8.0, 12.0, 480)))
+
+    assert outcome(judge(tell(wrong.with_damage(LATE_UNDER_THE_FAULT))), "invariant") is Outcome.FAILED
+
+
+def test_data_that_were_right_too_late_decide_nothing_where_the_load_was_late():
+    slow = replace(
+        PLAIN,
+        asked=((0.5, 12.0, 480), (9.0, 0.0, 480)),
+        expect=(expectation("invariant", name=INVARIANT, within="5s", hold="5s"),),
+    )
+    assert outcome(judge(tell(slow)), "invariant") is Outcome.FAILED
+
+    assert outcome(judge(tell(slow.with_damage(LATE_UNDER_THE_FAULT))), "invariant") is Outcome.INCONCLUSIVE
 
 
 def with_silent(history: History, share: float) -> History:
