@@ -23,6 +23,10 @@ FEWEST_REQUESTS = 30
 
 MOST_EXAMPLES = 5
 
+MOST_UNNAMED = 50
+"""More requests with a name of their own than this are most likely addresses that nobody grouped."""
+
+GROUP_THEM = "bring them together by a pattern under journeys:, such as 'read order: GET /orders/*'"
 
 LONGER = "let it be on for longer, or raise phases.fault"
 
@@ -56,6 +60,16 @@ class Case:
     def plain(self, name: str) -> str:
         """A journey's plain name, whichever of its two names is given."""
         return self._plain.get(name, name)
+
+    @cached_property
+    def unnamed(self) -> frozenset[str]:
+        """The journeys that the system does not name, where they are more than anybody meant; more load makes more of them."""
+        found = frozenset(filter(None, self.history.requests.journeys.known)) - self._plain.keys()
+        return found if len(found) > MOST_UNNAMED else frozenset()
+
+    def grouping(self, journey: str | None) -> str:
+        """What to do about a journey that is but one of many addresses; empty for any other."""
+        return f"{len(self.unnamed)} journeys have no plain name: {GROUP_THEM}" if journey in self.unnamed else ""
 
     def judged(self, phase: str) -> Window | None:
         """The recorded window of a phase without its guards; None where it is not there, or nothing of it is left.
@@ -171,8 +185,10 @@ class Case:
         """A time as seconds since the load began."""
         return at - self.history.began
 
-    def more(self, during: str, have: int, need: int) -> str:
-        """What to change so that a window holds as many requests as are needed."""
+    def more(self, during: str, have: int, need: int, journey: str | None = None) -> str:
+        """What to change so that a window holds as many requests as are needed, of one journey where that is told."""
+        if grouping := self.grouping(journey):
+            return grouping
         factor = max(need, 1) / max(have, 1)
         phase = during if during in PHASES else "fault"
         load = self.experiment.load

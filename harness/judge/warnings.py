@@ -6,14 +6,11 @@ from collections.abc import Iterator
 
 from harness.history.events import NameUnknown, PhaseMoved, RunBegan
 from harness.judge import words
-from harness.judge.case import Case
+from harness.judge.case import GROUP_THEM, Case
 
 WAY_AROUND = "a way around was not excluded: with interpose: faulted only the callers of faulted edges are led through proxies"
 
 MOST_NAMES = 5
-
-MOST_UNNAMED = 50
-"""More requests with a name of their own than this are most likely addresses that nobody grouped."""
 
 
 def warnings_of(case: Case) -> tuple[str, ...]:
@@ -53,12 +50,9 @@ def _closed_loop(case: Case) -> Iterator[str]:
 
 def _many_journeys(case: Case) -> Iterator[str]:
     """Requests under a name of their own each are judged one by one, and of each there are too few."""
-    named = set(case.experiment.system.journeys.values())
-    unnamed = [name for name in case.history.requests.journeys.known if name and name not in named]
-    if len(unnamed) > MOST_UNNAMED:
-        examples = words.several(sorted(unnamed)[:3])
-        told = f"{len(unnamed)} journeys have no plain name, such as {examples}"
-        yield f"{told}: bring them together by a pattern under journeys:, such as 'read order: GET /orders/*'"
+    if case.unnamed:
+        told = f"{len(case.unnamed)} journeys have no plain name, such as {words.several(sorted(case.unnamed)[:3])}"
+        yield f"{told}: {GROUP_THEM}"
 
 
 def _unknown_names(case: Case) -> Iterator[str]:

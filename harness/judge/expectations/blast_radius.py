@@ -84,6 +84,7 @@ def _untried(comparison: Comparison) -> Row:
         why, advice = f"{journey} was never tried in the baseline", f"let the load hold {journey}, or take it out of journeys"
     else:
         why, advice = f"{journey} was not tried any more under the fault", "see what keeps its users from trying it"
+    advice = comparison.case.grouping(journey) or advice
     seen = f"{journey} tried {before} times in the baseline, {during} times under the fault"
     return Row(journey, Outcome.INCONCLUSIVE, seen, why, advice, line=seen)
 
@@ -94,7 +95,8 @@ def _starved(comparison: Comparison) -> list[Row]:
     if during >= STARVED * usual:
         return []
     seen = f"{comparison.journey} tried {during} times, {usual:.0f} usual"
-    advice = "see what keeps its users from trying it: the figures are those of the few who could"
+    few = "see what keeps its users from trying it: the figures are those of the few who could"
+    advice = comparison.case.grouping(comparison.journey) or few
     return [Row(comparison.journey, Outcome.INCONCLUSIVE, seen, f"{seen}: its volume was lost", advice)]
 
 
@@ -122,7 +124,7 @@ def _errors(comparison: Comparison, margin: float) -> Row:
         advice = f"look at what {journey} calls: the traces below lead there"
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"{words.count(fewest, 'request')} of {journey} cannot show that errors rose by at most {margin * 100:g} points"
-        advice = case.more("fault", fewest, max(enough_for(margin), round(fewest * STRETCHED)))
+        advice = case.more("fault", fewest, max(enough_for(margin), round(fewest * STRETCHED)), journey)
     during = comparison.groups[1]
     failed = tuple(during.at(~during.ok)[:MOST_EXAMPLES])
     seen = f"{journey} errors {words.points(rise)}"
@@ -164,7 +166,7 @@ def _latency(comparison: Comparison, name: Quantile, allowed: LatencyMargin) -> 
         advice = f"see what {journey} waits for: the traces below lead there"
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"the interval of the {name} of {journey} lies across the limit"
-        advice = case.more("fault", fewest, round(fewest * STRETCHED))
+        advice = case.more("fault", fewest, round(fewest * STRETCHED), journey)
     _, shown = min(_measures(change, allowed), key=lambda found: (found[0], strain(found[1])))
     full = f"{seen} ({words.rise(change.plus)})" if shown.unit == "seconds" else seen
     limit = told(f"may {words.margin(allowed)}", comparison.method)
@@ -177,7 +179,7 @@ def _too_few(comparison: Comparison, what: str, needed: int) -> Row:
     fewest, journey = min(comparison.numbers), comparison.journey
     phase = "baseline" if fewest == comparison.numbers[0] else "fault"
     why = f"{words.count(fewest, 'request')} of {journey} in the {phase} cannot show its {what}, {needed} are needed"
-    advice = comparison.case.more(phase, fewest, needed)
+    advice = comparison.case.more(phase, fewest, needed, journey)
     return Row(journey, Outcome.INCONCLUSIVE, f"{journey} {what} unknown", why, advice)
 
 

@@ -57,7 +57,7 @@ def _row(journey: str, group: Requests, expected: ErrorRate, place: tuple[Case, 
             Outcome.INCONCLUSIVE,
             f"{len(failed)} of {number} failed",
             f"{number} of {journey} in {during}, at least {FEWEST_REQUESTS} are needed",
-            case.more(during, len(group), FEWEST_REQUESTS),
+            case.more(during, len(group), FEWEST_REQUESTS, journey),
         )
     observed = len(failed) / len(group)
     seen = f"{words.share(observed)} of {len(group)} requests failed"
@@ -73,7 +73,7 @@ def _row(journey: str, group: Requests, expected: ErrorRate, place: tuple[Case, 
         advice = "look up the traces below in the services' logs"
     elif outcome is Outcome.INCONCLUSIVE:
         why = f"the interval of {journey} lies across the limit"
-        advice = case.more(during, len(group), _needed(observed, limit, len(group)))
+        advice = case.more(during, len(group), _needed(observed, limit, len(group)), journey)
     shown = measure("share", observed, share, limit, "max")
     return Row(journey, outcome, seen, why, advice, shown, tuple(failed[:MOST_EXAMPLES]), p=p)
 

@@ -290,12 +290,12 @@ def _borne_out(journey: str, was: Usual, case: Case, after: Window) -> Sequence[
         ]
     if len(was.group) < FEWEST_AFTERWARDS:
         why = f"{words.count(len(was.group), 'request')} of {journey} in the baseline, at least {FEWEST_AFTERWARDS} are needed"
-        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("baseline", len(was.group), FEWEST_AFTERWARDS))]
+        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("baseline", len(was.group), FEWEST_AFTERWARDS, journey))]
     if len(group) < FEWEST_AFTERWARDS:
         why = f"{words.count(len(group), 'request')} of {journey} afterwards, at least {FEWEST_AFTERWARDS} are needed"
-        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("recovery", len(group), FEWEST_AFTERWARDS))]
+        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("recovery", len(group), FEWEST_AFTERWARDS, journey))]
     share = float((~group.ok).mean())
     if share > was.errors:
         why = f"{words.share(share)} of {journey} failed afterwards, too few to say whether that is usual"
-        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("recovery", len(group), 2 * len(group)))]
+        return [Row(journey, Outcome.INCONCLUSIVE, why, why, case.more("recovery", len(group), 2 * len(group), journey))]
     return []

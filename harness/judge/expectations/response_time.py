@@ -86,7 +86,7 @@ def _rows(
     needed = NEEDED[method][name]
     if len(group) < needed:
         few = f"{words.count(len(group), 'request')} in {during}, at least {needed} are needed"
-        return [Row(label, Outcome.INCONCLUSIVE, few, few, case.more(during, len(group), needed))]
+        return [Row(label, Outcome.INCONCLUSIVE, few, few, case.more(during, len(group), needed, journey))]
     timed = Timed(case.waited(group), group.due, window, QUANTILES[name], comparisons)
     interval = timed.interval if method == "interval" else point(timed.observed)
     seen = f"{label} {words.seconds(timed.observed)} of {len(group)} requests"
