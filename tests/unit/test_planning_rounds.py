@@ -109,7 +109,11 @@ COURSE = "expected a load that stays the same, found stages or a shape: its cour
     ("written", "line", "expected"),
     [
         ("phases: {warmup: {until: warm}}\n", 10, "'steady'"),
-        ("phases: {warmup: {until: steady, at_most: 5s}}\n", 10, "expected at least 10s, in which three stretches can be compared, found 5s"),
+        (
+            "phases: {warmup: {until: steady, at_most: 5s}}\n",
+            10,
+            "expected at least 10s, in which three stretches can be compared, found 5s",
+        ),
         ("phases: {warmup: {until: steady, atmost: 1m}}\n", 10, "found 'atmost'"),
         ("phases: {warmup: 5}\n", 10, "expected a duration with its unit"),
         ("extend: 30\n", 10, "expected a duration with its unit"),
