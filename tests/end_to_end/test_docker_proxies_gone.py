@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.history import Requests, read_history
 from tests.end_to_end.chaos import evidence, verdict_of
 from tests.end_to_end.docker_rig import (
     CUT,
@@ -50,10 +50,8 @@ class Broken:
         (event,) = kinds_of(self.folder, kind)
         return event
 
-    def answers_between(self, begin: float, end: float) -> list[dict[str, Any]]:
-        lines = (self.folder / "requests.jsonl").read_text(encoding="utf-8").splitlines()
-        requests = [json.loads(line) for line in lines if line.startswith("{")]
-        return [request for request in requests if begin <= request.get("due", request.get("began", 0.0)) <= end]
+    def requests_between(self, begin: float, end: float) -> Requests:
+        return read_history(self.folder).requests.between([(begin, end)])
 
 
 def broken_by(how: str, folder: Path) -> Broken:
@@ -101,12 +99,8 @@ def test_the_fault_is_on_again_and_healed_at_its_end(broken: Broken) -> None:
     assert [probe["outcome"] for probe in kinds_of(broken.folder, "EdgeProbed") if probe["moment"] == "after"] == ["answered"]
     assert kinds_of(broken.folder, "FaultRefused") == []
     mended = broken.only("EngineRestarted")
-    deferred = [
-        line
-        for line in broken.answers_between(mended["at"] + mended["seconds"] + 1, ended["at"] - 1)
-        if "without-back" in json.dumps(line)
-    ]
-    assert len(deferred) > 50
+    met = broken.requests_between(mended["at"] + mended["seconds"] + 1, ended["at"] - 1)
+    assert met.bears("without-back").sum() > 50
 
 
 def test_the_verdict_is_inconclusive_for_that_reason(broken: Broken) -> None:
@@ -121,7 +115,7 @@ def test_the_verdict_is_inconclusive_for_that_reason(broken: Broken) -> None:
 def test_the_load_goes_on_afterwards(broken: Broken) -> None:
     assert broken.only("LoadEnded")["finished"] is True
     recovery = next(event for event in kinds_of(broken.folder, "PhaseBegan") if event["phase"] == "recovery")
-    assert len(broken.answers_between(recovery["at"] + 1, recovery["at"] + 5)) > 200
+    assert len(broken.requests_between(recovery["at"] + 1, recovery["at"] + 5)) > 200
 
 
 def test_nothing_is_left(broken: Broken) -> None:

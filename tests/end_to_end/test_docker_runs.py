@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.history import read_history
 from tests.end_to_end.chaos import Answer, chaos, evidence, outcomes, verdict_of
 from tests.end_to_end.docker_rig import (
     CUT,
@@ -198,11 +199,10 @@ def test_a_callee_that_was_killed_is_soon_told_to_be_gone(tmp_path: Path) -> Non
 
     made = Made(tmp_path / "reports", answer, 0.0)
     (began,) = kinds_of(made.folder, "FaultBegan")
-    lines = (made.folder / "requests.jsonl").read_text(encoding="utf-8").splitlines()
-    asked = [request for request in map(json.loads, lines) if request.get("journey") == "GET /with-back"]
-    late = [request for request in asked if began["at"] + 5 < request["due"] < began["at"] + 11]
+    met = read_history(made.folder).requests.between([(began["at"] + 5, began["at"] + 11)])
+    late = [request for request in met if request.journey == "GET /with-back"]
     assert len(late) > 100
-    assert sorted(request["end"] - request["start"] for request in late)[len(late) // 2] < 0.5
+    assert sorted(request.end - request.start for request in late)[len(late) // 2] < 0.5
 
 
 @pytest.mark.nightly
