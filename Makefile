@@ -4,10 +4,6 @@ BIN := .venv/bin
 READY := .venv/.ready
 # The stand-ins of scripts/offline-images, where it has built them.
 IMAGES := scripts/with-offline-images
-# What drives load and is judged by it has the machine to itself, among the quick tests and among the slow ones; most of the rest waits.
-ALONE := $(addprefix tests/end_to_end/test_,$(addsuffix .py,runs guardian))
-SLOW := docker_runs sample_scenarios service_faults fault_kinds windows noise load_runs calibrate
-ALONE_SLOW := $(ALONE) $(addprefix tests/end_to_end/test_,$(addsuffix .py,$(SLOW)))
 
 .PHONY: env demo demo-docker images test test-slow test-docker nightly check check-all docker-answers format clean
 
@@ -29,14 +25,15 @@ demo-docker: env
 images: env
 	scripts/offline-images --env-file .venv/offline-images.env
 
+# Most tests wait more than they work; those that are judged by the load they drive have the machine to themselves.
 test: env
-	$(BIN)/python -m pytest -m 'not slow and not nightly' -n 3 --dist loadscope $(ALONE:%=--ignore %)
-	$(BIN)/python -m pytest -m 'not slow and not nightly' $(ALONE)
+	$(BIN)/python -m pytest -m 'not alone and not slow and not nightly' -n 3 --dist loadscope
+	$(BIN)/python -m pytest -m 'alone and not slow and not nightly'
 
 test-slow: env
-	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' -n 3 --dist worksteal tests/contract
-	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' -n 2 --dist loadscope --ignore tests/contract $(ALONE_SLOW:%=--ignore %)
-	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not nightly' --durations 10 $(ALONE_SLOW)
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not alone and not nightly' -n 3 --dist worksteal tests/contract
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and not alone and not nightly' -n 2 --dist loadscope --ignore tests/contract
+	$(IMAGES) $(BIN)/python -m pytest -m 'slow and alone and not nightly' --durations 10
 
 test-docker: env docker-answers
 	$(IMAGES) $(BIN)/python -m pytest -m 'docker and not nightly'

@@ -30,7 +30,7 @@ from tests.end_to_end.docker_rig import (
     tiny_system,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.docker]
+pytestmark = [pytest.mark.slow, pytest.mark.docker, pytest.mark.alone]
 
 SHOWN = ("set", "bit", "met", "healed")
 PHASES = "phases: {warmup: 1s, baseline: 6s, fault: 6s, recovery: 7s}"

@@ -24,6 +24,7 @@ EXPECT = """
 PHASES = "phases: {warmup: 1s, baseline: 5s, fault: 17s, recovery: 8s}\nload: {rate: 100/s}"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_several_kinds_of_fault_in_one_run_are_each_proved(tmp_path: Path) -> None:
     path = scenario(tmp_path, FAULTS, EXPECT, PHASES)
@@ -42,6 +43,7 @@ def test_several_kinds_of_fault_in_one_run_are_each_proved(tmp_path: Path) -> No
     assert "slower set 2 times" in told["set"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_of_several_kinds_of_fault_that_are_not_applied_none_is_proved(tmp_path: Path) -> None:
     path = scenario(tmp_path, FAULTS, EXPECT, PHASES)

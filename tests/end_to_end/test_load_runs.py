@@ -74,6 +74,7 @@ def black_hole() -> Iterator[str]:
         yield f"http://127.0.0.1:{hole.getsockname()[1]}"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_entry_that_accepts_and_never_answers_is_never_passed(tmp_path: Path, client: str) -> None:
@@ -87,6 +88,7 @@ def test_an_entry_that_accepts_and_never_answers_is_never_passed(tmp_path: Path,
     assert set(found.values()) <= {"failed", "inconclusive"}
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_system_that_never_answered_at_all_is_never_passed(tmp_path: Path, client: str, black_hole: str) -> None:
@@ -122,6 +124,7 @@ def test_a_locustfile_that_breaks_while_it_runs_ends_the_run_with_5_and_its_trac
     assert "users.py" in told
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_arrivals_of_several_processes_are_complete(tmp_path: Path) -> None:
     answer = run(tmp_path, CUT, DEFERRED, "rate: 100/s, processes: 2")
@@ -135,6 +138,7 @@ def test_the_arrivals_of_several_processes_are_complete(tmp_path: Path) -> None:
     assert list(folder.glob("requests*")) == [folder / "requests.parquet"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_rate_in_stages_arrives_as_planned(tmp_path: Path) -> None:
     answer = run(tmp_path, CUT, DEFERRED, "rate: [{to: 60/s, over: 4s}, {hold: 6s}, {to: 100/s, over: 5s}]")
@@ -144,6 +148,7 @@ def test_a_rate_in_stages_arrives_as_planned(tmp_path: Path) -> None:
     assert load["outcome"] == "passed"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("load", ["users: 20", "shape: true"])
 def test_a_closed_loop_says_what_it_hides(tmp_path: Path, load: str) -> None:
@@ -189,6 +194,7 @@ def _wait_until_somebody_listens(address: str) -> None:
     raise AssertionError(f"nobody listens at {address}")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_run_whose_load_comes_from_elsewhere_is_passed_with_all_records_and_inconclusive_without(

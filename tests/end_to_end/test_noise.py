@@ -28,6 +28,7 @@ def load_of(folder: Path) -> int:
     return int(pid)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_load_that_stood_still_leaves_open_what_rests_on_that_window_alone(tmp_path: Path) -> None:
     expect = "[{recovery: {within: 3s, hold: 2s}}, {error_rate: {journey: alone, during: fault, max: 20%}}]"
@@ -51,6 +52,7 @@ def test_a_load_that_stood_still_leaves_open_what_rests_on_that_window_alone(tmp
     assert ", from 1" in why
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_system_that_does_not_come_back_never_does(tmp_path: Path) -> None:
     """It was healed, and answered; then it went down by itself, as one does that cannot bear the load that had piled up."""

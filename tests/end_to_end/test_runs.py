@@ -48,6 +48,7 @@ def nothing_is_left_of(folder: Path) -> bool:
     return not started_by(folder) and not any(path.exists() for path in folders)
 
 
+@pytest.mark.alone
 def test_a_run_that_holds_is_passed_and_can_be_judged_again_to_the_same_byte(tmp_path: Path) -> None:
     path = scenario(tmp_path, CUT, DEFERRED, SHORT)
 
@@ -71,6 +72,7 @@ def test_a_run_that_holds_is_passed_and_can_be_judged_again_to_the_same_byte(tmp
     assert len(written["report.html"]) < 500_000
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_service_that_is_paused_is_shown_to_be_and_goes_on(tmp_path: Path) -> None:
     expect = "[{error_rate: {journey: alone, during: pause-1, max: 40%}}, {error_rate: {during: recovery, max: 10%}}]"
@@ -87,6 +89,7 @@ def test_a_service_that_is_paused_is_shown_to_be_and_goes_on(tmp_path: Path) -> 
     assert nothing_is_left_of(folder)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("deed", ["kill", "restart"])
 def test_a_service_that_is_taken_down_is_shown_to_be_and_comes_back(tmp_path: Path, deed: str) -> None:
@@ -102,6 +105,7 @@ def test_a_service_that_is_taken_down_is_shown_to_be_and_comes_back(tmp_path: Pa
     assert nothing_is_left_of(folder)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_an_interrupt_while_a_service_is_paused_leaves_nothing(tmp_path: Path) -> None:
     path = scenario(tmp_path, "[pause: {service: back}]", "[{error_rate: {max: 50%}}]", "phases: {fault: 60s}")
@@ -116,6 +120,7 @@ def test_an_interrupt_while_a_service_is_paused_leaves_nothing(tmp_path: Path) -
     assert nothing_is_left_of(folder_of(tmp_path / "reports"))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_twin_of_a_fault_on_a_service_in_which_it_is_withheld_is_inconclusive(tmp_path: Path) -> None:
     path = scenario(tmp_path, "[kill: {service: back}]", "[{id: alone, error_rate: {journey: alone, max: 5%}}]", SHORT)
@@ -127,6 +132,7 @@ def test_the_twin_of_a_fault_on_a_service_in_which_it_is_withheld_is_inconclusiv
     assert answer.code == 0, answer.err
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_scenario_is_proven_clean_on_its_defect_and_on_its_twins(tmp_path: Path) -> None:
     answer = chaos("prove", str(TINY / "back_down.yaml"), "--report-dir", str(tmp_path), "--json")
@@ -143,6 +149,7 @@ def test_a_scenario_is_proven_clean_on_its_defect_and_on_its_twins(tmp_path: Pat
     assert answer.code == 0
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_fault_on_an_edge_that_nobody_uses_is_inconclusive(tmp_path: Path) -> None:
     path = scenario(tmp_path, "[outage: {edge: front -> unused}]", "[recovery: {within: 4s, hold: 3s}]", SHORT)
@@ -159,6 +166,7 @@ def test_a_fault_on_an_edge_that_nobody_uses_is_inconclusive(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("options", "code"), [([], 3), (["--strict"], 1)], ids=["", "strict"])
 def test_nothing_is_injected_into_a_baseline_that_is_not_healthy(tmp_path: Path, options: list[str], code: int) -> None:
     path = scenario(
@@ -285,6 +293,7 @@ def test_a_harness_that_is_killed_in_mid_fault_leaves_nothing_and_its_run_can_be
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_service_that_dies_in_the_baseline_is_named_and_never_passed(tmp_path: Path) -> None:
     running = Running(["run", str(scenario(tmp_path, CUT, DEFERRED, SHORT))], tmp_path / "reports")
@@ -302,6 +311,7 @@ def test_a_service_that_dies_in_the_baseline_is_named_and_never_passed(tmp_path:
     assert "SIGKILL" in out
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_two_runs_at_the_same_time_do_not_meet(tmp_path: Path) -> None:
     path = scenario(tmp_path, CUT, DEFERRED, SHORT)
@@ -359,6 +369,7 @@ def listeners() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_without_a_fault_a_run_passes_and_says_that_nothing_was_injected(tmp_path: Path) -> None:
     answer = run(tmp_path, scenario(tmp_path, "[]", "[error_rate: {max: 5%}]", SHORT), "--json")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.end_to_end.chaos import PROJECT, Running, chaos, events_of, evidence, outcomes, started_by, verdict_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 OWN = 8.0
 """Seconds a run may take beyond its phases, bring-up and taking down together."""

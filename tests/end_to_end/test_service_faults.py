@@ -36,6 +36,7 @@ def bites(reports: Path) -> dict[str, tuple[str, str]]:
 
 
 @needs_groups
+@pytest.mark.alone
 @pytest.mark.slow
 def test_faults_that_repeat_grow_and_loop_leave_their_evidence(tmp_path: Path) -> None:
     before = all_groups()
@@ -55,6 +56,7 @@ def test_faults_that_repeat_grow_and_loop_leave_their_evidence(tmp_path: Path) -
 
 
 @needs_groups
+@pytest.mark.alone
 @pytest.mark.slow
 def test_faults_that_were_not_done_are_not_proven(tmp_path: Path) -> None:
     path = scenario(tmp_path, FAULTS, EXPECT, PHASES)
@@ -67,6 +69,7 @@ def test_faults_that_were_not_done_are_not_proven(tmp_path: Path) -> None:
 
 
 @needs_groups
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_harness_that_is_killed_in_a_crash_loop_and_under_limits_leaves_nothing(tmp_path: Path) -> None:
     before = all_groups()

@@ -17,6 +17,7 @@ def begun(folder: Path) -> list[tuple[str, int]]:
     return [(event["phase"], event["round"]) for event in events_of(folder) if event["event"] == "PhaseBegan"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_two_rounds_after_a_warm_up_until_steady_pass_and_are_told(tmp_path: Path) -> None:
     phases = "phases: {warmup: {until: steady, at_most: 60s}, baseline: 5s, fault: 6s, recovery: 8s}\nrounds: 2"
@@ -38,6 +39,7 @@ def test_two_rounds_after_a_warm_up_until_steady_pass_and_are_told(tmp_path: Pat
     assert ">round 1<" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_what_stays_inconclusive_although_it_was_lengthened_is_run_again_and_both_are_told(tmp_path: Path) -> None:
     """Twelve requests a second cannot show an error rate under 1 % in any of these windows."""
