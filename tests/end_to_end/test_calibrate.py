@@ -21,7 +21,6 @@ def tiny_in(folder: Path) -> Path:
     return system
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_a_system_is_calibrated_and_its_file_keeps_its_comments(tmp_path: Path) -> None:
     """Where the machine is too busy for the system or the load, no margins are written, and that is said."""

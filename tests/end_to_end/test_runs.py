@@ -105,7 +105,6 @@ def test_a_service_that_is_taken_down_is_shown_to_be_and_comes_back(tmp_path: Pa
     assert nothing_is_left_of(folder)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_an_interrupt_while_a_service_is_paused_leaves_nothing(tmp_path: Path) -> None:
     path = scenario(tmp_path, "[pause: {service: back}]", "[{error_rate: {max: 50%}}]", "phases: {fault: 60s}")
@@ -132,8 +131,7 @@ def test_the_twin_of_a_fault_on_a_service_in_which_it_is_withheld_is_inconclusiv
     assert answer.code == 0, answer.err
 
 
-@pytest.mark.alone
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_scenario_is_proven_clean_on_its_defect_and_on_its_twins(tmp_path: Path) -> None:
     answer = chaos("prove", str(TINY / "back_down.yaml"), "--report-dir", str(tmp_path), "--json")
 
@@ -311,7 +309,6 @@ def test_a_service_that_dies_in_the_baseline_is_named_and_never_passed(tmp_path:
     assert "SIGKILL" in out
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_two_runs_at_the_same_time_do_not_meet(tmp_path: Path) -> None:
     path = scenario(tmp_path, CUT, DEFERRED, SHORT)
