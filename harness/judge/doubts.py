@@ -90,7 +90,7 @@ def load_doubts(case: Case, phase: str, window: Window) -> Iterator[Doubt]:
     if len(due) < fewest_arrivals(case, window):
         why = f"the schedule was not kept in the {phase}: {len(due)} of {planned:.0f} planned requests came up"
         advice = "run it on a machine that is less busy"
-        advice += ", or see the tasks that sent none in the locustfile" if _silent(case) else ""
+        advice += ", or see the tasks that sent none in the locustfile" if silent(case) else ""
         yield Doubt(why, advice, _thin_seconds(case, window, due))
 
 
@@ -132,12 +132,17 @@ def fewest_arrivals(case: Case, window: Window) -> float:
     whose task sent none, which are known by their number alone, a window has its share, and four standard deviations more.
     """
     number = arrivals_planned(case, window)
-    scatter = 4 * sqrt(number) if case.experiment.load.arrivals == "poisson" else 0.0
-    usual = number * _silent(case)
-    return min(LEAST_LOAD * number, number - scatter) - usual - 4 * sqrt(usual) - len(window.pieces) - 1
+    usual = number * silent(case)
+    return fewest_of(case, number) - usual - 4 * sqrt(usual) - len(window.pieces) - 1
 
 
-def _silent(case: Case) -> float:
+def fewest_of(case: Case, number: float, deviations: float = 4.0) -> float:
+    """How few of so many planned arrivals are enough: nearly all, or what random ones leave by chance."""
+    scatter = deviations * sqrt(number) if case.experiment.load.arrivals == "poisson" else 0.0
+    return min(LEAST_LOAD * number, number - scatter)
+
+
+def silent(case: Case) -> float:
     """The share of all arrivals that sent no request."""
     said = [note for note in case.history.notes if note.get("load") == "finished"]
     silent, scheduled = (sum(note.get(key, 0) for note in said) for key in ("silent", "scheduled"))

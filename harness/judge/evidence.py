@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from math import sqrt
 
 from harness.history.events import FaultBegan, LoadBegan, LoadEnded, RunFailed, RunHalted, RunInterrupted, ServiceExited
 from harness.history.history import Window
 from harness.judge import words
 from harness.judge.blows import blows_of
 from harness.judge.case import FEWEST_REQUESTS, Case
-from harness.judge.doubts import LEAST_LOAD, arrivals_planned, lag, load_doubts, machine_seen
+from harness.judge.doubts import LEAST_LOAD, arrivals_planned, fewest_of, lag, load_doubts, machine_seen
 from harness.judge.engine import engine_stood
 from harness.judge.expectations.error_rate import judge_error_rate
 from harness.judge.expectations.response_time import judge_response_time
@@ -149,14 +148,12 @@ def _unfinished(finished: int, processes: int) -> str:
 
 def _planned(case: Case) -> tuple[float, float] | None:
     """How many arrivals were planned and how few are enough; None in the closed model, which plans none."""
-    load = case.history.plan.get("load", {})
     course = case.experiment.load.course
     under_load = [float(phase["until"]) for phase in case.history.plan.get("phases", ()) if phase["name"] != "drain"]
     if course is None or not under_load:
         return None
     number = course.arrivals_by(max(under_load) + case.history.moved)
-    scatter = 3 * sqrt(number) if load.get("arrivals") == "poisson" else 0.0
-    return number, min(LEAST_LOAD * number, number - scatter) - 1e-6
+    return number, fewest_of(case, number, deviations=3) - 1e-6
 
 
 def _window_problems(case: Case, phase: str) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from math import ceil, exp, sqrt
+from math import ceil, exp
 from statistics import NormalDist
 
 import numpy as np
@@ -20,6 +20,7 @@ from harness.history.history import Window
 from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.comparison import SHARES, Quantile, blocks_in
+from harness.judge.doubts import LEAST_LOAD, MOST_LAG, fewest_of, lag, silent
 from harness.judge.statistics import FEWEST_BLOCKS, SHORTEST, Blocks, every_change, newcombe, quantile
 from harness.model.expectations import Margins
 from harness.model.load import GUARD_SECONDS
@@ -152,12 +153,6 @@ def _up(value: float, step: float) -> float:
     return round(max(1, ceil(value / step - 1e-9)) * step, 10)
 
 
-LEAST_KEPT = 0.98
-"""The share of the arrivals that must have been sent, for the rate to count as carried."""
-
-MOST_LAG = 0.1
-"""Seconds between due and sent at the 99th percentile: more, and somebody waits for a free user."""
-
 MOST_ERRORS = 0.05
 
 
@@ -176,26 +171,18 @@ def step_of(case: Case, rate: float, window: Window, quiet: float | None = None)
     if not due:
         return Step(rate, float("inf"), "no request was sent")
     p95 = quantile(np.sort(case.waited(due)), 0.95)
-    lag = quantile(np.sort(due.start - due.due), 0.99)
+    late = lag(due)
     failed = float((~due.ok).mean())
     usual = Margins().p95
     line = max((quiet or p95) * (1 + (usual.relative or 0)), (quiet or p95) + (usual.absolute or 0))
     planned = rate * window.seconds
-    kept = due.sent / (planned if len(due) < _fewest(case, planned) else len(due))
-    if kept < LEAST_KEPT:
+    kept = due.sent / (planned if len(due) < fewest_of(case, planned) - silent(case) * planned else len(due))
+    if kept < LEAST_LOAD:
         return Step(rate, p95, f"{words.share(kept)} of the arrivals were sent")
-    if lag > MOST_LAG:
-        return Step(rate, p95, f"requests were sent {words.seconds(lag)} late")
+    if late > MOST_LAG:
+        return Step(rate, p95, f"requests were sent {words.seconds(late)} late")
     if failed > MOST_ERRORS:
         return Step(rate, p95, f"{words.share(failed)} of the requests failed")
     if p95 > line:
         return Step(rate, p95, f"p95 went to {words.seconds(p95)}")
     return Step(rate, p95, "")
-
-
-def _fewest(case: Case, planned: float) -> float:
-    """With fewer requests than this the schedule was not kept: fewer come of random arrivals by chance, and of silent ones."""
-    load = [note for note in case.history.notes if note.get("load") == "finished"]
-    silent: float = sum(note.get("silent", 0) for note in load) / max(1, sum(note.get("scheduled", 0) for note in load))
-    scatter = 4 * sqrt(planned) if case.experiment.load.arrivals == "poisson" else 0.0
-    return min(LEAST_KEPT * planned, planned - scatter) - silent * planned

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import assert_never
 
-from harness.judge.verdict import Finding, Measure, Outcome, Verdict, Word
+from harness.judge.verdict import Finding, Measure, Outcome, Word
 
 SIGNS: dict[Outcome, str] = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.INCONCLUSIVE: "?"}
 KNOWN_SIGN = "~"
@@ -126,11 +126,6 @@ def observed(finding: Finding) -> str:
 def worst_first(findings: tuple[Finding, ...]) -> list[Finding]:
     """Failed ones, then inconclusive, known and passed ones, each in the order they were written."""
     return sorted(findings, key=lambda finding: (-finding.counts_as, not finding.known))
-
-
-def weakest_proof(verdict: Verdict) -> Outcome:
-    """What the evidence adds up to; a run without evidence has none."""
-    return max((proof.outcome for proof in verdict.evidence), default=Outcome.INCONCLUSIVE)
 
 
 def moment(at: float) -> str:
