@@ -1,0 +1,197 @@
+"""The runs of this machine: who is running, and what did not come to its end.
+
+One small JSON file a run, in a folder of the user's own. It is written before anything of the run is started, and removed
+when everything is undone; so what is left without its process belongs to a run that left something behind. A file rather
+than a service: it has to be readable when everything else is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CouldNotRun
+from harness.history.drafts import draft_of
+from harness.history.store import UNDO
+from harness.runtime.ending import PROC, parse_stat, process_table
+from harness.runtime.undo import UndoJournal
+
+STATE_DIR = "CHAOS_STATE_DIR"
+RUNS = "runs"
+LOCK = ".lock"
+ENTRY = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A run that was begun and is not over, or left something.
+
+    `pid` and `started` (clock ticks since boot, 0 where the system does not tell) are those of its harness, `host` the name
+    of the machine it runs on. `project` is what its containers are labelled with, "" for local processes; `shares` names
+    what no other run can use meanwhile.
+    """
+
+    run: str
+    folder: str
+    pid: int
+    started: int
+    host: str
+    project: str = ""
+    shares: tuple[str, ...] = ()
+
+
+def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where this user's runs are known: CHAOS_STATE_DIR, or a folder where the user's state belongs."""
+    if environ.get(STATE_DIR):
+        return Path(environ[STATE_DIR]).absolute()
+    state = environ.get("XDG_STATE_HOME") or "~/.local/state"
+    try:
+        return Path(state).expanduser().absolute() / "chaos-harness"
+    except RuntimeError as error:
+        raise CouldNotRun(f"expected a home folder, found none ({error}); set {STATE_DIR} to a folder of your own") from error
+
+
+def runs_folder() -> Path:
+    """The folder of the registry, for its user alone; it is there when this returns."""
+    folder = state_folder() / RUNS
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise CouldNotRun(
+            f"{folder}: expected a folder that runs can be noted in, found: {error.strerror}; "
+            f"set {STATE_DIR} to one that can be written to"
+        ) from error
+    return folder
+
+
+def register(folder: Path, *, project: str = "", shares: Collection[str] = ()) -> Registered:
+    """Note a run that is about to begin, of this process; refused where another one has what it would share."""
+    own = Registered(
+        run=folder.name,
+        folder=str(folder.resolve()),
+        pid=os.getpid(),
+        started=started_at(os.getpid()) or 0,
+        host=socket.gethostname(),
+        project=project,
+        shares=tuple(sorted(set(shares))),
+    )
+    with _alone():
+        _refuse_shared(own)
+        _write(own)
+    return own
+
+
+def _refuse_shared(own: Registered) -> None:
+    for other in runs():
+        both = sorted(set(own.shares) & set(other.shares))
+        if both:
+            raise CouldNotRun(f"expected {', '.join(both)} for this run alone, found it in use by {_who(other)}")
+
+
+def _who(other: Registered) -> str:
+    if is_alive(other):
+        return f"the run {other.run} (pid {other.pid}); wait for its end, or end it: chaos abort {other.run}"
+    return f"the run {other.run}, which is gone and has left something; remove that: chaos gc"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Nobody else registers meanwhile; the kernel gives the lock back however a process ends."""
+    descriptor = os.open(runs_folder() / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(own: Registered) -> None:
+    path = runs_folder() / f"{own.run}{ENTRY}"
+    try:
+        with draft_of(path) as draft, open(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(own)) + "\n")
+    except OSError as error:
+        raise CouldNotRun(f"{path}: expected to note the run, found: {error.strerror}") from error
+
+
+def runs() -> tuple[Registered, ...]:
+    """Every run that is noted, the oldest first. What is no entry, or is being removed just now, is none."""
+    found = (_read(path) for path in sorted(runs_folder().glob(f"*{ENTRY}")))
+    return tuple(entry for entry in found if entry is not None)
+
+
+def _read(path: Path) -> Registered | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or data.get("run") != path.name.removesuffix(ENTRY):
+        return None
+    return _entry_from(data)
+
+
+def _entry_from(data: Mapping[str, Any]) -> Registered | None:
+    """What a later version notes beside it is left out."""
+    texts, numbers, shares = ("run", "folder", "host", "project"), ("pid", "started"), data.get("shares")
+    if not all(isinstance(data.get(name), str) for name in texts) or not isinstance(shares, list):
+        return None
+    if not all(type(data.get(name)) is int and data[name] >= 0 for name in numbers):
+        return None
+    given = {part.name: data[part.name] for part in fields(Registered)}
+    return Registered(**{**given, "shares": tuple(map(str, shares))})
+
+
+def is_here(entry: Registered) -> bool:
+    """Whether it runs on this machine: a home folder may be that of several."""
+    return entry.host == socket.gethostname()
+
+
+def is_alive(entry: Registered) -> bool:
+    """Whether its harness is there; of another machine's run nobody here can say that it is not."""
+    if not is_here(entry):
+        return True
+    started = started_at(entry.pid)
+    return started is not None and started == entry.started
+
+
+def started_at(pid: int) -> int | None:
+    """When a living process was started, in clock ticks since boot; None where there is no such process."""
+    if (PROC / "self/stat").exists():
+        try:
+            process = parse_stat((PROC / str(pid) / "stat").read_bytes())
+        except OSError:
+            return None
+    else:
+        process = process_table().get(pid)
+    return process.started if process is not None else None
+
+
+def leave(folder: Path) -> bool:
+    """Take the run in `folder` out of the registry, where nothing of it is left to undo; whether it is out."""
+    if not folder.is_dir() or _has_left_something(folder / UNDO):
+        return False
+    forget(folder.name)
+    return True
+
+
+def _has_left_something(path: Path) -> bool:
+    if not path.exists():
+        return False
+    journal = UndoJournal(path)
+    try:
+        return bool(journal.left())
+    finally:
+        journal.close()
+
+
+def forget(run: str) -> None:
+    """Take a run out of the registry, whatever it left; one that is not in it stays out."""
+    (runs_folder() / f"{run}{ENTRY}").unlink(missing_ok=True)

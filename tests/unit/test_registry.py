@@ -1,0 +1,204 @@
+"""A machine's runs are known from before anything is started until everything is undone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import CouldNotRun
+from harness.runtime.registry import (
+    Registered,
+    forget,
+    is_alive,
+    is_here,
+    leave,
+    register,
+    runs,
+    runs_folder,
+    started_at,
+    state_folder,
+)
+from harness.runtime.undo import RemoveFolder, UndoJournal
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def run_folder(tmp_path: Path, name: str = "20260101-000000-abcdef") -> Path:
+    folder = tmp_path / "reports" / "a" / name
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_run_is_known_from_when_it_is_registered_until_it_leaves(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+
+    entry = register(folder, project="chaos-x", shares=["volume b", "volume a", "volume a"])
+
+    assert runs() == (entry,)
+    assert (entry.run, entry.folder, entry.pid) == (folder.name, str(folder), os.getpid())
+    assert (entry.project, entry.shares) == ("chaos-x", ("volume a", "volume b"))
+    assert is_alive(entry)
+
+    assert leave(folder)
+
+    assert runs() == ()
+    assert leave(folder), "leaving twice is leaving once"
+
+
+def test_an_entry_is_its_users_alone(tmp_path: Path, state: Path) -> None:
+    register(run_folder(tmp_path))
+
+    (entry,) = runs_folder().glob("*.json")
+
+    assert runs_folder() == state / "runs"
+    assert runs_folder().stat().st_mode & 0o777 == 0o700
+    assert entry.stat().st_mode & 0o777 == 0o600
+    assert set(json.loads(entry.read_text())) == {"run", "folder", "pid", "started", "host", "project", "shares"}
+
+
+def test_a_run_with_something_left_to_undo_does_not_leave(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    entry = register(folder)
+    journal = UndoJournal(folder / "undo.jsonl")
+    name = journal.before(RemoveFolder("/nowhere"))
+
+    assert not leave(folder)
+    assert runs() == (entry,)
+
+    journal.done(name)
+    journal.close()
+
+    assert leave(folder)
+
+
+def test_a_run_whose_folder_is_gone_does_not_leave_for_nobody_knows_what_it_left(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    entry = register(folder)
+    folder.rmdir()
+
+    assert not leave(folder)
+    assert runs() == (entry,)
+
+    forget(entry.run)
+
+    assert runs() == ()
+
+
+def test_another_process_with_the_same_number_is_not_the_harness(tmp_path: Path) -> None:
+    entry = register(run_folder(tmp_path))
+
+    assert not is_alive(replace(entry, started=entry.started + 1))
+
+
+def test_a_process_that_ended_is_not_alive_even_before_it_is_collected(tmp_path: Path) -> None:
+    entry = register(run_folder(tmp_path))
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    there = replace(entry, pid=child.pid, started=started_at(child.pid) or -1)
+    assert is_alive(there)
+
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert not is_alive(there)
+    child.communicate()
+    assert not is_alive(there)
+
+
+def test_nobody_here_can_say_that_a_run_of_another_machine_is_dead(tmp_path: Path) -> None:
+    entry = replace(register(run_folder(tmp_path)), host="elsewhere", pid=1, started=1)
+
+    assert not is_here(entry)
+    assert is_alive(entry)
+
+
+def test_what_one_run_has_for_itself_no_other_is_given(tmp_path: Path) -> None:
+    first = register(run_folder(tmp_path, "first"), shares=["the volume data", "the volume logs"])
+    second = run_folder(tmp_path, "second")
+
+    with pytest.raises(CouldNotRun, match=rf"the volume data.*in use by the run first \(pid {first.pid}\).*chaos abort first"):
+        register(second, shares=["the volume data", "the volume cache"])
+
+    assert runs() == (first,)
+    register(second, shares=["the volume cache"])
+    assert len(runs()) == 2
+
+
+def test_what_a_dead_run_had_is_not_given_until_it_is_cleared_away(tmp_path: Path) -> None:
+    first = register(run_folder(tmp_path, "first"), shares=["the volume data"])
+    path = runs_folder() / "first.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "started": first.started + 1}))
+
+    with pytest.raises(CouldNotRun, match="which is gone and has left something; remove that: chaos gc"):
+        register(run_folder(tmp_path, "second"), shares=["the volume data"])
+
+
+def test_of_many_who_want_the_same_at_a_time_one_is_given_it(tmp_path: Path) -> None:
+    wanting = [run_folder(tmp_path, f"run-{number}") for number in range(4)]
+    code = (
+        "import sys, pathlib\nfrom harness.runtime.registry import register\nfrom harness.errors import CouldNotRun\n"
+        "try:\n    register(pathlib.Path(sys.argv[1]), shares=['data'])\nexcept CouldNotRun:\n    sys.exit(7)\n"
+    )
+
+    children = [subprocess.Popen([sys.executable, "-c", code, str(folder)]) for folder in wanting]
+
+    assert sorted(child.wait(30) for child in children) == [0, 7, 7, 7]
+
+
+def test_a_state_folder_that_cannot_be_written_to_is_told_with_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "file"))
+
+    with pytest.raises(
+        CouldNotRun, match="expected a folder that runs can be noted in, found: Not a directory; set CHAOS_STATE_DIR"
+    ):
+        register(run_folder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"CHAOS_STATE_DIR": "/a", "XDG_STATE_HOME": "/b"}, "/a"),
+        ({"XDG_STATE_HOME": "/b"}, "/b/chaos-harness"),
+        ({"CHAOS_STATE_DIR": "", "XDG_STATE_HOME": ""}, "~/.local/state/chaos-harness"),
+    ],
+)
+def test_where_the_state_is_kept_can_be_said(environ: dict[str, str], folder: str) -> None:
+    assert state_folder(environ) == Path(folder).expanduser()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=60)
+    | st.fixed_dictionaries(
+        {},
+        optional={name: json_values for name in ("run", "folder", "pid", "started", "host", "project", "shares")},
+    ).map(lambda data: json.dumps({"run": "x", **data}).encode())
+)
+def test_a_file_that_is_no_entry_is_none_and_harms_no_other(content: Any) -> None:
+    (runs_folder() / "x.json").write_bytes(content)
+
+    found = runs()
+
+    assert all(isinstance(entry, Registered) and entry.run == "x" and entry.pid >= 0 for entry in found)
