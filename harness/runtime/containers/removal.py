@@ -27,6 +27,11 @@ ANSWERS_AGAIN_SECONDS = 15.0
 AT_ONCE = 8
 
 
+def project_of(run: str) -> str:
+    """What the containers, networks and volumes of a run are labelled with: Compose's names are in lower case."""
+    return f"{PREFIX}{run}".lower()
+
+
 def remove_project(project: str, host: str, certificates: str) -> str | None:
     """Remove the containers, networks and volumes of a run, whatever state they are in; tells why something is left.
 

@@ -22,7 +22,7 @@ from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import told_of
 from harness.runtime.containers.images import engine_container
 from harness.runtime.containers.names import NameResponder
-from harness.runtime.containers.removal import PREFIX, remove_project
+from harness.runtime.containers.removal import project_of, remove_project
 from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, detour_to, rewrite
 from harness.runtime.containers.seen_edges import SeenEdges
 from harness.runtime.containers.services import ContainerSystem, DockerServices
@@ -64,7 +64,7 @@ class DockerRuntime:
         self._plan, self._setting, self._recorder, self._stop = plan, setting, recorder, stop
         self._journal, self._docker = journal, setting.docker
         self._launch = JournaledLaunch(journal)
-        self._project = f"{PREFIX}{setting.run}".lower()
+        self._project = project_of(setting.run)
         self._services: DockerServices | None = None
         self._folder = Path()
         self._unknown: dict[str, list[str]] = {}
