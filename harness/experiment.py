@@ -40,8 +40,10 @@ from harness.runtime.choosing import Choice, Engine
 from harness.runtime.containers.blackholes import can_enter
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import compose_version
+from harness.runtime.containers.removal import project_of
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
+from harness.runtime.registry import forget, leave, register
 from harness.runtime.run import carry_out
 from harness.runtime.services.limits import cannot_limit
 from harness.runtime.setting import Setting
@@ -202,20 +204,28 @@ class Stage:
 
     def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
         """Carry out a plan, judge what was recorded, and write the reports."""
-        folder = _new_folder(self.options.reports, plan.experiment.name)
+        path = _new_path(self.options.reports, plan.experiment.name)
+        register(path, project="" if self.options.choice.docker is None else project_of(path.name))
+        try:
+            self._carry_out(resolved, plan, path)
+        finally:
+            leave(path)
+        return judge_folder(path)
+
+    def _carry_out(self, resolved: Resolved, plan: Plan, path: Path) -> None:
+        folder = _new_folder(path)
         for name, text in resolved.files.items():
             folder.write(name, text)
         folder.write("compose.json", _compose_json(resolved.system.compose))
         decided = plan_to_json(plan)
         folder.write(PLAN, decided)
-        _point_latest_to(folder.path)
+        _point_latest_to(path)
         watcher = self.audience(plan)
         recorder = Recorder(folder, LiveJudge(json.loads(decided)), *([watcher] if watcher is not None else []))
         try:
-            carry_out(plan, self._setting(resolved, plan, folder.path.name), recorder, self.stop)
+            carry_out(plan, self._setting(resolved, plan, path.name), recorder, self.stop)
         finally:
             folder.close()
-        return judge_folder(folder.path)
 
     def _setting(self, resolved: Resolved, plan: Plan, run: str) -> Setting:
         engine, why = engine_for(self.options.choice, plan.experiment)
@@ -280,11 +290,16 @@ def _write(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
-def _new_folder(reports: Path, scenario: str) -> RunFolder:
-    path = reports / scenario / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+def _new_path(reports: Path, scenario: str) -> Path:
+    return reports / scenario / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def _new_folder(path: Path) -> RunFolder:
     try:
         return RunFolder(path)
     except OSError as error:
+        forget(path.name)  # nothing of it was begun
+        reports = path.parent.parent
         raise InvalidInput(f"{reports}: expected a folder that reports can be written to, found: {error}") from error
 
 

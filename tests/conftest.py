@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-faults", metavar="FILE", help="write what came out of every kind of fault to this file")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the tests are noted apart from those of whoever works on this machine, and nobody's stop file ends them."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("CHAOS_STATE_DIR", str(folder))
+        changed.setenv("CHAOS_STOP_FILE", str(folder / "stop"))
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
