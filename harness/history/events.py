@@ -97,6 +97,19 @@ class EngineRestarted:
 
 
 @dataclass(frozen=True, slots=True)
+class WedgeNoticed:
+    """Something of the run stopped doing what it must: it hangs, it will not end, or cannot be written to.
+
+    `what` is its name: a service, `proxy engine`, `load`, `Docker engine`, a file. `detail` says how that showed, and
+    what is done about it. `at` is when it was noticed.
+    """
+
+    at: float
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class SystemReady:
     """Every service, proxy and the load are there."""
 
@@ -384,6 +397,7 @@ Event: TypeAlias = (
     | ServiceChanged
     | NameUnknown
     | EngineRestarted
+    | WedgeNoticed
     | SystemReady
     | LoadBegan
     | LoadEnded

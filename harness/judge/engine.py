@@ -22,7 +22,7 @@ NOTICED_AFTER = 5.0
 
 def engine_stood(case: Case) -> tuple[Finding, ...]:
     """The evidence that is missing where the engine did not stand; none where it did, as always but seldom."""
-    judged = _judged(case)
+    judged = judged_window(case)
     restarts = case.history.of(EngineRestarted)
     if judged is None or not (hit := [restart for restart in restarts if _touches(restart, judged)]):
         return ()
@@ -33,7 +33,7 @@ def engine_stood(case: Case) -> tuple[Finding, ...]:
     return (Finding(KIND, KIND, "the proxy engine stood", Outcome.INCONCLUSIVE, why, why=why, advice=advice, details=told),)
 
 
-def _judged(case: Case) -> Window | None:
+def judged_window(case: Case) -> Window | None:
     """From the begin of the baseline to the end of the last phase, in which invariants are still asked."""
     phases = case.history.phases
     baseline = phases.get("baseline")

@@ -23,6 +23,7 @@ from harness.judge.rounds import in_every_round
 from harness.judge.service_proofs import evidence_of_services, together
 from harness.judge.strikes import Strike, strikes_of
 from harness.judge.verdict import Finding, Outcome
+from harness.judge.wedges import nothing_wedged
 from harness.model.expectations import ErrorRate, ResponseTime
 
 JUDGED = ("baseline", "fault", "recovery")
@@ -35,7 +36,7 @@ def gather(case: Case) -> tuple[Finding, ...]:
 
 def of_the_run(case: Case) -> tuple[Finding, ...]:
     """What must be so from its begin to its end."""
-    return (*engine_stood(case), load_arrived(case))
+    return (*engine_stood(case), *nothing_wedged(case), load_arrived(case))
 
 
 def of_a_round(case: Case) -> tuple[Finding, ...]:

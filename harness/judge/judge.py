@@ -38,7 +38,7 @@ from harness.model.expectations import (
     ResponseTime,
 )
 
-OF_THE_RUN = frozenset({"engine", "load"})
+OF_THE_RUN = frozenset({"engine", "wedge", "load"})
 ALWAYS = OF_THE_RUN | {"baseline"}
 OF_THE_FAULT = ALWAYS | {"set", "bit", "met"}
 OF_THE_HEALING = OF_THE_FAULT | {"healed"}

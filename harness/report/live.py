@@ -39,13 +39,14 @@ from harness.history.events import (
     ServiceStarted,
     SystemReady,
     UndoFailed,
+    WedgeNoticed,
 )
 from harness.history.requests import Request
 from harness.model.experiment import Experiment
 from harness.model.load import IN_ROUNDS
 from harness.report.faults import fault_in_words
 from harness.report.series import quantile
-from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, restart_in_words
+from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, restart_in_words, wedge_in_words
 from harness.report.wording import clean, duration
 
 LATE = 1.0
@@ -371,7 +372,7 @@ def _mishap(event: Event) -> str:
     match event:
         case ServiceExited(service=service, how=how):
             return f"{clean(service)} ended by itself: {clean(how)}"
-        case EngineRestarted() | NameUnknown():
+        case EngineRestarted() | NameUnknown() | WedgeNoticed():
             return _of_the_network(event)
         case RunHalted(reason=reason):
             return f"halted: {clean(reason)}"
@@ -385,10 +386,12 @@ def _mishap(event: Event) -> str:
             return ""
 
 
-def _of_the_network(event: EngineRestarted | NameUnknown) -> str:
+def _of_the_network(event: EngineRestarted | NameUnknown | WedgeNoticed) -> str:
     match event:
         case EngineRestarted():
             return clean(restart_in_words(event))
+        case WedgeNoticed():
+            return clean(wedge_in_words(event))
         case NameUnknown(service=service, name=name):
             return f"{clean(service)} asked for {clean(name)}, a name that nobody has there"
         case _:

@@ -25,6 +25,7 @@ from harness.history.events import (
     RunInterrupted,
     ServiceExited,
     UndoFailed,
+    WedgeNoticed,
 )
 from harness.history.history import History
 from harness.history.requests import Request
@@ -101,12 +102,19 @@ class Mark:
     bad: bool
 
 
+def wedge_in_words(wedge: WedgeNoticed) -> str:
+    """What of the run stopped doing what it must."""
+    return f"{wedge.what}: {wedge.detail}"
+
+
 def _trouble(event: Event) -> tuple[str, tuple[str, ...]] | None:
     match event:
         case ServiceExited(service=service, how=how, log=log):
             return f"{service} ended by itself: {how}", log
         case EngineRestarted():
             return restart_in_words(event), ()
+        case WedgeNoticed():
+            return wedge_in_words(event), ()
         case RunHalted(reason=reason):
             return f"the run was halted: {reason}", ()
         case RunInterrupted(signal=signal):
@@ -278,6 +286,8 @@ class Summary:
                     yield Mark(f"{service} exited", self.since(at), "", True)
                 case EngineRestarted(at=at):
                     yield Mark("engine restarted", self.since(at), "", True)
+                case WedgeNoticed(at=at, what=what):
+                    yield Mark(f"{what} wedged", self.since(at), "", True)
                 case RunHalted(at=at):
                     yield Mark("halted", self.since(at), "", True)
                 case RunInterrupted(at=at):
