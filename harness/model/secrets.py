@@ -1,0 +1,168 @@
+"""What is a secret, and text without it.
+
+A secret is known by the name of its variable, by the place where it stands (the password in a URL, what follows
+`Authorization:`), or by its shape (tokens that tell what they are). Those that were found in a system are blotted out
+wherever they turn up, in each of the ways in which programs write them; a plain word such as `orders` is not, since it
+may mean something else there: it is hidden where it stands as a password alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
+
+HIDDEN = "***"
+
+_WORDS = (
+    "pass(?:word|wd|phrase|code)?|pwd|secrets?|tokens?|credentials?|authorization|cookie|signature|jwt|bearer|dsn|"
+    "(?:api|access|private|signing|encryption|auth|session|secret|shared|account|master|service|webhook)[_.-]?key"
+)
+_NAME = re.compile(rf"(?<![a-z])(?:[a-z]*(?:password|passwd|secret)|{_WORDS})(?![a-z])", re.IGNORECASE)
+"""Names of variables whose values are secrets. What stands between letters is part of another word: `compass`, `tokenizer`."""
+
+_ABOUT = re.compile(
+    r"(?:^|[_.-])(?:file|path|dir|ttl|url|uri|host|port|user|username|name|endpoint|length|len|size|count|max|min|limit|limits|"
+    r"lifetime|expiry|expires|timeout|seconds|minutes|policy|enabled|required|type|issuer|audience|algorithm)$|^max_",
+    re.IGNORECASE,
+)
+"""Endings of names that tell something about a secret, and are none: PASSWORD_FILE, TOKEN_TTL, TOKEN_URL."""
+
+_NO_SECRET = re.compile(r"\d{0,6}|true|false|yes|no|on|off|none|null|\*+|\$\{.*\}|\{.*\}", re.IGNORECASE | re.DOTALL)
+
+_URL = re.compile(
+    r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{0,512}):([^\s/?#\"'<>\\]{1,512})@(?=[^\s@])"
+)
+_URL_TOKEN = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{20,512})@(?=[^\s@])")
+_HEADER = re.compile(
+    r"(?i)\b((?:proxy-)?authorization|x-api-key|x-auth-token|(?:set-)?cookie)(\\?[\"']?\s{0,8}[:=]\s{0,8}(?:b(?=\\?[\"']))?\\?[\"']?)"
+    r"(?!\*\*\*)((?:(?:basic|bearer|digest|token|negotiate|aws4-hmac-sha256)\s+)?[^\s\"'\\,;}\])>]{1,4096}(?:;[^\"'\\\r\n}\])>]{0,4096})?)"
+)
+_SCHEME = re.compile(r"\b((?i:bearer|basic))(\s+)(?=[A-Za-z0-9._~+/=-]*[A-Z0-9._~+/=])([A-Za-z0-9._~+/-]{8,4096}={0,2})")
+_GIVEN = re.compile(
+    rf"(?i)(?<![a-z])((?:[a-z]{{0,20}}(?:password|passwd|secret)|{_WORDS})\\?[\"']?=\\?[\"']?)(?!\*\*\*)"
+    r"([^\s\"'&;,<>{}()\\]{1,4096})"
+)
+_SHAPES = re.compile(
+    r"\b(?:AKIA|ASIA|AROA)[A-Z0-9]{16}\b"  # AWS access keys
+    r"|\bgh[pousr]_[A-Za-z0-9]{30,255}\b|\bgithub_pat_[A-Za-z0-9_]{30,255}\b|\bglpat-[A-Za-z0-9_-]{20,}\b"
+    r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\b[rs]k_(?:live|test)_[A-Za-z0-9]{10,}\b|\bAIza[A-Za-z0-9_-]{35}\b"
+    r"|\bsk-[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\:,-]*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)"
+)
+
+_BEGINNINGS = ("AKIA", "ASIA", "AROA", "gh", "glpat-", "xox", "k_live_", "k_test_", "AIza", "sk-", "eyJ", "-----BEGIN")
+"""One of these is in every text that a shape can be found in: to look for them first takes a tenth of the time."""
+
+_OF_HEADERS = ("auth", "api-key", "cookie", "bearer", "basic")
+"""One of these is in every text that a header, or its value, can be found in."""
+
+_CLASSES = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"), re.compile("[^A-Za-z0-9]"))
+
+
+def is_secret(variable: str, value: str) -> bool:
+    """Whether a variable's value is a secret, or holds one: by its name, by its place, or by its shape."""
+    return next(iter(secrets_of(variable, value)), None) is not None
+
+
+def secrets_of(variable: str, value: str) -> Iterator[str]:
+    """The secrets that a variable's value holds: all of it, or the password in its URL."""
+    if _is_named(variable) and not _NO_SECRET.fullmatch(value) and not _is_plain_url(value):
+        yield value
+    for found in _URL.finditer(value):
+        yield found[3]
+        yield unquote(found[3])
+    yield from (found[2] for found in _URL_TOKEN.finditer(value) if _is_unguessable(found[2]))
+    for shape in (_HEADER, _SCHEME):
+        yield from (found[3].rpartition(" ")[2] for found in shape.finditer(value))
+    yield from (found[2] for found in _GIVEN.finditer(value))
+    yield from (found[0] for found in _SHAPES.finditer(value))
+
+
+def _is_named(variable: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", variable)
+    return _NAME.search(words) is not None and _ABOUT.search(words) is None
+
+
+def _is_plain_url(value: str) -> bool:
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s@?]*", value) is not None
+
+
+def known_secrets(environments: Iterable[Mapping[str, str]]) -> frozenset[str]:
+    """The secrets in these environments that are to be blotted out wherever they turn up."""
+    found = (secret for variables in environments for item in variables.items() for secret in secrets_of(*item))
+    return frozenset(filter(_is_unguessable, found))
+
+
+def _is_unguessable(secret: str) -> bool:
+    """Long enough, or mixed enough, not to be a word that means something else where it turns up."""
+    kinds = sum(1 for kind in _CLASSES if kind.search(secret))
+    return len(secret) >= 16 or (len(secret) >= 8 and kinds >= 2)
+
+
+def without_secrets(text: str, known: Iterable[str] = ()) -> str:
+    """The text with `***` in the place of every secret: of those that are known, and of what looks like one."""
+    chosen = known if isinstance(known, frozenset) else frozenset(known)
+    if chosen:
+        text = _pattern(chosen).sub(HIDDEN, text)
+    if any(begin in text for begin in _BEGINNINGS):
+        text = _SHAPES.sub(HIDDEN, text)
+    if "://" in text and "@" in text:
+        text = _URL_TOKEN.sub(lambda found: f"{found[1]}{HIDDEN}@" if _is_unguessable(found[2]) else found[0], text)
+        text = _URL.sub(rf"\1\2:{HIDDEN}@", text)
+    small = text.lower()
+    if any(word in small for word in _OF_HEADERS):
+        text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
+        text = _SCHEME.sub(rf"\1\2{HIDDEN}", text)
+    if "=" in text:
+        text = _GIVEN.sub(lambda found: found[0] if _NO_SECRET.fullmatch(found[2]) else f"{found[1]}{HIDDEN}", text)
+    return text
+
+
+def data_without_secrets(data: Any, known: Iterable[str] = (), variable: str = "") -> Any:
+    """The same for what JSON can hold, which stays whole: in every text and in every key."""
+    if isinstance(data, str):
+        return HIDDEN if _is_named(variable) and is_secret(variable, data) else without_secrets(data, known)
+    if isinstance(data, Mapping):
+        return {without_secrets(str(key), known): data_without_secrets(item, known, str(key)) for key, item in data.items()}
+    if isinstance(data, list | tuple):
+        return [data_without_secrets(item, known, variable) for item in data]
+    return data
+
+
+@lru_cache(maxsize=16)
+def _pattern(known: frozenset[str]) -> re.Pattern[str]:
+    """All known secrets as programs write them, the longest first: one may be a part of another."""
+    ways = {way for secret in known for way in _ways(secret)}
+    return re.compile("|".join(re.escape(way) for way in sorted(ways, key=lambda way: (-len(way), way))))
+
+
+def _ways(secret: str) -> Iterator[str]:
+    yield secret
+    yield from (
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        html.escape(secret),
+        html.escape(secret, quote=False),
+    )
+    yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1])
+    yield from (secret.replace("'", "''"), secret.encode("unicode_escape").decode("ascii"))
+    yield from _in_base64(secret.encode("utf-8", "surrogatepass"))
+    yield from filter(_is_unguessable, secret.splitlines() if "\n" in secret else ())
+
+
+def _in_base64(secret: bytes) -> Iterator[str]:
+    """What stays the same of it in base64, whatever stands before it and after it, as in `Basic` with a user's name."""
+    for before in range(3):
+        written = base64.b64encode(b"\0" * before + secret).decode("ascii")
+        begin, end = (0, 2, 3)[before], len(written) - (4 if (before + len(secret)) % 3 else 0)
+        whole = written[begin:end]
+        if len(whole) >= 8:
+            yield whole
+            yield whole.translate(str.maketrans("+/", "-_"))

@@ -1,0 +1,178 @@
+"""What is a secret, and what is left of a text without it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import time
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.model.secrets import HIDDEN, data_without_secrets, is_secret, known_secrets, secrets_of, without_secrets
+
+SECRET = "s3cr3t/+va l&ue\"x'yÄ<ö>\\z"
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END PRIVATE KEY-----"
+
+mixed = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=12, max_size=40).map(
+    lambda text: f"aB3{text}"
+)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DB_PASSWORD", "x1"),
+        ("POSTGRES_PASSWORD", "orders"),
+        ("PGPASSWORD", "abc"),
+        ("apiKey", "abc"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        ("SMTP_PASS", "x"),
+        ("SESSION_COOKIE", "a=b"),
+        ("DATABASE_URL", "postgres://a:b@c/d"),
+        ("ANYTHING", "AKIAIOSFODNN7EXAMPLE"),
+        ("ANYTHING", "ghp_012345678901234567890123456789012345"),
+        ("ANYTHING", "Bearer abcdefGH12345"),
+        ("ANYTHING", "host=db password=x user=y"),
+        ("ANYTHING", KEY),
+    ],
+)
+def test_a_secret_is_known_by_its_name_its_place_or_its_shape(variable: str, value: str) -> None:
+    assert is_secret(variable, value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ORDER_URL", "http://order:8000"),
+        ("TOKEN_URL", "http://auth:8000/token"),
+        ("TOKEN_TTL", "one hour"),
+        ("PASSWORD_FILE", "/run/secrets/db"),
+        ("MAX_TOKENS", "500"),
+        ("USE_TOKEN", "true"),
+        ("AUTHOR", "anna"),
+        ("KEYBOARD", "de"),
+        ("COMPASS", "north"),
+        ("DEFECTS", "silent_fallback"),
+        ("DB_PASSWORD", ""),
+        ("DB_PASSWORD", "${DB_PASSWORD}"),
+    ],
+)
+def test_what_only_speaks_of_a_secret_is_none(variable: str, value: str) -> None:
+    assert not is_secret(variable, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("postgresql://orders:orders@postgres:5432/orders", "postgresql://orders:***@postgres:5432/orders"),
+        ("redis://:hunter2@redis:6379", "redis://:***@redis:6379"),
+        ("no http://user:p@ss@host/ there", "no http://user:***@host/ there"),
+        ("https://ghs_0123456789012345678901234567890123@x/y", "https://***@x/y"),
+        ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("{'Authorization': b'Basic dXNlcjpwYXNz'}", "{'Authorization': b'***'}"),
+        (r'"{\"authorization\": \"Digest abc\"}"', r'"{\"authorization\": \"***\"}"'),
+        ("Cookie: a=b; c=d", "Cookie: ***"),
+        ("X-Api-Key: abc", "X-Api-Key: ***"),
+        ("sent Bearer abcdefGH123", "sent Bearer ***"),
+        ("DB_PASSWORD=short LANG=C", "DB_PASSWORD=*** LANG=C"),
+        ("GET /x?access_token=abc&page=1", "GET /x?access_token=***&page=1"),
+        (f"key {KEY}", "key ***"),
+        ("a basic structure, a bearer of bad news, tokens=5", "a basic structure, a bearer of bad news, tokens=5"),
+        (
+            "GET http://order:8000/orders at 12:30 by anna@example.org",
+            "GET http://order:8000/orders at 12:30 by anna@example.org",
+        ),
+        ("order -> postgres:5432 was refused", "order -> postgres:5432 was refused"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden_where_it_stands_and_nothing_else(text: str, left: str) -> None:
+    assert without_secrets(text) == left
+
+
+WRITTEN = {
+    "as it is": str,
+    "in a URL": lambda secret: quote(secret, safe=""),
+    "in a path": quote,
+    "in a form": quote_plus,
+    "in JSON": lambda secret: json.dumps(secret)[1:-1],
+    "in JSON with its letters": lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1],
+    "by Python": lambda secret: repr(secret)[1:-1],
+    "in HTML": html.escape,
+    "in SQL": lambda secret: secret.replace("'", "''"),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+@given(secret=mixed, before=st.text(max_size=5), after=st.text(max_size=5))
+def test_a_known_secret_is_hidden_in_every_way_in_which_programs_write_it(
+    way: str, secret: str, before: str, after: str
+) -> None:
+    known = known_secrets([{"API_TOKEN": secret}])
+    written = WRITTEN[way](secret)
+
+    told = without_secrets(f"{before} {written} {after}", known)
+
+    assert written not in told
+    assert HIDDEN in told
+
+
+@pytest.mark.parametrize("user", ["", "a", "ab", "abc"])
+@given(secret=mixed)
+def test_a_known_secret_is_hidden_in_base64_whoever_stands_before_it(user: str, secret: str) -> None:
+    written = base64.b64encode(f"{user}:{secret}".encode()).decode()
+
+    told = without_secrets(f"sent {written}", known_secrets([{"API_TOKEN": secret}]))
+
+    assert written not in told
+    assert len(told) <= len("sent ") + len(base64.b64encode(f"{user}:".encode())) + len(HIDDEN) + 4
+
+
+@given(text=st.text(), known=st.frozensets(mixed, max_size=3))
+def test_a_text_without_secrets_has_none_to_hide_any_more(text: str, known: frozenset[str]) -> None:
+    once = without_secrets(text, known)
+
+    assert without_secrets(once, known) == once
+
+
+def test_a_plain_word_is_hidden_as_a_password_and_left_alone_elsewhere() -> None:
+    known = known_secrets([{"DATABASE_URL": "postgresql://orders:orders@db/orders", "POSTGRES_PASSWORD": "shipments"}])
+
+    assert known == frozenset()
+    assert without_secrets("place orders, see shipments", known) == "place orders, see shipments"
+    assert without_secrets("postgresql://orders:orders@db/orders", known) == "postgresql://orders:***@db/orders"
+
+
+def test_of_a_url_only_its_password_is_the_secret_as_it_is_written_and_as_it_is_meant() -> None:
+    assert set(secrets_of("DATABASE_URL", "postgresql://shop:p%40ss-w0rd@db:5432/shop")) == {"p%40ss-w0rd", "p@ss-w0rd"}
+
+
+def test_what_json_can_hold_keeps_its_form() -> None:
+    data = {"environment": {"DB_PASSWORD": "x", "PORT": "80"}, "n": 1, "list": [None, True, f"say {SECRET}"], SECRET: 2.5}
+
+    told = data_without_secrets(data, frozenset([SECRET]))
+
+    assert told == {"environment": {"DB_PASSWORD": HIDDEN, "PORT": "80"}, "n": 1, "list": [None, True, "say ***"], HIDDEN: 2.5}
+
+
+@given(
+    st.sampled_from(
+        [
+            "a" * 30_000,
+            "a://" * 8_000,
+            "Authorization: " * 2_000,
+            "x=" * 15_000,
+            "eyJ." * 8_000,
+            "://:@" * 6_000,
+            "-----BEGIN " * 3_000,
+        ]
+    )
+)
+def test_a_text_made_to_be_slow_is_not(text: str) -> None:
+    begin = time.process_time()
+    without_secrets(text, frozenset([SECRET]))
+
+    assert time.process_time() - begin < 1.0
