@@ -8,7 +8,8 @@ from itertools import takewhile
 from harness.judge.floor import Floor, Step
 from harness.model.expectations import Margins
 from harness.model.parts import LatencyMargin
-from harness.report.wording import clean, duration, milliseconds, percent
+from harness.report.plain import clean
+from harness.report.wording import duration, milliseconds, percent
 
 BUSY = 0.1
 """The share of the machine from which on other programs are told."""

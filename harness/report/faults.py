@@ -22,7 +22,8 @@ from harness.model.kinds.group import Isolate, Partition
 from harness.model.kinds.http import Chosen, HttpCorrupt, HttpDelay, HttpError, LostReply
 from harness.model.kinds.service import Cpu, CrashLoop, Memory, OnService, Scale
 from harness.model.quantities import format_data_rate, format_share, format_size
-from harness.report.wording import clean, duration
+from harness.report.plain import clean
+from harness.report.wording import duration
 
 LONGEST_CHOICE = 60
 

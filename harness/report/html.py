@@ -22,6 +22,7 @@ from harness.judge.verdict import Figures, JourneyFigures, Verdict
 from harness.report import wording
 from harness.report.edges import edge_table
 from harness.report.measures import WIDTH, gauge
+from harness.report.plain import clean
 from harness.report.series import Dots, Stretch, dots_of, log_scale, sample, stretches
 from harness.report.summary import ANSWERS, Answer, Summary
 from harness.report.timeline import NARROW, WIDE, Sheet, TimeAxis, dot_path, draw_picture, phase_at
@@ -86,7 +87,7 @@ def _templates() -> Environment:
         MOST_EDGES=MOST_EDGES,
     )
     environment.filters.update(
-        clean=wording.clean,
+        clean=clean,
         ms=wording.milliseconds,
         duration=wording.duration,
         moment=wording.moment,
@@ -101,7 +102,7 @@ def _harmless(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.1f}".removesuffix(".0")
     if isinstance(value, str) and not isinstance(value, Markup):
-        return wording.clean(value, 2000) if len(value) < 2000 or not value.startswith("M") else value
+        return clean(value, 2000) if len(value) < 2000 or not value.startswith("M") else value
     return value
 
 

@@ -9,8 +9,9 @@ from xml.etree.ElementTree import Element, SubElement, fromstring, indent, tostr
 
 from harness.history.history import History
 from harness.judge.verdict import Finding, Outcome, Verdict
+from harness.report.plain import clean
 from harness.report.summary import Summary
-from harness.report.wording import clean, observed, worst_first
+from harness.report.wording import observed, worst_first
 
 JUDGEABLE = "the run could be judged"
 LONGEST = 4000

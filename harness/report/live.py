@@ -45,9 +45,10 @@ from harness.history.requests import Request
 from harness.model.experiment import Experiment
 from harness.model.load import IN_ROUNDS
 from harness.report.faults import fault_in_words
+from harness.report.plain import clean
 from harness.report.series import quantile
 from harness.report.summary import PHASE_NAMES, Answer, answer_of, began_in_words, restart_in_words, wedge_in_words
-from harness.report.wording import clean, duration
+from harness.report.wording import duration
 
 LATE = 1.0
 """Seconds by which records may come later than what they tell of."""

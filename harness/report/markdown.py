@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from harness.history.history import History
 from harness.judge.verdict import Figures, Finding, JourneyFigures, Outcome, Verdict
+from harness.report.plain import clean
 from harness.report.summary import Summary
-from harness.report.wording import SIGNS, VERDICT_SIGNS, clean, duration, milliseconds, observed, percent, sign, worst_first
+from harness.report.wording import SIGNS, VERDICT_SIGNS, duration, milliseconds, observed, percent, sign, worst_first
 
 ROWS = (40, 12, 4)
 """Rows of a table: the first number of them with which all stays small."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.judge.power import journeys_told, powers_of
 from harness.model.experiment import Experiment
-from harness.report.wording import clean
+from harness.report.plain import clean
 
 
 def power_text(experiment: Experiment) -> str:

@@ -34,7 +34,8 @@ from harness.judge.verdict import Verdict
 from harness.model.experiment import Experiment
 from harness.model.load import IN_ROUNDS
 from harness.report.faults import fault_in_words
-from harness.report.wording import clean, duration
+from harness.report.plain import clean
+from harness.report.wording import duration
 
 Answer: TypeAlias = Literal["answered", "fallback", "failed"]
 """The three outcomes that have a colour: answered, answered by a fallback, not answered as its user wanted."""

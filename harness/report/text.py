@@ -10,8 +10,9 @@ from rich.text import Text
 
 from harness.history.history import History
 from harness.judge.verdict import Finding, Outcome, Verdict, Word
+from harness.report.plain import clean
 from harness.report.summary import Summary
-from harness.report.wording import clean, duration, observed, sign, worst_first
+from harness.report.wording import duration, observed, sign, worst_first
 
 STYLES: dict[Outcome, str] = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.INCONCLUSIVE: "magenta"}
 KNOWN_STYLE = "yellow"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from harness.model.load import GUARD_SECONDS, IN_ROUNDS
+from harness.report.plain import clean
 from harness.report.series import Dots, LogScale, Stretch, log_scale, sample
 from harness.report.summary import ANSWERS, PHASE_NAMES, Answer, Mark, Strike, Summary
-from harness.report.wording import clean, duration
+from harness.report.wording import duration
 
 MOST_BARS = 10
 MOST_MARK_ROWS = 6

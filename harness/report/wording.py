@@ -1,12 +1,12 @@
-"""Signs, words and numbers, the same in every way a run is told; and what makes foreign text harmless."""
+"""Signs, words and numbers, the same in every way a run is told."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import assert_never
 
 from harness.judge.verdict import Finding, Measure, Outcome, Word
+from harness.report.plain import clean
 
 SIGNS: dict[Outcome, str] = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.INCONCLUSIVE: "?"}
 KNOWN_SIGN = "~"
@@ -19,18 +19,6 @@ VERDICT_SIGNS: dict[Word, str] = {
     "interrupted": "‖",
     "error": "!",
 }
-
-LONGEST = 400
-"""Characters of one foreign text that are shown; names and messages come from the system under test."""
-
-_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff0-\ufffb\ufffe\uffff\ud800-\udfff]")
-_ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.DOTALL)
-
-
-def clean(text: str, longest: int = LONGEST) -> str:
-    """Text of the system under test on one line, without what steers a terminal or turns writing around."""
-    flat = _HARMFUL.sub("", re.sub(r"[\t\r\n\v\f\x85\u2028\u2029]+", " ", _ESCAPE_SEQUENCE.sub("", text[: longest * 8])))
-    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
 def duration(seconds: float) -> str:

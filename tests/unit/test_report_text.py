@@ -18,8 +18,9 @@ from harness.report import live
 from harness.report.junit import JUDGEABLE, Undecided, junit_xml
 from harness.report.live import LiveView
 from harness.report.markdown import escaped, markdown_summary
+from harness.report.plain import clean
 from harness.report.text import text_report
-from harness.report.wording import clean, duration, percent
+from harness.report.wording import duration, percent
 from tests.golden.made_up import BEGAN, COMMAND, REPORT, made_up, with_titles
 from tests.histories.building import Story, broken, tell
 
