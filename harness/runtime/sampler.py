@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import requests
 
 from harness.errors import HarnessError
 from harness.history.events import CounterRead, Event, MachineSeen
 from harness.plan.plan import WatchCounter
+from harness.runtime.bounded import bounded_session
 from harness.runtime.ports import Proxies, Services
 from harness.runtime.probes.metrics import read_counter
 from harness.runtime.proxies.supervised import GivenUp
@@ -35,8 +35,7 @@ class Sampler:
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._failure: Exception | None = None
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._session = bounded_session()
 
     def begin(self, tail: RequestTail, machine: MachineWatch) -> None:
         """Start sampling."""

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 import requests
+import urllib3.exceptions
 
 from harness.runtime.ports import Address
 
@@ -26,14 +27,15 @@ def read_counter(address: Address, metric: str, session: requests.Session, *, pa
     """Ask the service for its metrics and look for the counter."""
     url = f"http://{address}/metrics"
     try:
-        answer = session.get(url, timeout=patience)
-    except requests.RequestException as error:
-        return Reading(None, f"{url} did not answer: {type(error).__name__}")
-    if answer.status_code != 200:
-        return Reading(None, f"{url} answered {answer.status_code}")
-    if len(answer.content) > LARGEST_PAGE:
+        with session.get(url, timeout=patience, stream=True) as answer:
+            if answer.status_code != 200:
+                return Reading(None, f"{url} answered {answer.status_code}")
+            page = answer.raw.read(LARGEST_PAGE + 1, decode_content=True)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        return Reading(None, f"{url} did not answer within {patience:g} s: {type(error).__name__}")
+    if len(page) > LARGEST_PAGE:
         return Reading(None, f"{url} answered more than {LARGEST_PAGE:,} bytes")
-    value = find_counter(answer.text, metric)
+    value = find_counter(page.decode("utf-8", "replace"), metric)
     return Reading(value, "" if value is not None else f"{url} has no {metric}")
 
 

@@ -24,6 +24,7 @@ import toxiproxy.server
 import urllib3.exceptions
 
 from harness.errors import ProxyError
+from harness.runtime.bounded import bounded_session
 from harness.runtime.ports import Address
 
 CALL_WITHIN = 3.0
@@ -96,8 +97,7 @@ class Session:
 
     def __init__(self, control: Address) -> None:
         self._base = f"http://{control}"
-        self._http = requests.Session()
-        self._http.trust_env = False
+        self._http = bounded_session()
         self._http.headers["User-Agent"] = "chaos-harness"
         self._end = 0.0
 

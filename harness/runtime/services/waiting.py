@@ -7,10 +7,11 @@ import re
 import signal
 import socket
 from contextlib import closing, suppress
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 
+from harness.runtime.bounded import BoundedConnection
 from harness.runtime.ports import Address
 
 LOOK_SECONDS = 1.0
@@ -21,7 +22,7 @@ TAIL_BYTES = 64 * 1024
 
 def why_no_answer(address: Address, path: str) -> str | None:
     """Why a GET of `path` is not answered 2xx yet; None where it is."""
-    with closing(HTTPConnection(address.host, address.port, timeout=LOOK_SECONDS)) as connection:
+    with closing(BoundedConnection(address.host, address.port, timeout=LOOK_SECONDS)) as connection:
         try:
             connection.request("GET", path, headers={"Connection": "close"})
             status = connection.getresponse().status
