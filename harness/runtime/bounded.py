@@ -10,11 +10,6 @@ import time
 from http.client import HTTPConnection
 from typing import Any
 
-import requests
-import urllib3.connection
-import urllib3.connectionpool
-from requests.adapters import HTTPAdapter
-
 
 class BoundedSocket(socket.socket):
     """A socket whose timeout is for everything that is received after it was set."""
@@ -50,28 +45,3 @@ class BoundedConnection(HTTPConnection):
         """Connect, and answer for every byte from then on."""
         super().connect()
         self.sock = BoundedSocket.of(self.sock, self.timeout)
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        assert self.sock is not None
-        self.sock = BoundedSocket.of(self.sock, self.sock.gettimeout())
-
-
-class _Pool(urllib3.connectionpool.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **given: Any) -> None:
-        super().init_poolmanager(*args, **given)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool}
-
-
-def bounded_session() -> requests.Session:
-    """A session for http:// alone, which obeys nothing of the environment; a `timeout` is for each whole answer."""
-    session = requests.Session()
-    session.trust_env = False
-    session.mount("http://", _Adapter())
-    return session

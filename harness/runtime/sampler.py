@@ -14,7 +14,7 @@ import psutil
 from harness.errors import HarnessError
 from harness.history.events import CounterRead, Event, MachineSeen
 from harness.plan.plan import WatchCounter
-from harness.runtime.bounded import bounded_session
+from harness.runtime.bounded_session import bounded_session
 from harness.runtime.ports import Proxies, Services
 from harness.runtime.probes.metrics import read_counter
 from harness.runtime.proxies.supervised import GivenUp

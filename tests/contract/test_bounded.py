@@ -11,7 +11,8 @@ from contextlib import closing, suppress
 import pytest
 
 from harness.errors import ProxyError
-from harness.runtime.bounded import BoundedConnection, bounded_session
+from harness.runtime.bounded import BoundedConnection
+from harness.runtime.bounded_session import bounded_session
 from harness.runtime.ports import Address
 from harness.runtime.probes.metrics import read_counter
 from harness.runtime.proxies.session import CALL_WITHIN

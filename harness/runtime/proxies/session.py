@@ -24,7 +24,7 @@ import toxiproxy.server
 import urllib3.exceptions
 
 from harness.errors import ProxyError
-from harness.runtime.bounded import bounded_session
+from harness.runtime.bounded_session import bounded_session
 from harness.runtime.ports import Address
 
 CALL_WITHIN = 3.0
