@@ -219,10 +219,12 @@ def _end(groups: Mapping[str, EndProcessGroup]) -> dict[str, str | None]:
 
 
 def _restore(engine: RestoreProxies) -> str | None:
-    from http.client import HTTPConnection, HTTPException
+    from http.client import HTTPException
+
+    from harness.runtime.bounded import BoundedConnection
 
     control = urlsplit(engine.control)
-    connection = HTTPConnection(control.hostname or "", control.port, timeout=HEAL_SECONDS)
+    connection = BoundedConnection(control.hostname or "", control.port, timeout=HEAL_SECONDS)
     try:
         connection.request("POST", "/reset", headers={"Content-Length": "0"})
         status = connection.getresponse().status
