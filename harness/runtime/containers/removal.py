@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,14 @@ from harness.runtime.containers.engine import client_of
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 NUMBER_LABEL = "com.docker.compose.container-number"
+GUARDIAN_LABEL = "chaos-harness.guardian"
+"""What the guardian's container is labelled with, its value the project: it is none of the project's containers."""
 
 PREFIX = "chaos-"
 """Every project of a run begins with this; another is never removed."""
+
+RUN = re.compile(rf"{PREFIX}\d{{8}}-\d{{6}}-[0-9a-f]{{6}}")
+"""What a project is called that nobody but a run has: somebody's own may begin the same."""
 
 REMOVE_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 0.3
@@ -32,22 +38,36 @@ def project_of(run: str) -> str:
     return f"{PREFIX}{run}".lower()
 
 
+Removal = Callable[[], Any]
+Left = Callable[[Any, str], list[list[Removal]]]
+
+
 def remove_project(project: str, host: str, certificates: str) -> str | None:
-    """Remove the containers, networks and volumes of a run, whatever state they are in; tells why something is left.
+    """Remove the containers, networks and volumes of a run, whatever state they are in, and when nothing is left its
+    guardian; tells why something is left.
 
     One that is gone already is no failure.
     """
+    return _remove_named(project, host, certificates, lambda client, name: left_of(client, name) or guardian_of(client, name))
+
+
+def empty_project(project: str, host: str, certificates: str) -> str | None:
+    """The same, but for the guardian: the run goes on."""
+    return _remove_named(project, host, certificates, left_of)
+
+
+def _remove_named(project: str, host: str, certificates: str, what: Left) -> str | None:
     if not project.startswith(PREFIX):
         return f"expected a project named {PREFIX}…, found {project}; nothing else is ever removed"
     until = time.monotonic() + ANSWERS_AGAIN_SECONDS
     while True:
-        why_left = _try_to_remove(project, host, certificates)
+        why_left = _try_to_remove(project, host, certificates, what)
         if why_left is None or time.monotonic() > until:
             return why_left
         time.sleep(LOOK_AGAIN_SECONDS)
 
 
-def _try_to_remove(project: str, host: str, certificates: str) -> str | None:
+def _try_to_remove(project: str, host: str, certificates: str, what: Left) -> str | None:
     import requests
     from docker.errors import DockerException
 
@@ -56,19 +76,19 @@ def _try_to_remove(project: str, host: str, certificates: str) -> str | None:
     except (DockerException, requests.RequestException, OSError) as error:
         return f"the Docker engine at {host} does not answer: {error}"
     try:
-        return _remove(client, project)
+        return _remove(client, project, what)
     except (DockerException, requests.RequestException, OSError) as error:
         return f"{host}: {error}"
     finally:
         client.close()
 
 
-def _remove(client: Any, project: str) -> str | None:
+def _remove(client: Any, project: str, what: Left) -> str | None:
     until = time.monotonic() + REMOVE_SECONDS
     clear = 0
     reasons: list[str] = []
     while time.monotonic() < until:
-        found = left_of(client, project)
+        found = what(client, project)
         if not found:
             clear += 1
             if clear == 2:
@@ -80,9 +100,6 @@ def _remove(client: Any, project: str) -> str | None:
         if reasons:
             time.sleep(LOOK_AGAIN_SECONDS)
     return f"{project} is still there after {REMOVE_SECONDS:g} s: {'; '.join(reasons) or 'no reason is known'}"
-
-
-Removal = Callable[[], Any]
 
 
 def left_of(client: Any, project: str) -> list[list[Removal]]:
@@ -98,6 +115,24 @@ def left_of(client: Any, project: str) -> list[list[Removal]]:
         [partial(api.remove_volume, name, force=True) for name in volumes],
     ]
     return [kind for kind in removals if kind]
+
+
+def guardian_of(client: Any, project: str) -> list[list[Removal]]:
+    """How to remove the run's guardian at this engine; it goes last, so that somebody is there until nothing else is."""
+    found = client.api.containers(all=True, filters={"label": f"{GUARDIAN_LABEL}={project}"})
+    guardians: list[Removal] = [partial(client.api.remove_container, one["Id"], force=True, v=True) for one in found]
+    return [guardians] if guardians else []
+
+
+def projects_at(client: Any) -> list[str]:
+    """The projects of all runs of which something is at an engine: those that go on too, and those of other machines."""
+    found: set[str] = set()
+    for label in (PROJECT_LABEL, GUARDIAN_LABEL):
+        filters = {"label": label}
+        told = [*client.api.containers(all=True, filters=filters), *client.api.networks(filters=filters)]
+        told += client.api.volumes(filters=filters)["Volumes"] or []
+        found |= {(one.get("Labels") or {}).get(label, "") for one in told}
+    return sorted(project for project in found if RUN.fullmatch(project))
 
 
 def _all(removals: Sequence[Removal]) -> list[str]:

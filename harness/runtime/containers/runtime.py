@@ -22,7 +22,7 @@ from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import told_of
 from harness.runtime.containers.images import engine_container
 from harness.runtime.containers.names import NameResponder
-from harness.runtime.containers.removal import project_of, remove_project
+from harness.runtime.containers.removal import empty_project, project_of
 from harness.runtime.containers.rewrite import CONTROL, PROXIES, Asked, Rewritten, Wanted, detour_to, rewrite
 from harness.runtime.containers.seen_edges import SeenEdges
 from harness.runtime.containers.services import ContainerSystem, DockerServices
@@ -122,7 +122,7 @@ class DockerRuntime:
         self._close_names()
         if self._services is not None:
             self._services.close()
-        why_left = remove_project(self._project, self._docker.host, self._docker.certificates)
+        why_left = empty_project(self._project, self._docker.host, self._docker.certificates)
         if why_left is not None:
             raise CouldNotRun(why_left)
 
