@@ -36,6 +36,7 @@ from harness.plan.planning import plan_of, plan_to_json
 from harness.report.html import html_report
 from harness.report.junit import Undecided, joined, junit_xml
 from harness.report.markdown import markdown_summary
+from harness.runtime.aborting import heeding
 from harness.runtime.choosing import Choice, Engine
 from harness.runtime.containers.blackholes import can_enter
 from harness.runtime.containers.compose import compose_config
@@ -47,6 +48,7 @@ from harness.runtime.registry import forget, leave, register
 from harness.runtime.run import carry_out
 from harness.runtime.services.limits import cannot_limit
 from harness.runtime.setting import Setting
+from harness.runtime.stop_file import refuse_where_halted
 from harness.runtime.stopping import Stop
 
 HTML, JUNIT, MARKDOWN = "report.html", "junit.xml", "summary.md"
@@ -204,10 +206,12 @@ class Stage:
 
     def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
         """Carry out a plan, judge what was recorded, and write the reports."""
+        refuse_where_halted()
         path = _new_path(self.options.reports, plan.experiment.name)
         register(path, project="" if self.options.choice.docker is None else project_of(path.name))
         try:
-            self._carry_out(resolved, plan, path)
+            with heeding(path.name, self.stop):
+                self._carry_out(resolved, plan, path)
         finally:
             leave(path)
         return judge_folder(path)

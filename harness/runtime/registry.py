@@ -27,6 +27,8 @@ STATE_DIR = "CHAOS_STATE_DIR"
 RUNS = "runs"
 LOCK = ".lock"
 ENTRY = ".json"
+ABORT = ".abort"
+"""What ends the name of the file by which somebody asks for a run's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,4 +196,5 @@ def _has_left_something(path: Path) -> bool:
 
 def forget(run: str) -> None:
     """Take a run out of the registry, whatever it left; one that is not in it stays out."""
-    (runs_folder() / f"{run}{ENTRY}").unlink(missing_ok=True)
+    for kind in (ABORT, ENTRY):
+        (runs_folder() / f"{run}{kind}").unlink(missing_ok=True)
