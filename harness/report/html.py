@@ -5,10 +5,13 @@ Everything is measured out here; the templates only write it down, with everythi
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +74,18 @@ def html_report(history: History, verdict: Verdict, command: str) -> str:
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_harmless,
     )
+    style, script = (_own_text(name) for name in ("report.css", "report.js"))
     environment.globals.update(
+        style=style,
+        script=script,
+        policy=_policy(style, script),
         sign=wording.sign,
         verdict_signs=wording.VERDICT_SIGNS,
         gauge=gauge,
@@ -97,12 +104,30 @@ def _templates() -> Environment:
     return environment
 
 
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def _own_text(name: str) -> Markup:
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - the project's own
+
+
+def _policy(style: str, script: str) -> Markup:
+    """What a browser may do with the page: take its one style and its one script, by their digests, and nothing else."""
+    digests = [base64.b64encode(sha256(text.encode()).digest()).decode() for text in (style, script)]
+    allowed = [f"{kind}-src 'sha256-{digest}'" for kind, digest in zip(("style", "script"), digests, strict=True)]
+    return Markup("; ".join(("default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'")))  # noqa: S704
+
+
+_PATH = re.compile(r"[MLHVZaclhmvz0-9 .,-]*")
+"""What a picture's paths are made of."""
+
+
 def _harmless(value: Any) -> Any:
-    """Whatever a template writes: foreign text loses its control characters, places lose needless figures."""
+    """Whatever a template writes: foreign text loses what is harmful and too much, places lose needless figures."""
     if isinstance(value, float):
         return f"{value:.1f}".removesuffix(".0")
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return clean(value, 2000) if len(value) < 2000 or not value.startswith("M") else value
+    if isinstance(value, str) and not isinstance(value, Markup) and not _PATH.fullmatch(value):
+        return clean(value, 2000)
     return value
 
 
