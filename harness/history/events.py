@@ -374,11 +374,12 @@ class UndoFailed:
 
 @dataclass(frozen=True, slots=True)
 class GuardianActed:
-    """The guardian found the harness gone and did what was left to undo."""
+    """The guardian found the harness gone or stuck, for this reason (`why`), and did what was left to undo."""
 
     at: float
     undone: int
     failed: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
