@@ -5,6 +5,7 @@ The layers are imported where they are used, so that `chaos --help` answers at o
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -18,6 +19,7 @@ import click
 
 from harness import __version__
 from harness.errors import CouldNotRun, HarnessError, InvalidFile, InvalidInput, Problem
+from harness.saying import say, say_data
 
 if TYPE_CHECKING:
     from harness.experiment import Options, Run, Stage
@@ -51,14 +53,16 @@ def _outcome_of(command: Callable[[], Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        say(said.getvalue(), err=True, nl=False)
         return INVALID
     except HarnessError as error:
-        click.echo(str(error) if isinstance(error, InvalidFile) else f"chaos: {error}", err=True)
+        say(str(error) if isinstance(error, InvalidFile) else f"chaos: {error}", err=True)
         return COULD_NOT_RUN if isinstance(error, CouldNotRun) else INVALID
     except Exception:
-        traceback.print_exc()
-        click.echo("chaos: this is a defect of the harness itself, not of your system", err=True)
+        say(traceback.format_exc(), err=True, nl=False)
+        say("chaos: this is a defect of the harness itself, not of your system", err=True)
         return COULD_NOT_RUN
 
 
@@ -176,7 +180,7 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
             tries = _tries(stage, file, terminal, again)
             runs.append(tries[-1])
             if as_json:
-                click.echo(verdict_to_json(tries[-1].verdict), nl=False)
+                say_data(verdict_to_json(tries[-1].verdict))
             _summarize(tries)
             if stop.signal is not None:
                 break
@@ -256,13 +260,13 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
 
     def begun(what: str) -> None:
         if not as_json:
-            click.echo(f"\n{what}")
+            say(f"\n{what}")
 
     def over(trial: Trial) -> None:
         terminal.leave()
         if not as_json:
             sign = "✓" if trial.proven else "✗"
-            click.echo(f"{sign} {trial.name:<20} must be {trial.must:<28} was {trial.seen}  ({trial.run.folder})")
+            say(f"{sign} {trial.name:<20} must be {trial.must:<28} was {trial.seen}  ({trial.run.folder})")
 
     with _listening() as stop:
         try:
@@ -277,9 +281,9 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
             {"trial": t.name, "kind": t.kind, "must": t.must, "was": t.seen, "proven": t.proven, "run": str(t.run.folder)}
             for t in trials
         ]
-        click.echo(json.dumps({"scenario": str(file), "trials": rows}, indent=2))
+        say_data(json.dumps({"scenario": str(file), "trials": rows}, indent=2) + "\n")
     else:
-        click.echo(_proof_table(file, trials))
+        say(_proof_table(file, trials))
     ends = [trial.run.verdict.exit_code for trial in trials if trial.run.verdict.exit_code in (5, 6, 130, 143)]
     raise click.exceptions.Exit(_worst(ends, strict=False) if ends else 0 if proven == len(trials) else 1)
 
@@ -307,8 +311,8 @@ def validate(files: Sequence[Path], runtime: Any, engine: Any) -> None:
             problems += error.problems
             continue
         for warning in (*resolved.warnings, *_too_small(resolved)):
-            click.echo(f"warning: {warning}", err=True)
-        click.echo(f"{file}: valid{where}")
+            say(f"warning: {warning}", err=True)
+        say(f"{file}: valid{where}")
     if problems:
         raise InvalidFile(tuple(dict.fromkeys(problems)))
 
@@ -371,12 +375,15 @@ def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> N
     decided = plan_of(resolved.experiment, resolved.queries)
     if twin is not None:
         decided = twin_of(decided, twin)
-    click.echo(plan_to_json(decided) if as_json else f"{plan_text(decided)}\n{power_text(decided.experiment)}", nl=False)
+    if as_json:
+        say_data(plan_to_json(decided))
+    else:
+        say(f"{plan_text(decided)}\n{power_text(decided.experiment)}", nl=False)
     if explain:
         origins = origins_of(resolved.experiment, *resolved.documents)
-        click.echo("\n" + explanation(decided, origins), nl=False, err=as_json)
+        say("\n" + explanation(decided, origins), nl=False, err=as_json)
     for warning in resolved.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 @commands.command()
@@ -389,7 +396,7 @@ def faults(kind: str | None) -> None:
 
     if kind is not None and kind not in FAULT_KINDS:
         raise click.BadParameter(f"expected a kind of fault, found {kind!r}{nearest(kind, FAULT_KINDS)}", param_hint="KIND")
-    click.echo(overview() if kind is None else page_text(kind), nl=False)
+    say(overview() if kind is None else page_text(kind), nl=False)
 
 
 @commands.command()
@@ -403,7 +410,7 @@ def judge(run: Path, as_json: bool, no_color: bool) -> None:
 
     judged = judge_folder(run)
     if as_json:
-        click.echo(verdict_to_json(judged.verdict), nl=False)
+        say_data(verdict_to_json(judged.verdict))
     else:
         from harness.terminal import Terminal
 
@@ -486,12 +493,12 @@ def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **gi
             found = calibrated(system, Stage(_run_options(given), stop, terminal.audience), windows, up_to)
         finally:
             terminal.leave()
-    click.echo(calibration_text(found.floors, found.margins, found.steps, found.why, found.others), nl=False)
-    click.echo(f"recorded in {found.run.folder}")
+    say(calibration_text(found.floors, found.margins, found.steps, found.why, found.others), nl=False)
+    say(f"recorded in {found.run.folder}")
     if found.margins is None:
         raise click.exceptions.Exit(found.run.verdict.exit_code or 3)
     if write:
-        click.echo(f"written to {write_margins(system, found.margins)}")
+        say(f"written to {write_margins(system, found.margins)}")
 
 
 @commands.command(

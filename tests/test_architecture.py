@@ -23,7 +23,14 @@ LAYERS: dict[str, set[str]] = {
 }
 """What each layer may import beside itself and the package's version."""
 
-PLACED = {"proof": "experiment", "calibration": "experiment", "terminal": "cli", "__main__": "cli", "__init__": "errors"}
+PLACED = {
+    "proof": "experiment",
+    "calibration": "experiment",
+    "saying": "cli",
+    "terminal": "cli",
+    "__main__": "cli",
+    "__init__": "errors",
+}
 """Modules beside the layers' own, and the layer each belongs to."""
 
 THIRD_PARTY: dict[str, set[str]] = {
@@ -107,6 +114,17 @@ def test_only_the_command_line_prints() -> None:
     ]
 
     assert printing == []
+
+
+def test_whatever_is_said_is_made_harmless_to_a_terminal_first() -> None:
+    past_it = [
+        path.name
+        for path in (PACKAGE / "cli.py", PACKAGE / "terminal.py", *PACKAGE.glob("cli_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("echo", "secho", "print_exc", "show")
+    ]
+
+    assert past_it == []
 
 
 def test_every_module_says_why_it_exists() -> None:
