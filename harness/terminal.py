@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from harness.report.plain import clean_lines
+
 if TYPE_CHECKING:
     from harness.experiment import Run
     from harness.plan.plan import Plan
@@ -60,7 +62,7 @@ class Terminal:
         while not last:
             last = over.wait(0.25)  # known before the lines are asked for: what came until then is still told
             while (line := view.plain_line()) is not None:
-                self._console.print(line, markup=False)
+                self._console.print(clean_lines(line), markup=False)
 
     def leave(self) -> None:
         """The run is over."""
@@ -79,7 +81,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """One line about the runs themselves."""
-        self._console.print(f"\n{line}", markup=False)
+        self._console.print(f"\n{clean_lines(line)}", markup=False)
 
     def tell(self, run: Run) -> None:
         """The end of a run, in words; where verdicts are printed as data, these are all."""
