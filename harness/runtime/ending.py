@@ -91,6 +91,18 @@ def _from_ps() -> Iterable[Process]:
                 yield Process(int(pid), int(parent), int(group), os.getsid(int(pid)), 0)
 
 
+def started_at(pid: int) -> int | None:
+    """When a living process was started, in clock ticks since boot, 0 where the system does not tell; None for no process."""
+    if not (PROC / "self/stat").exists():
+        process = process_table().get(pid)
+        return process.started if process is not None else None
+    try:
+        process = parse_stat((PROC / str(pid) / "stat").read_bytes())
+    except OSError:
+        return None
+    return process.started if process is not None else None
+
+
 def family_of(leader: EndProcessGroup, table: Table, known: Iterable[Process] = ()) -> set[Process]:
     """Who belongs to the leader: its session, its descendants, and those of `known` who still live.
 

@@ -20,7 +20,7 @@ from typing import Any
 from harness.errors import CouldNotRun
 from harness.history.drafts import draft_of
 from harness.history.store import UNDO
-from harness.runtime.ending import PROC, parse_stat, process_table
+from harness.runtime.ending import started_at
 from harness.runtime.undo import UndoJournal
 
 STATE_DIR = "CHAOS_STATE_DIR"
@@ -162,18 +162,6 @@ def is_alive(entry: Registered) -> bool:
         return True
     started = started_at(entry.pid)
     return started is not None and started == entry.started
-
-
-def started_at(pid: int) -> int | None:
-    """When a living process was started, in clock ticks since boot; None where there is no such process."""
-    if (PROC / "self/stat").exists():
-        try:
-            process = parse_stat((PROC / str(pid) / "stat").read_bytes())
-        except OSError:
-            return None
-    else:
-        process = process_table().get(pid)
-    return process.started if process is not None else None
 
 
 def leave(folder: Path) -> bool:

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from harness.history.events import UndoDone, UndoFailed
 from harness.history.store import append_line, read_lines
-from harness.runtime.ending import EndProcessGroup, end_process_groups, free_shared_memory, kill_dwellers
+from harness.runtime.ending import EndProcessGroup, end_process_groups, free_shared_memory, kill_dwellers, started_at
 
 __all__ = [
     "EndProcessGroup",
@@ -50,6 +50,8 @@ REMOVE_TRIES = 5
 """Whoever was killed in a folder may write into it once more."""
 
 FOLDER_PREFIX = "chaos-"
+OWNER = ".harness"
+"""In such a folder, a file with the number of the process that made it, and when that was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def make_run_folder(journal: UndoJournal) -> Path:
     folder = Path(tempfile.gettempdir()).resolve() / f"{FOLDER_PREFIX}{uuid.uuid4().hex[:12]}"
     journal.before(RemoveFolder(str(folder)))
     folder.mkdir(mode=0o700)
+    (folder / OWNER).write_text(f"{os.getpid()} {started_at(os.getpid()) or 0}", encoding="ascii")
     folder.chmod(0o711)
     return folder
 
