@@ -73,6 +73,12 @@ ASK_EVERY = 0.5
 LOOK_EVERY = 0.25
 """How often a probe looks again whether a service that was struck is there again."""
 
+CHANGE_SECONDS = 20.0
+"""How long one change of one proxy or service may take: an engine may have to be started again."""
+
+LOAD_STOP_SECONDS = 10.0
+"""How long the load may take to end, beyond two of its timeouts."""
+
 Deed: TypeAlias = Callable[[], None]
 
 
@@ -124,6 +130,9 @@ class Driver:
             deed()
         self._await_the_end()
         self._end_phase()
+        self._stop.wait_for(self._await_looks, self._over.set)
+
+    def _await_looks(self) -> None:
         for looking in (*self._probes, *self._asking):
             looking.result()
 
@@ -215,6 +224,7 @@ class Driver:
     def _end_load(self) -> None:
         if self._load_on:
             self._load_on = False
+            self._stop.busy(2 * self._plan.load.timeout + LOAD_STOP_SECONDS)
             self._world.load.stop()
             reason = self._world.load.ended_early()
             self._recorder.record(LoadEnded(now(), reason is None, reason or ""))
@@ -272,6 +282,7 @@ class Driver:
     # faults
 
     def _take(self, step: Step) -> None:
+        self._stop.busy(CHANGE_SECONDS * (1 + len(step.changes) + len(step.services)))
         self._sampler.look_at_edges()
         if isinstance(step, Heal):
             for change in step.changes:
