@@ -110,6 +110,16 @@ class WedgeNoticed:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineGuarded:
+    """A container at the Docker engine watches the run, `seconds` after its start began; or `why_not`, where none does."""
+
+    at: float
+    image: str
+    seconds: float
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SystemReady:
     """Every service, proxy and the load are there."""
 
@@ -399,6 +409,7 @@ Event: TypeAlias = (
     | NameUnknown
     | EngineRestarted
     | WedgeNoticed
+    | EngineGuarded
     | SystemReady
     | LoadBegan
     | LoadEnded

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.history.events import NameUnknown, PhaseMoved, RunBegan
+from harness.history.events import EngineGuarded, NameUnknown, PhaseMoved, RunBegan
 from harness.judge import words
 from harness.judge.case import GROUP_THEM, Case
 
 WAY_AROUND = "a way around was not excluded: with interpose: faulted only the callers of faulted edges are led through proxies"
+
+UNGUARDED = "its containers would have stayed, had every process of the run been killed at once: no guardian at the engine"
 
 MOST_NAMES = 5
 
@@ -23,6 +25,9 @@ def _warnings(case: Case) -> Iterator[str]:
         yield WAY_AROUND
     for began in case.history.of(RunBegan):
         yield from began.warnings
+    for guarded in case.history.of(EngineGuarded):
+        if guarded.why_not:
+            yield f"{UNGUARDED}: {guarded.why_not}"
     if case.history.unread:
         yield f"{words.count(case.history.unread, 'line')} of the load's records could not be read: cut off, or damaged"
     yield from _lengthened(case)
