@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import CouldNotRun
+from harness.runtime.ending import started_at
 from harness.runtime.registry import (
     Registered,
     forget,
@@ -24,7 +25,6 @@ from harness.runtime.registry import (
     register,
     runs,
     runs_folder,
-    started_at,
     state_folder,
 )
 from harness.runtime.undo import RemoveFolder, UndoJournal
