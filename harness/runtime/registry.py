@@ -21,7 +21,7 @@ from harness.errors import CouldNotRun
 from harness.history.drafts import draft_of
 from harness.history.store import UNDO
 from harness.runtime.ending import started_at
-from harness.runtime.undo import UndoJournal
+from harness.runtime.undo import left_in
 
 STATE_DIR = "CHAOS_STATE_DIR"
 RUNS = "runs"
@@ -166,20 +166,10 @@ def is_alive(entry: Registered) -> bool:
 
 def leave(folder: Path) -> bool:
     """Take the run in `folder` out of the registry, where nothing of it is left to undo; whether it is out."""
-    if not folder.is_dir() or _has_left_something(folder / UNDO):
+    if not folder.is_dir() or left_in(folder / UNDO):
         return False
     forget(folder.name)
     return True
-
-
-def _has_left_something(path: Path) -> bool:
-    if not path.exists():
-        return False
-    journal = UndoJournal(path)
-    try:
-        return bool(journal.left())
-    finally:
-        journal.close()
 
 
 def forget(run: str) -> None:

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, assert_never
@@ -144,14 +144,8 @@ class UndoJournal:
         append_line(self.descriptor, {"done": name})
 
     def left(self) -> dict[str, Undo]:
-        """What is still to be undone, newest first. Kinds of a later version are left to it."""
-        found: dict[str, Undo] = {}
-        for data in read_lines(self.path):
-            if "done" in data:
-                found.pop(str(data["done"]), None)
-            elif (undo := _undo_from_data(data)) is not None:
-                found[str(data["id"])] = undo
-        return dict(reversed(found.items()))
+        """What is still to be undone, newest first."""
+        return left_in(self.path)
 
     def undo_all(self, record: Callable[[UndoDone | UndoFailed], None], by: str = "harness") -> Undone:
         """Do everything that is left, whatever fails on the way; what failed stays in the journal."""
@@ -170,6 +164,22 @@ class UndoJournal:
     def close(self) -> None:
         """Nothing more is written by this process."""
         os.close(self.descriptor)
+
+
+def left_in(path: Path) -> dict[str, Undo]:
+    """What a journal says is still to be undone, newest first. Kinds of a later version are left to it."""
+    found: dict[str, Undo] = {}
+    for data in read_lines(path):
+        if "done" in data:
+            found.pop(str(data["done"]), None)
+        elif (undo := _undo_from_data(data)) is not None:
+            found[str(data["id"])] = undo
+    return dict(reversed(found.items()))
+
+
+def undo_now(undos: Sequence[Undo]) -> list[str]:
+    """Undo what no journal tells of; why some of it is left."""
+    return [reason for reason in _carry_out({str(number): undo for number, undo in enumerate(undos)}).values() if reason]
 
 
 def make_run_folder(journal: UndoJournal) -> Path:
