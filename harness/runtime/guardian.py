@@ -1,9 +1,10 @@
-"""The guardian: a process that undoes what the harness left behind, should the harness be gone.
+"""The guardian: a process that undoes what the harness left behind, should the harness be gone, or stuck.
 
-The harness holds the one writing end of a pipe, the guardian reads the other. The kernel closes the
-writing end when the harness ends, however it ends; so nothing has to be renewed, and nothing is noticed too
-late because a machine was busy. A harness that has undone everything itself says so before it closes the
-pipe. The guardian has a session of its own and ignores the signals that end a harness; and since it gets
+The two hold the ends of a socket. The harness says `beat` several times in each lease, as long as it goes on, and the
+guardian answers each with `here`. Where no beat comes for a lease, or the run has passed its hard end, or the kernel
+closed the socket since the harness is gone, the guardian ends the harness for good (one that wakes up later must not
+inject again), heals, takes everything down, and tells the history. A harness that has undone everything itself says
+`done` first. The guardian has a session of its own and ignores the signals that end a harness; and since it gets
 nothing of the harness's environment, whoever clears up by a variable in it (GitHub's runner does) leaves it be.
 """
 
@@ -13,31 +14,54 @@ import argparse
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from harness.errors import CouldNotRun
 from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to_data
 from harness.history.store import EVENTS, LOGS, UNDO, append_line
-from harness.runtime.undo import UndoJournal
+from harness.runtime.registry import leave
+from harness.runtime.stopping import STOPPING, Stop
+from harness.runtime.undo import UndoJournal, end_last_line
 
-ALL_DONE = b"done"
-READY = b"ready"
+LEASE_SECONDS = 5.0
+"""For how long the harness may give no sign of life, unless another lease was asked for."""
+
+BEATS = 5
+"""Beats in one lease."""
+
+BEAT, HERE, DONE, UNTIL = b"beat", b"here", b"done", b"until"
+"""The lines: the harness says all but `here`; `until` is followed by seconds since the epoch."""
+
 START_SECONDS = 10.0
 END_SECONDS = 5.0
+HELD_UP_SECONDS = 1.0
+"""A guardian that wakes up so much too late was held up itself, and so perhaps was the harness."""
+
+KILL_SECONDS = 2.0
+KEPT_VARIABLES = ("PATH", "HOME", "XDG_STATE_HOME", "CHAOS_STATE_DIR")
+SPARED = Path("/proc/self/oom_score_adj")
 
 
 class Guardian:
-    """The guardian, as the harness sees it."""
+    """The guardian, as the harness sees it. A thread beats as long as the main thread goes on, as `stop` knows."""
 
-    def __init__(self, process: subprocess.Popen[bytes], pipe: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket, lease: float, stop: Stop) -> None:
         self.process = process
-        self._pipe: int | None = pipe
+        self._connection, self._lease, self._stop = connection, lease, stop
+        self._unanswered: float | None = None
+        self._has_failed = False
+        self._dismissed = threading.Event()
+        self._beating = threading.Thread(target=self._beat_on, daemon=True, name="guardian's beat")
 
     @property
     def pid(self) -> int:
@@ -48,93 +72,219 @@ class Guardian:
         """Whether somebody would notice if the harness were gone."""
         return self.process.poll() is None
 
+    def begin(self) -> bool:
+        """Begin to beat, once the guardian answers; whether it does."""
+        with suppress(OSError):
+            self._say(BEAT)
+            self._connection.settimeout(START_SECONDS)
+            if self._connection.recv(64).startswith(HERE):
+                self._connection.setblocking(False)
+                self._beating.start()
+                return True
+        return False
+
+    def end_by(self, at: float) -> None:
+        """The hard end (seconds since the epoch): whatever goes on then is ended."""
+        with suppress(OSError):  # where it is gone, the beat tells
+            self._say(b"%s %.3f" % (UNTIL, at))
+
     def dismiss(self) -> None:
         """Everything is undone (or meant to stay): the guardian ends without doing anything."""
-        if self._pipe is not None:
-            with suppress(BrokenPipeError):  # it is gone already, and so cannot do what it should not
-                os.write(self._pipe, ALL_DONE)
-            os.close(self._pipe)
-            self._pipe = None
+        self._dismissed.set()
+        with suppress(OSError):  # it is gone already, and so cannot do what it should not
+            self._say(DONE)
+        if self._has_failed:
+            self.process.kill()
         try:
             self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self._beating.ident is not None:
+            self._beating.join()
+        self._connection.close()
+
+    def _say(self, what: bytes) -> None:
+        self._connection.send(what + b"\n", socket.MSG_DONTWAIT)
+
+    def _beat_on(self) -> None:
+        trouble = ""
+        while not trouble and not self._dismissed.is_set():
+            if self._stop.goes_on:
+                with suppress(BlockingIOError, BrokenPipeError, ConnectionError):
+                    self._say(BEAT)
+                    self._unanswered = self._unanswered or time.monotonic()
+            self._dismissed.wait(self._lease / BEATS)
+            trouble = self._trouble()
+        if not self._dismissed.is_set():
+            self._has_failed = True
+            self._stop.fail(CouldNotRun(f"{trouble}; nobody would have healed what this run does, so it was ended"))
+
+    def _trouble(self) -> str:
+        """Why it is not there for us any more, once all that it said is heard; empty where it is."""
+        if self.process.poll() is not None or not self._hears():
+            return f"the guardian (pid {self.pid}) is gone"
+        if self._unanswered is not None and time.monotonic() - self._unanswered > self._lease:
+            return f"the guardian (pid {self.pid}) did not answer for {self._lease:g} s"
+        return ""
+
+    def _hears(self) -> bool:
+        """Hear what it said meanwhile; whether there may be more."""
+        while True:
+            try:
+                said = self._connection.recv(4096)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not said:
+                return False
+            self._unanswered = None
 
 
-def start_guardian(folder: Path) -> Guardian:
-    """Start the guardian of the run in `folder`, and return when it watches."""
+def start_guardian(folder: Path, stop: Stop, lease: float = LEASE_SECONDS) -> Guardian:
+    """Start the guardian of the run in `folder`, and return when it watches. `stop` is told where it is gone."""
     folder = folder.resolve()
-    reading, writing = os.pipe()  # neither is inherited, but for what pass_fds hands on
+    ours, theirs = socket.socketpair()
     log = folder / LOGS / "guardian.log"
     log.parent.mkdir(exist_ok=True)
-    arguments = ["--journal", str(folder / UNDO), "--run", str(folder), "--pipe-fd", str(reading)]
-    with log.open("ab") as errors:
+    arguments = ["--run", str(folder), "--connection", str(theirs.fileno()), "--harness", str(os.getpid())]
+    with theirs, open(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness.runtime.guardian", *arguments],
+            [sys.executable, "-P", "-m", "harness.runtime.guardian", *arguments, "--lease", str(lease)],
             cwd="/",
             env=_environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=errors,
             stderr=errors,
-            pass_fds=[reading],
+            pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
-    os.close(reading)
-    guardian = Guardian(process, writing)
-    if not _says_it_is_ready(process):
+    guardian = Guardian(process, ours, lease, stop)
+    if not guardian.begin():
         process.kill()
         guardian.dismiss()
         raise CouldNotRun(f"the guardian did not start, and without it nothing is started; its log is {log}")
+    stop.busy(0.0)
     return guardian
 
 
 def _environment() -> dict[str, str]:
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "TMPDIR": tempfile.gettempdir(),
-    }
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    own = {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "TMPDIR": tempfile.gettempdir()}
+    return {"PATH": os.defpath, **kept, **own}
 
 
-def _says_it_is_ready(process: subprocess.Popen[bytes]) -> bool:
-    assert process.stdout is not None
-    with process.stdout as answer:
-        readable, _, _ = select.select([answer], [], [], START_SECONDS)
-        return bool(readable) and os.read(answer.fileno(), len(READY)) == READY
+# the guardian itself
 
 
-def harness_is_gone(pipe: int) -> bool:
-    """Wait for the end of the pipe; whether it came without the word that everything is done."""
-    said = b""
-    while piece := os.read(pipe, 64):
-        said += piece
-    return said != ALL_DONE
+def why_to_act(connection: socket.socket, lease: float) -> str | None:
+    """Watch the harness, until it is to be ended, for this reason; or until everything is undone: None."""
+    told = _Told(time.monotonic())
+    while not told.done:
+        began = time.monotonic()
+        left = max(0.0, min(told.beat + lease, told.hard_end) - began)
+        if select.select([connection], [], [], left)[0]:
+            if not told.hears(connection):
+                return "the harness was gone"
+        elif time.monotonic() - began > left + HELD_UP_SECONDS:
+            told.beat = time.monotonic()
+        elif time.monotonic() < told.hard_end:
+            return f"the harness gave no sign of life for {lease:g} s, and was ended"
+        if time.monotonic() >= told.hard_end:
+            return "the run went on beyond its hard end, and was ended"
+    return None
 
 
-def undo_what_is_left(journal: Path, run: Path) -> None:
-    """Do what the harness cannot do any more, and tell the history."""
+@dataclass(slots=True)
+class _Told:
+    """What the harness has said so far: the last beat, and the hard end, on the clock that nobody sets."""
+
+    beat: float
+    hard_end: float = inf
+    done: bool = False
+    _rest: bytes = b""
+
+    def hears(self, connection: socket.socket) -> bool:
+        """Hear what it says, and answer; whether it is still there."""
+        said = _heard_on(connection)
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        for line in lines:
+            if line == BEAT:
+                self.beat = time.monotonic()
+                with suppress(BlockingIOError, ConnectionError):
+                    connection.send(HERE + b"\n", socket.MSG_DONTWAIT)
+            elif line == DONE:
+                self.done, self.hard_end = True, inf
+            elif line.startswith(UNTIL):
+                self.hard_end = time.monotonic() + float(line.split()[1]) - time.time()
+        return bool(said) or self.done
+
+
+def _heard_on(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(4096)
+    except ConnectionError:
+        return b""
+
+
+def end_harness(harness: int, connection: socket.socket) -> None:
+    """Make sure that it never does anything again.
+
+    It is the parent of this process, as long as it is there: so no other one is ever met that was given its number. Its
+    end of the socket is closed when whoever it was about to start has either written how to be ended, or is gone too.
+    """
+    until = time.monotonic() + KILL_SECONDS
+    while os.getppid() == harness and time.monotonic() < until:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(harness, signal.SIGKILL)
+        time.sleep(0.01)
+    while (left := until - time.monotonic()) > 0 and select.select([connection], [], [], left)[0]:
+        if not _heard_on(connection):
+            return
+
+
+def undo_what_is_left(run: Path, why: str) -> None:
+    """Do what the harness cannot do any more, and tell the history; what cannot be written down is done all the same."""
+    end_last_line(run / EVENTS)
     events = os.open(run / EVENTS, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
 
     def record(event: UndoDone | UndoFailed | GuardianActed) -> None:
-        append_line(events, event_to_data(event))
+        try:
+            append_line(events, event_to_data(event))
+        except OSError as error:
+            sys.stderr.write(f"{event} could not be recorded: {error}\n")
 
-    undone = UndoJournal(journal).undo_all(record, by="guardian")
-    record(GuardianActed(time.time(), undone.done, undone.failed))
+    undone = UndoJournal(run / UNDO).undo_all(record, by="guardian")
+    record(GuardianActed(time.time(), undone.done, undone.failed, why))
+    leave(run)
+
+
+def _be_spared() -> None:
+    """Where memory runs out, others end first; only the administrator may ask for that."""
+    with suppress(OSError):
+        SPARED.write_text("-1000", encoding="ascii")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Watch, and act at most once."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (*STOPPING, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="python -m harness.runtime.guardian")
-    parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--pipe-fd", type=int, required=True)
+    parser.add_argument("--connection", type=int, required=True)
+    parser.add_argument("--harness", type=int, required=True)
+    parser.add_argument("--lease", type=float, required=True)
     given = parser.parse_args(arguments)
-    os.write(sys.stdout.fileno(), READY)
-    if harness_is_gone(given.pipe_fd):
-        undo_what_is_left(given.journal, given.run)
+    _be_spared()
+    with socket.socket(fileno=given.connection) as connection:
+        why = why_to_act(connection, given.lease)
+        if why is None:
+            return
+        end_harness(given.harness, connection)
+    undo_what_is_left(given.run, why)
+    sys.stderr.flush()
+    os._exit(0)  # whatever an undo that took too long still waits for
 
 
 if __name__ == "__main__":

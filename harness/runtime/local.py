@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 
+from harness.errors import CouldNotRun
 from harness.model.edges import CLIENT
 from harness.plan.plan import Plan, PlannedProxy
 from harness.runtime.load.locust import LOAD
-from harness.runtime.ports import Address, Proxies, ProxyMade, Standing
+from harness.runtime.ports import Address, ProxyMade, Standing
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.starting import PROXY_ENGINE, StartedEngine, start_embedded
+from harness.runtime.proxies.supervised import LOG_LINES, SupervisedEngine
 from harness.runtime.recorder import Recorder
-from harness.runtime.services.addresses import RunAddresses
+from harness.runtime.services.addresses import RunAddresses, listen_on
 from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
+from harness.runtime.services.waiting import tail_of
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop
 from harness.runtime.undo import EndProcessGroup, RestoreProxies, UndoJournal, make_run_folder
@@ -27,13 +31,14 @@ class LocalRuntime:
         self._launch = JournaledLaunch(journal)
         self._addresses: RunAddresses | None = None
         self._engine: StartedEngine | None = None
+        self._proxies: SupervisedEngine | None = None
 
     def bring_up(self) -> Standing:
         """Engine and proxies first, then the services."""
         addresses = self._addresses = RunAddresses.claim()
         system = self._local_system(addresses)
         engine = self._start_engine(addresses)
-        engine.create(_proxies_to_make(self._plan, system, addresses))
+        engine.begin(_proxies_to_make(self._plan, system, addresses))
         recorder = self._recorder
         services = LocalServices(system, self._launch, recorder.record, recorder.folder.log_file, remember=self._journal.before)
         self._stop.wait_for(services.start, services.give_up)
@@ -49,7 +54,9 @@ class LocalRuntime:
         }
 
     def let_go(self) -> None:
-        """Nothing is told by itself here."""
+        """Look after the engine no more: it is to end."""
+        if self._proxies is not None:
+            self._proxies.close()
 
     def collect(self) -> None:
         """Give back the addresses, and take note of the processes that ended."""
@@ -74,11 +81,33 @@ class LocalRuntime:
             limited={change.service for step in self._plan.steps for change in step.services if change.deed == "memory"},
         )
 
-    def _start_engine(self, addresses: RunAddresses) -> Proxies:
+    def _start_engine(self, addresses: RunAddresses) -> SupervisedEngine:
         self._journal.before(RestoreProxies(addresses.control_url))
         log = self._recorder.folder.log_file("proxies")
-        self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source)
-        return self._engine.engine
+        first = self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source)
+
+        def restart() -> Address:
+            """Where it was: another process, since the one that is there may stand still."""
+            if self._engine is not None:
+                self._engine.kill()
+            self._engine = start_embedded(self._launch, _listen_again(first.control), log, addresses.probe_source)
+            return self._engine.control
+
+        self._proxies = SupervisedEngine(
+            first.control,
+            engine_at=lambda _control: (self._engine or first).engine,
+            restart=restart,
+            record=self._recorder.record,
+            log_tail=lambda: tail_of(log, LOG_LINES),
+        )
+        return self._proxies
+
+
+def _listen_again(control: Address) -> socket.socket:
+    try:
+        return listen_on(control)
+    except OSError as error:
+        raise CouldNotRun(f"expected to listen on {control} again, found: {error}") from error
 
 
 def _proxies_to_make(plan: Plan, system: LocalSystem, addresses: RunAddresses) -> list[ProxyMade]:

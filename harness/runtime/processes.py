@@ -19,8 +19,8 @@ class JournaledLaunch:
     """The port `Launch`: every process leads a session of its own, and writes into the journal how to end it.
 
     It does so itself, between fork and exec: before that nobody knows its number, after that it could do
-    harm already. Until exec it also holds the pipe that tells the guardian whether the harness is there,
-    so the guardian never reads the journal before that line is in it.
+    harm already. Until exec it also holds the socket that tells the guardian whether the harness is there,
+    so the guardian never reads the journal before that line is in it. Once everything is being undone, nothing is started.
     """
 
     def __init__(self, journal: UndoJournal) -> None:
@@ -45,18 +45,19 @@ class JournaledLaunch:
         line = self._journal.before_start_of(name, end_with)
         output = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            process = subprocess.Popen(
-                list(argv),
-                env=dict(environment),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=pass_fds,
-                start_new_session=True,
-                preexec_fn=_enter(self._journal.descriptor, line),  # noqa: PLW1509 -- it makes system calls alone
-                **user,
-            )
+            with self._journal.starting():
+                process = subprocess.Popen(
+                    list(argv),
+                    env=dict(environment),
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=pass_fds,
+                    start_new_session=True,
+                    preexec_fn=_enter(self._journal.descriptor, line),  # noqa: PLW1509 -- it makes system calls alone
+                    **user,
+                )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise CouldNotRun(_why_not(name, argv, environment, folder, error)) from error
         finally:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,12 +15,13 @@ from harness import __version__
 from harness.errors import HarnessError, InvalidInput
 from harness.history.events import RunBegan, RunEnded, RunFailed, RunInterrupted, SystemReady
 from harness.history.store import REQUESTS, UNDO
+from harness.model.load import IN_ROUNDS
 from harness.model.system import FallbackDeclared
 from harness.plan.plan import Plan, WatchCounter
 from harness.plan.twins import NOT_APPLIED
 from harness.runtime.containers.images import TOXIPROXY_VERSION
 from harness.runtime.containers.runtime import DockerRuntime
-from harness.runtime.driver import Driver, Halt, World
+from harness.runtime.driver import CHANGE_SECONDS, Driver, Halt, World
 from harness.runtime.guardian import Guardian, start_guardian
 from harness.runtime.load.locust import LOAD, LocustLoad
 from harness.runtime.local import LocalRuntime
@@ -30,7 +32,22 @@ from harness.runtime.sabotage import UntouchedProxies, UntouchedServices
 from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop, Stopped
-from harness.runtime.undo import EndProcessGroup, UndoJournal
+from harness.runtime.undo import PROJECT_SECONDS, EndProcessGroup, UndoJournal, longest
+
+UP_SECONDS = 90.0
+"""How long a service may take to come up at most, and all that is no service together."""
+
+DOCKER_UP_SECONDS = 1800.0
+"""As long for all containers: images may have to be fetched and built first."""
+
+SLACK_SECONDS = 60.0
+HEAL_SECONDS = 25.0
+"""How long healing what is on may take: an engine may have to be started again, and a guardian is quicker than what hangs."""
+
+LET_GO_SECONDS = 60.0
+COLLECT_SECONDS = 15.0
+DOWN_SECONDS = 120.0
+"""As long as all of that, before it is known what is to be undone."""
 
 
 def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> None:
@@ -39,30 +56,71 @@ def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> N
     What could not go on is in the history as RunFailed. Raised is only what is no matter of the system:
     InvalidInput, and defects of the harness.
     """
+    stop.begin()
+    guardian = start_guardian(recorder.folder.path, stop, setting.lease)
     journal = UndoJournal(recorder.folder.path / UNDO)
-    guardian = start_guardian(recorder.folder.path)
+    watched = _Watched(guardian, stop, plan, setting)
     run = _Run(plan, setting, recorder, stop, journal)
     try:
         recorder.record(_run_began(plan, setting))
-        _tell_how_it_ended(run.bring_up_and_drive, recorder)
+        _tell_how_it_ended(partial(run.bring_up_and_drive, watched), recorder)
     finally:
+        watched.taking_down(journal)
         try:
             _tell_how_it_ended(run.let_go, recorder)
         finally:
-            _undo(run, journal, recorder, guardian)
+            _undo(run, journal, recorder, watched)
 
 
-def _undo(run: _Run, journal: UndoJournal, recorder: Recorder, guardian: Guardian) -> None:
+def _undo(run: _Run, journal: UndoJournal, recorder: Recorder, watched: _Watched) -> None:
     """Undo everything; the guardian is dismissed once that is over, whatever else goes wrong."""
     try:
+        watched.undoing(journal)
         journal.undo_all(recorder.record)
         try:
             run.collect()
             recorder.record(RunEnded(now()))
         finally:
-            guardian.dismiss()
+            watched.over()
     finally:
         journal.close()
+
+
+class _Watched:
+    """How long each part of a run may take at most: a run that takes longer is ended by its guardian."""
+
+    def __init__(self, guardian: Guardian, stop: Stop, plan: Plan, setting: Setting) -> None:
+        self._guardian, self._stop, self._plan = guardian, stop, plan
+        self._coming_up = DOCKER_UP_SECONDS if setting.docker is not None else UP_SECONDS * (1 + len(setting.compose.services))
+        self._taking_down = DOWN_SECONDS + (PROJECT_SECONDS if setting.docker is not None else 0.0)
+        self._end_in(self._coming_up)
+
+    def _end_in(self, seconds: float) -> None:
+        self._guardian.end_by(now() + seconds + self._taking_down)
+
+    def driving(self) -> None:
+        """The system stands, and the plan begins."""
+        self._end_in(longest_drive(self._plan))
+
+    def taking_down(self, journal: UndoJournal) -> None:
+        """Whatever comes now is the end."""
+        self._guardian.end_by(now() + HEAL_SECONDS + LET_GO_SECONDS + longest(journal.left()) + COLLECT_SECONDS)
+
+    def undoing(self, journal: UndoJournal) -> None:
+        """Nothing but the undoing is left."""
+        self._stop.busy(longest(journal.left()) + COLLECT_SECONDS)
+
+    def over(self) -> None:
+        """Nothing is left that anybody would have to undo."""
+        self._stop.over()
+        self._guardian.dismiss()
+
+
+def longest_drive(plan: Plan) -> float:
+    """For how many seconds a plan may be at it: with every window lengthened, and every change slow."""
+    lengthened = (plan.experiment.extend or 0.0) * len(IN_ROUNDS) * plan.experiment.rounds
+    changes = sum(len(step.changes) + len(step.services) for step in plan.steps)
+    return plan.seconds + lengthened + CHANGE_SECONDS * changes + 2 * plan.load.timeout + SLACK_SECONDS
 
 
 def _tell_how_it_ended(deed: Callable[[], None], recorder: Recorder) -> None:
@@ -115,8 +173,9 @@ class _Run:
         self._driver: Driver | None = None
         self._sampler: Sampler | None = None
 
-    def bring_up_and_drive(self) -> None:
+    def bring_up_and_drive(self, watched: _Watched) -> None:
         """The system first, then the load; then the plan."""
+        self._stop.check()
         began = time.monotonic()
         standing = self._runtime.bring_up()
         load = LocustLoad(self._launch, self._setting.locustfile.parent, self._recorder.folder.log_file("load"))
@@ -124,6 +183,7 @@ class _Run:
         arrivals = self._plan.load.model_copy(update={"locustfile": str(self._setting.locustfile)})
         self._stop.wait_for(lambda: load.start(arrivals, standing.way_in, _marks(self._plan), records), lambda: None)
         self._recorder.record(SystemReady(now(), time.monotonic() - began))
+        watched.driving()
         proxies, services = standing.proxies, standing.services
         if self._plan.twin == NOT_APPLIED:
             proxies, services = UntouchedProxies(proxies), UntouchedServices(services)
@@ -145,9 +205,11 @@ class _Run:
             letting_go.callback(self._runtime.let_go)
             if self._sampler is not None:
                 letting_go.callback(self._sampler.end)
+            letting_go.callback(self._stop.busy, LET_GO_SECONDS)
             if self._driver is not None:
                 letting_go.callback(self._driver.close)
                 letting_go.callback(self._driver.heal)
+            letting_go.callback(self._stop.busy, HEAL_SECONDS)
 
     def collect(self) -> None:
         """After the undo: let go of what is held here."""

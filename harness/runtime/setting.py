@@ -18,7 +18,8 @@ class Setting:
 
     `overrides` are variables laid over a service's environment, by service (a planted defect, `--env`); `why` says
     why this runtime was taken, `command` how to run the same again. `warnings` are what a reader of the verdict has to
-    know. `docker` is the engine for containers, None for local processes.
+    know. `docker` is the engine for containers, None for local processes. `lease` is for how many seconds the harness may
+    give its guardian no sign of life.
     """
 
     run: str
@@ -33,3 +34,4 @@ class Setting:
     compose_files: tuple[Path, ...] = ()
     docker: DockerEngine | None = None
     warnings: tuple[str, ...] = ()
+    lease: float = 5.0

@@ -20,15 +20,27 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any, TypeAlias, TypeVar, assert_never
 from urllib.parse import urlsplit
 
+from harness.errors import CouldNotRun
 from harness.history.events import UndoDone, UndoFailed
 from harness.history.store import append_line, read_lines
-from harness.runtime.ending import EndProcessGroup, end_process_groups, free_shared_memory, kill_dwellers, started_at
+from harness.runtime.ending import (
+    GRACE_SECONDS,
+    KILL_SECONDS,
+    EndProcessGroup,
+    end_process_groups,
+    free_shared_memory,
+    kill_dwellers,
+    started_at,
+)
 
 __all__ = [
     "EndProcessGroup",
@@ -45,6 +57,16 @@ __all__ = [
 
 HEAL_SECONDS = 1.0
 """How long a proxy engine may take to heal everything."""
+
+GROUP_SECONDS = 10.0
+"""How long a control group, or a folder, may take to be gone."""
+
+PROCESSES_SECONDS = GRACE_SECONDS + KILL_SECONDS + 5.0
+PROJECT_SECONDS = 90.0
+"""Beyond what each may take by itself: whatever hangs, the rest is undone."""
+
+START_SECONDS = 2.0
+"""How long a start that is under way is waited for."""
 
 REMOVE_TRIES = 5
 """Whoever was killed in a folder may write into it once more."""
@@ -123,7 +145,10 @@ class UndoJournal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        end_last_line(path)
         self.descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self._starting = Lock()
+        self._sealed = False
 
     def before(self, undo: Undo) -> str:
         """Write down how to take back what is about to be done; the answer names it for `done`."""
@@ -139,6 +164,20 @@ class UndoJournal:
         known = {"id": uuid.uuid4().hex, "undo": EndProcessGroup.__name__, "name": name, "signal": int(first_signal)}
         return json.dumps(known).removesuffix("}").encode() + b', "pid": '
 
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Something is started by this process meanwhile; refused once everything is being undone."""
+        with self._starting:
+            if self._sealed:
+                raise CouldNotRun("nothing more is started: the run is being undone")
+            yield
+
+    def seal(self) -> None:
+        """Nothing more is started by this process: a thread that nobody waits for any more may still want to."""
+        self._sealed = True
+        if self._starting.acquire(timeout=START_SECONDS):  # one that is under way is on disk when it is over
+            self._starting.release()
+
     def done(self, name: str) -> None:
         """What this undo would take back has been taken back by other means."""
         append_line(self.descriptor, {"done": name})
@@ -149,6 +188,7 @@ class UndoJournal:
 
     def undo_all(self, record: Callable[[UndoDone | UndoFailed], None], by: str = "harness") -> Undone:
         """Do everything that is left, whatever fails on the way; what failed stays in the journal."""
+        self.seal()
         done = failed = 0
         left = self.left()
         for name, reason in _carry_out(left).items():
@@ -164,6 +204,18 @@ class UndoJournal:
     def close(self) -> None:
         """Nothing more is written by this process."""
         os.close(self.descriptor)
+
+
+def end_last_line(path: Path) -> None:
+    """End a line that somebody was killed in, so that it spoils no other one."""
+    with suppress(FileNotFoundError):
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                os.write(file, b"\n")
+        finally:
+            os.close(file)
 
 
 def left_in(path: Path) -> dict[str, Undo]:
@@ -211,24 +263,58 @@ def _carry_out(left: Mapping[str, Undo]) -> dict[str, str | None]:
     """Why each undo failed, None where it did not."""
     outcome: dict[str, str | None] = {}
     engines, groups = _of(left, RestoreProxies), _of(left, RemoveControlGroup)
-    outcome.update({name: _restore(engine) for name, engine in engines.items()})
-    outcome.update({name: _remove_group(group) for name, group in groups.items()})
+    outcome.update(_each(engines, _restore, 2 * HEAL_SECONDS))
+    outcome.update(_each(groups, _remove_group, GROUP_SECONDS))
     outcome.update(_end(_of(left, EndProcessGroup)))
-    outcome.update({name: _remove_project(project) for name, project in _of(left, RemoveProject).items()})
-    outcome.update({name: _restore(engine) for name, engine in engines.items() if outcome[name] is not None})
-    outcome.update({name: _remove_group(group) for name, group in groups.items() if outcome[name] is not None})
-    outcome.update({name: _remove(folder) for name, folder in _of(left, RemoveFolder).items()})
+    outcome.update(_each(_of(left, RemoveProject), _remove_project, PROJECT_SECONDS))
+    outcome.update(_each(_failed(engines, outcome), _restore, 2 * HEAL_SECONDS))
+    outcome.update(_each(_failed(groups, outcome), _remove_group, GROUP_SECONDS))
+    outcome.update(_each(_of(left, RemoveFolder), _remove, GROUP_SECONDS))
     return outcome
+
+
+def longest(left: Mapping[str, Undo]) -> float:
+    """For how many seconds `undo_all` may be at it."""
+    engines, groups, folders = _of(left, RestoreProxies), _of(left, RemoveControlGroup), _of(left, RemoveFolder)
+    small = 4 * HEAL_SECONDS * len(engines) + GROUP_SECONDS * (2 * len(groups) + len(folders))
+    return START_SECONDS + small + PROCESSES_SECONDS + PROJECT_SECONDS * len(_of(left, RemoveProject))
+
+
+def _failed(undos: Mapping[str, U], outcome: Mapping[str, str | None]) -> dict[str, U]:
+    return {name: undo for name, undo in undos.items() if outcome[name] is not None}
+
+
+def _each(undos: Mapping[str, U], deed: Callable[[U], str | None], seconds: float) -> dict[str, str | None]:
+    return {name: _within(seconds, partial(deed, undo)) for name, undo in undos.items()}
+
+
+def _within(seconds: float, deed: Callable[[], str | None]) -> str | None:
+    """What it answers, or that it does not: what hangs is left behind, and keeps nothing else from being undone."""
+    answers: list[str | None] = []
+
+    def answer() -> None:
+        try:
+            answers.append(deed())
+        except Exception as error:  # the next undo is done all the same
+            answers.append(f"{type(error).__name__}: {error}")
+
+    worker = Thread(target=answer, daemon=True, name="undo")
+    worker.start()
+    worker.join(seconds)
+    return answers[0] if answers else f"expected its end within {seconds:g} s, found it at work"
 
 
 def _end(groups: Mapping[str, EndProcessGroup]) -> dict[str, str | None]:
     if not groups:
         return {}
-    try:
-        still_there = end_process_groups(tuple(groups.values()))
-    except (OSError, ValueError) as error:
-        return {name: f"the process table could not be read: {error}" for name in groups}
-    return {name: still_there.get(group) for name, group in groups.items()}
+    still_there: dict[EndProcessGroup, str] = {}
+
+    def end() -> str | None:
+        still_there.update(end_process_groups(tuple(groups.values())))
+        return None
+
+    why_not = _within(PROCESSES_SECONDS, end)
+    return {name: why_not or still_there.get(group) for name, group in groups.items()}
 
 
 def _restore(engine: RestoreProxies) -> str | None:

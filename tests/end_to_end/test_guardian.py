@@ -29,11 +29,13 @@ from harness.runtime.guardian import start_guardian
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.services.addresses import RunAddresses
 from harness.runtime.services.local import LocalServices, LocalSystem
+from harness.runtime.stopping import Stop
 from harness.runtime.undo import UndoJournal, make_run_folder
 
 run = RunFolder(Path(sys.argv[1]))
 journal = UndoJournal(run.path / "undo.jsonl")
-guardian = start_guardian(run.path)
+stop = Stop()
+guardian = start_guardian(run.path, stop, float(sys.argv[3]))
 launch = JournaledLaunch(journal)
 temporary = make_run_folder(journal)
 addresses = RunAddresses.claim()
@@ -48,6 +50,7 @@ local = {
 compose = Compose({name: ComposeService(name, ports=(port,)) for name, port in names.items()})
 system = LocalSystem(compose, local, (), {}, own, run.path, temporary)
 services = LocalServices(system, launch, run.record, run.log_file, remember=journal.before)
+stop.busy(120)
 services.start()
 print(json.dumps({"temporary": str(temporary), "guardian": guardian.pid, "watched": guardian.is_there()}), flush=True)
 if sys.argv[2] == "tidy":
@@ -70,7 +73,7 @@ class Harness:
 
     def __init__(self, folder: Path, ending: str) -> None:
         self.folder = folder
-        self.process = subprocess.Popen([sys.executable, "-c", HARNESS, str(folder), ending], stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([sys.executable, "-c", HARNESS, str(folder), ending, "5"], stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         self.told = json.loads(self.process.stdout.readline() or "{}")
         self.process.stdout.close()

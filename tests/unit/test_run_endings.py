@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from harness.errors import CouldNotRun
 from harness.history.events import RunFailed
 from harness.history.store import RunFolder, read_events
+from harness.model.compose import Compose
 from harness.runtime import run as run_module
 from harness.runtime.recorder import Recorder
 from harness.runtime.run import carry_out
@@ -40,16 +42,19 @@ class Watcher:
     def __init__(self, said: list[str]) -> None:
         self.said = said
 
+    def end_by(self, at: float) -> None:
+        assert at > time.time()
+
     def dismiss(self) -> None:
         self.said.append("dismissed")
 
 
 def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, breaks: Exception) -> tuple[list[str], RunFolder]:
     said: list[str] = []
-    monkeypatch.setattr(run_module, "start_guardian", lambda _folder: Watcher(said))
+    monkeypatch.setattr(run_module, "start_guardian", lambda *_: Watcher(said))
     monkeypatch.setattr(run_module, "_runtime_for", lambda _plan, _setting, _rec, _stop, journal: Ending(journal, breaks, said))
     run = RunFolder(folder / "run")
-    setting = Setting(run.path.name, None, {}, folder, folder / "locustfile.py", "", "")  # type: ignore[arg-type]
+    setting = Setting(run.path.name, Compose({}), {}, folder, folder / "locustfile.py", "", "")
     try:
         carry_out(quick(folder), setting, Recorder(run, OpenGate()), Stop())
     except ZeroDivisionError:

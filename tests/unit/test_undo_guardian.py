@@ -1,24 +1,94 @@
-"""What the guardian makes of the end of its pipe, and what it costs."""
+"""What the guardian makes of what it is told, and what it costs."""
 
 from __future__ import annotations
 
-import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from harness.runtime.guardian import harness_is_gone
+from harness.runtime.guardian import why_to_act
+from harness.runtime.undo import end_last_line
 
 
-@pytest.mark.parametrize(("said", "gone"), [(b"", True), (b"done", False), (b"do", True), (b"donedone", True)])
-def test_only_the_whole_word_says_that_everything_is_done(said: bytes, gone: bool) -> None:
-    reading, writing = os.pipe()
-    os.write(writing, said)
-    os.close(writing)
+def told(*said: bytes, lease: float = 0.2, closes: bool = True) -> str | None:
+    """What the guardian makes of what a harness says."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for line in said:
+            ours.sendall(line)
+        if closes:
+            ours.shutdown(socket.SHUT_WR)
+        return why_to_act(theirs, lease)
 
-    assert harness_is_gone(reading) is gone
-    os.close(reading)
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"", "the harness was gone"),
+        (b"done\n", None),
+        (b"beat\nuntil 99999999999.5\nbeat\ndone\n", None),
+        (b"done", "the harness was gone"),
+        (b"donedone\n", "the harness was gone"),
+        (b"beat\n", "the harness was gone"),
+    ],
+)
+def test_only_the_whole_word_says_that_everything_is_done(said: bytes, why: str | None) -> None:
+    assert told(said) == why
+
+
+def test_a_harness_that_says_nothing_is_given_its_lease_and_no_longer() -> None:
+    began = time.monotonic()
+
+    why = told(b"beat\n", lease=0.3, closes=False)
+
+    assert why == "the harness gave no sign of life for 0.3 s, and was ended"
+    assert 0.3 <= time.monotonic() - began < 1.3
+
+
+def test_a_harness_that_beats_on_is_ended_at_its_hard_end() -> None:
+    ours, theirs = socket.socketpair()
+    began = time.monotonic()
+    with ours, theirs:
+        ours.sendall(b"until %.3f\n" % (time.time() + 0.5))
+        beating = threading.Thread(target=lambda: [(ours.sendall(b"beat\n"), time.sleep(0.05)) for _ in range(20)])
+        beating.start()
+
+        why = why_to_act(theirs, 0.4)
+
+        assert why == "the run went on beyond its hard end, and was ended"
+        assert 0.4 < time.monotonic() - began < 1.0
+        beating.join()
+
+
+def test_the_last_hard_end_counts() -> None:
+    assert told(b"until %.3f\n" % (time.time() - 5), b"until %.3f\n" % (time.time() + 99), b"done\n") is None
+
+
+def test_every_beat_is_answered() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"beat\nbe")
+        ours.sendall(b"at\ndone\n")
+
+        why_to_act(theirs, 0.2)
+
+        assert ours.recv(100) == b"here\nhere\n"
+
+
+@pytest.mark.parametrize("lines", [b"", b"whole\n"])
+def test_a_line_that_somebody_was_killed_in_spoils_no_other(tmp_path: Path, lines: bytes) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(lines + b"cut o")
+
+    end_last_line(path)
+    end_last_line(path)
+
+    assert path.read_bytes() == lines + b"cut o\n"
 
 
 def test_the_guardian_loads_none_of_the_heavy_packages() -> None:
