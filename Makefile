@@ -5,7 +5,7 @@ READY := .venv/.ready
 # The stand-ins of scripts/offline-images, where it has built them.
 IMAGES := scripts/with-offline-images
 
-.PHONY: env demo demo-docker images test test-slow test-docker nightly check check-all docker-answers format clean
+.PHONY: env demo demo-docker images test test-slow test-docker nightly reliability check check-all docker-answers format clean
 
 env: $(READY)
 
@@ -42,6 +42,10 @@ nightly: env
 	$(IMAGES) $(BIN)/python -m pytest -m nightly --timeout 7200
 	DRAWN_SEQUENCES=60 $(BIN)/python -m pytest --timeout 7200 tests/contract/test_faults_together.py
 	@$(MAKE) --no-print-directory docker-answers
+
+# Hours, and it goes on where it was. What came of it stands in docs/reliability.md.
+reliability: env
+	$(IMAGES) $(BIN)/python -m benchmarks.reliability --write docs/reliability.md
 
 check: env
 	$(BIN)/ruff format --check .

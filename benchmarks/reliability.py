@@ -1,0 +1,268 @@
+"""Nothing left behind: the harness is killed, stopped, interrupted and robbed of its guardian, and what is left is counted.
+
+    python -m benchmarks.reliability                         everything that is still to be done; ends with the table
+    python -m benchmarks.reliability --only kills --count 10
+    python -m benchmarks.reliability --only table --write docs/reliability.md
+
+Series: `plants` (the detector must find what is left on purpose), `kills` (SIGKILL of the harness), `stops` (SIGSTOP),
+`guardians` (SIGKILL of its guardian), `interrupts` (SIGINT, SIGTERM, SIGHUP, once or twice), `docker-kills`, `wedges` (its test
+suite), `process` and `commands` (many short runs in a row, in one process and by a command each). Each trial is a run of a
+small system with faults on a proxy, a process and a control group, and a service that is deaf to SIGTERM. The moment is
+drawn from the seed over the whole life of a run, as a run that nobody disturbed has shown it. Everything is in a state file, a
+line for each trial: run again, it goes on where it was. What was wrong with a trial is printed, and its folder kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from benchmarks import reliability_growth, reliability_plants
+from benchmarks.reliability_figures import HEAD, problems_of, row_of
+from benchmarks.reliability_moments import STAGES, draw
+from benchmarks.reliability_trial import PROJECT, Order
+
+LEASE = 5.0
+TRIAL_SECONDS = 900.0
+WEDGES = "tests/end_to_end/test_wedges.py"
+BEGIN, END = "<!-- figures begin -->", "<!-- figures end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """So many trials of one kind."""
+
+    kind: str
+    runtime: str
+    count: int
+
+
+TRIALS = {
+    "kills": Series("kills", "local", 100),
+    "interrupts": Series("interrupts", "local", 100),
+    "stops": Series("stops", "local", 20),
+    "guardians": Series("guardians", "local", 20),
+    "docker-kills": Series("kills", "docker", 30),
+}
+MANY = 200
+SERIES = ("plants", *TRIALS, "wedges", "process", "commands", "table")
+
+
+class State:
+    """What has been done so far: a line of JSON for each trial, in a file that may be read meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rows(self, series: str) -> list[dict[str, Any]]:
+        """Every trial of a series."""
+        return [row for row in self._all() if row["series"] == series]
+
+    def _all(self) -> Iterator[dict[str, Any]]:
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                yield json.loads(line)
+
+    def add(self, series: str, row: dict[str, Any]) -> None:
+        """One more."""
+        line = json.dumps({"series": series, "at": time.strftime("%Y-%m-%d %H:%M:%S"), **row})
+        with self._lock, self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says."""
+
+    state: State
+    seed: int
+    lease: float
+    parallel: int
+    count: int | None
+
+    def how_many(self, otherwise: int) -> int:
+        """The length of a series."""
+        return self.count if self.count is not None else otherwise
+
+
+def life_of(runtime: str, asked: Asked) -> dict[str, float]:
+    """How long each stage of a run that nobody disturbs takes here; measured once."""
+    known = asked.state.rows(f"life-{runtime}")
+    if not known:
+        row = carried_out(Order("life", runtime, asked.lease), asked)
+        asked.state.add(f"life-{runtime}", row)
+        known = [row]
+    row = known[0]
+    begins = [row["stages"].get(stage) for stage in STAGES]
+    if None in begins or row["left"]:
+        raise SystemExit(f"expected a run that comes to its end and leaves nothing, found {row}")
+    ends = [*begins[1:], row["life"]]
+    return {stage: max(0.05, end - begin) for stage, begin, end in zip(STAGES, begins, ends, strict=True)}
+
+
+def carried_out(order: Order, asked: Asked) -> dict[str, Any]:
+    """One trial, in a process of its own; its folder is kept where something was wrong."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.reliability_trial"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "RELIABILITY_KEEP": str(asked.state.path.parent / "kept")},
+        input=json.dumps(asdict(order)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=TRIAL_SECONDS,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"expected a trial to tell what came of it, found exit code {done.returncode}: {order}")
+    return {**asdict(order), **json.loads(done.stdout)}
+
+
+def strike(name: str, asked: Asked) -> None:
+    """Do what a series still lacks; a trial whose run was over before its moment is one more to do."""
+    series = TRIALS[name]
+    life = life_of(series.runtime, asked)
+    done = asked.state.rows(name)
+    wanted = asked.how_many(series.count)
+    numbers = iter(number for number in range(wanted * 3) if number not in {row["number"] for row in done})
+    lock = Lock()
+    hits = sum(bool(row["struck"]) for row in done)
+
+    def work() -> None:
+        nonlocal hits
+        while True:
+            with lock:
+                if hits >= wanted or (number := next(numbers, None)) is None:
+                    return
+                hits += 1
+            moment = draw(series.kind, asked.seed, number, life)
+            row = carried_out(Order(series.kind, series.runtime, asked.lease, **asdict(moment)), asked)
+            asked.state.add(name, {"number": number, "seed": asked.seed, **row})
+            with lock:
+                hits -= not row["struck"]
+            say(name, number, row)
+
+    with ThreadPoolExecutor(asked.parallel) as pool:
+        for worker in [pool.submit(work) for _ in range(asked.parallel)]:
+            worker.result()
+
+
+def say(name: str, number: int, row: dict[str, Any]) -> None:
+    """A line for a trial, and one for each thing that was wrong."""
+    signals = ", ".join(signal if not after else f"{signal} {after:g} s later" for signal, after in row["signals"])
+    when = f"{row['after']:.2f} s into {row['stage']}"
+    came = f"healed {row['healed']} s, gone {row['gone']} s, ended {row['code']}, judged {row['judged']}"
+    print(f"{name} {number}: {signals} {when}: {came if row['struck'] else 'the run was over'}", flush=True)
+    for problem in problems_of(row):
+        print(f"    {problem}   {row['kept']}", flush=True)
+
+
+def many(kind: str, asked: Asked) -> None:
+    """A series of short runs. One process cannot be gone on with: it is begun again."""
+    wanted = asked.how_many(MANY)
+    done = asked.state.rows(kind)
+    if len(done) >= wanted:
+        return
+    runs = reliability_growth.in_one_process if kind == "process" else reliability_growth.by_commands
+    attempt = 1 + max((row["attempt"] for row in done), default=0)
+    for row in runs(wanted):
+        asked.state.add(kind, {"attempt": attempt, **row})
+        print(f"{kind} {row['number']}: {row}", flush=True)
+
+
+def last_attempt(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the series that was begun last."""
+    last = max((row["attempt"] for row in rows), default=0)
+    return [row for row in rows if row["attempt"] == last]
+
+
+def provoke_wedges(asked: Asked) -> None:
+    """The suite that provokes them tells its own table."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-s", WEDGES],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    last = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
+    asked.state.add("wedges", {"code": done.returncode, "table": rows, "last": last})
+    print("\n".join([*rows, last]), flush=True)
+
+
+def table(state: State) -> str:
+    """All figures there are, as Markdown."""
+    rows = {name: state.rows(name) for name in TRIALS}
+    found = [HEAD, *(row_of(name, rows[name]) for name in TRIALS if rows[name])]
+    for kind in reliability_growth.SHOWN:
+        if series := last_attempt(state.rows(kind)):
+            found += ["", reliability_growth.table(kind, series)]
+    if wedges := state.rows("wedges"):
+        found += ["", *wedges[-1]["table"], "", wedges[-1]["last"]]
+    if plants := state.rows("plants"):
+        found += ["", *reliability_plants.table(plants[-1]["found"])]
+    dates = sorted(row["at"] for name in (*TRIALS, *reliability_growth.SHOWN) for row in state.rows(name))
+    told = f"`python -m benchmarks.reliability`, {dates[0]} to {dates[-1]}" if dates else "nothing was tried"
+    return "\n".join([told, "", *found])
+
+
+def write_table(text: str, path: Path) -> None:
+    """Put the figures into a document, between its two marks."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{path}: expected {BEGIN} and {END}, between which the figures go")
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def do(name: str, asked: Asked) -> None:
+    """One series."""
+    if name in TRIALS:
+        strike(name, asked)
+    elif name in reliability_growth.SHOWN:
+        many(name, asked)
+    elif name == "wedges":
+        provoke_wedges(asked)
+    elif name == "plants":
+        found = reliability_plants.found_by_kind()
+        asked.state.add("plants", {"found": found})
+        if missed := [kind for kind, seen in found.items() if not seen]:
+            raise SystemExit(f"the detector proves nothing: it did not find {', '.join(missed)}, left on purpose")
+
+
+def main() -> int:
+    """Do what was asked; 1 where something was wrong with a trial."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SERIES, default=SERIES, metavar="SERIES", help=", ".join(SERIES))
+    parser.add_argument("--count", type=int, help="so many trials of each series")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--lease", type=float, default=LEASE, help="seconds")
+    parser.add_argument("--parallel", type=int, default=1, help="so many trials at a time")
+    parser.add_argument("--state", type=Path, default=PROJECT / "reports" / ".reliability" / "state.jsonl")
+    parser.add_argument("--write", type=Path, help="put the table into this document")
+    given = parser.parse_args()
+    asked = Asked(State(given.state.resolve()), given.seed, given.lease, given.parallel, given.count)
+    for name in given.only:
+        do(name, asked)
+    text = table(asked.state)
+    print(text)
+    if given.write is not None:
+        write_table(text, given.write)
+    return int(any(problems_of(row) for name in TRIALS for row in asked.state.rows(name)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

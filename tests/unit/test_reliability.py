@@ -1,0 +1,208 @@
+"""The figures of reliability: moments are repeatable, every wrong outcome is told, shares and growth are what they should be."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import reliability
+from benchmarks.reliability_figures import REPORTS, growth_of, limit_of, problems_of, quantile, row_of, share, times
+from benchmarks.reliability_left import Traces, _address
+from benchmarks.reliability_moments import BEGINS, GUARDED, STAGES, draw
+
+LIFE = {
+    "starting": 1.0,
+    "bringing up": 2.0,
+    "baseline": 5.0,
+    "fault": 5.0,
+    "recovery": 5.0,
+    "taking down": 3.0,
+    "reporting": 1.0,
+}
+
+
+def row(kind: str = "kills", struck: str = "fault", **said: Any) -> dict[str, Any]:
+    """A trial that came out as it should."""
+    right = {
+        "kills": {"code": 137, "judged": 5, "word": "error", "events": ["RunBegan", "GuardianActed"]},
+        "stops": {"code": 137, "judged": 5, "word": "error", "events": ["RunBegan", "GuardianActed"]},
+        "guardians": {"code": 5, "judged": 5, "word": "error", "reasons": ["the guardian is gone"]},
+        "interrupts": {"code": 130, "judged": 130, "word": "interrupted", "events": ["RunBegan"], "reports": list(REPORTS)},
+    }[kind]
+    common = {"left": [], "faults": [], "traceback": "", "ended": 1.0, "healed": 1.0, "gone": 2.0, "lease": 5.0}
+    empty = {"reasons": [], "reports": [], "events": [], "signals": [["SIGINT", 0.0]]}
+    return {"kind": kind, "struck": struck, **empty, **common, **right, **said}
+
+
+@pytest.mark.parametrize("kind", ["kills", "stops", "guardians", "interrupts"])
+def test_a_trial_that_came_out_as_it_should_has_no_problem(kind: str) -> None:
+    assert problems_of(row(kind)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"left": ["process: 7 sleep"]}, "left behind: process: 7 sleep"),
+        ({"faults": ["toxic: timeout"]}, "still on: toxic: timeout"),
+        ({"ended": None}, "the harness did not end"),
+        ({"traceback": "Traceback\nKeyError: 'x'\n"}, "a traceback: KeyError: 'x'"),
+        ({"judged": 0, "word": "passed"}, "judged as 'passed' (exit code 0) though it was killed while fault"),
+        ({"judged": 2, "word": "no plan"}, "judged as 'no plan' (exit code 2) though it was killed while fault"),
+        ({"judged": None}, "there is no folder of a run"),
+        ({"kind": "guardians", "code": 0, "word": "passed", "reasons": ["guardian"]}, "the run ended as 'passed' (0)"),
+        ({"kind": "guardians", "reasons": ["it ended"]}, "nothing says that the guardian was gone"),
+        ({"kind": "interrupts", "code": 143, "reports": list(REPORTS)}, "SIGINT while fault ended with exit code 143"),
+        ({"kind": "interrupts", "code": 130, "reports": ["verdict.json"]}, "no junit.xml, report.html, summary.md"),
+    ],
+)
+def test_everything_that_is_wrong_is_told(said: dict[str, Any], told: str) -> None:
+    assert told in " · ".join(problems_of(row(**said)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"struck": "starting", "judged": None},
+        {"struck": "starting", "judged": 2},
+        {"struck": "reporting", "judged": 0, "events": ["RunBegan", "RunEnded"]},
+        {"kind": "guardians", "struck": "taking down", "code": 0, "word": "passed"},
+        {"kind": "interrupts", "struck": "starting", "judged": None, "code": 129, "signals": [["SIGHUP", 0.0]], "events": []},
+        {"kind": "interrupts", "struck": "reporting", "judged": 0, "code": 0, "reports": list(REPORTS)},
+        {"kind": "interrupts", "code": 143, "signals": [["SIGTERM", 0.0], ["SIGINT", 1.0]], "reports": list(REPORTS)},
+    ],
+)
+def test_what_may_be_so_before_a_run_begins_or_after_it_has_ended_is_no_problem(said: dict[str, Any]) -> None:
+    assert problems_of({**row(said.get("kind", "kills")), **said}) == []
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.sampled_from(["kills", "stops", "guardians", "interrupts"]))
+def test_a_moment_lies_in_its_stage_and_is_the_same_each_time(seed: int, number: int, kind: str) -> None:
+    moment = draw(kind, seed, number, LIFE)
+
+    assert moment == draw(kind, seed, number, LIFE)
+    assert 0.0 <= moment.after <= LIFE[moment.stage]
+    assert [after for _, after in moment.signals] == sorted(after for _, after in moment.signals)
+    assert moment.signals[0][1] == 0.0
+    assert kind != "guardians" or moment.stage in GUARDED
+
+
+def test_every_stage_is_met_and_short_ones_about_as_often_as_long_ones() -> None:
+    stages = [draw("kills", 7, number, LIFE).stage for number in range(700)]
+
+    assert set(stages) == set(STAGES) == {"starting", *BEGINS}
+    assert min(stages.count(stage) for stage in STAGES) >= 50
+
+
+def test_the_smallest_quantile_that_a_part_does_not_exceed_is_one_of_the_values() -> None:
+    values = [float(number) for number in range(1, 101)]
+
+    assert (quantile(values, 0.5), quantile(values, 0.99), quantile([3.0], 0.99)) == (50.0, 99.0, 3.0)
+
+
+def test_none_of_a_hundred_is_at_most_three_in_a_hundred() -> None:
+    assert share(0, 100) == "0 of 100 (at most 3.0 %)"
+    assert share(0, 0) == "none tried"
+    assert share(1, 100) == "1 of 100 [0.2, 5.4 %]"
+
+
+def test_what_never_healed_is_told_beside_the_times_and_counts_as_late() -> None:
+    assert times([1.0, None, 2.0]) == "1.0 / 2.0 / 2.0; 1 never"
+    assert times([None]) == "–"
+    rows = [row(), row(healed=None), row(healed=7.1), row(struck="")]
+    assert "| 3 | 0 of 3 (at most 100.0 %) |" in row_of("kills", rows)
+    assert "2 of 3 [" in row_of("kills", rows)
+
+
+def test_a_guardian_has_its_lease_to_heal_and_an_interrupt_five_seconds() -> None:
+    limits = {kind: limit_of(row(kind)) for kind in ("kills", "stops", "guardians", "interrupts")}
+
+    assert limits == {"kills": 7.0, "stops": 7.0, "guardians": 10.0, "interrupts": 5.0}
+
+
+def test_growth_is_found_where_it_was_put_and_not_where_there_is_none() -> None:
+    chance = np.random.default_rng(7)
+    noise = chance.normal(0, 1, 200)
+    growing = growth_of([100 + 0.1 * number + noise[number] for number in range(200)])
+    still = growth_of([7.0] * 200)
+
+    assert growing.low > 0.0
+    assert growing.low < 0.1 < growing.high
+    assert (still.slope, still.low, still.high) == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
+    assert growing.runs == still.runs == 180
+
+
+def test_what_is_loaded_once_is_no_growth() -> None:
+    values = [float(min(number, 15)) for number in range(60)]
+
+    assert growth_of(values).slope == pytest.approx(0.0, abs=1e-12)
+    assert growth_of(values, left_out=0).slope > 0.05
+
+
+def test_too_few_runs_say_nothing_of_growth() -> None:
+    with pytest.raises(ValueError, match="expected at least 23 runs, found 22"):
+        growth_of([1.0] * 22)
+
+
+def test_an_address_is_read_as_the_kernel_writes_it() -> None:
+    assert _address("0100007F:1F90") == "127.0.0.1:8080"
+
+
+def test_what_was_done_is_known_again_and_the_table_holds_it(tmp_path: Path) -> None:
+    state = reliability.State(tmp_path / "deep" / "state.jsonl")
+    state.add("kills", row())
+    again = reliability.State(tmp_path / "deep" / "state.jsonl")
+
+    assert [found["struck"] for found in again.rows("kills")] == ["fault"]
+    assert again.rows("stops") == []
+    assert "| kills | 1 | 0 of 1" in reliability.table(again)
+
+
+def test_figures_go_between_their_marks_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{reliability.BEGIN}\nold\n{reliability.END}\nafter\n", encoding="utf-8")
+
+    reliability.write_table("new", path)
+
+    assert path.read_text(encoding="utf-8") == f"before\n{reliability.BEGIN}\nnew\n{reliability.END}\nafter\n"
+    path.write_text("no marks", encoding="utf-8")
+    with pytest.raises(SystemExit, match="expected <!-- figures begin -->"):
+        reliability.write_table("new", path)
+
+
+def test_a_series_that_was_begun_again_counts_from_its_last_beginning() -> None:
+    rows = [
+        {"attempt": attempt, "number": number} for attempt in (1, 2) for number in range(random.Random(attempt).randint(1, 5))
+    ]
+
+    assert {row["attempt"] for row in reliability.last_attempt(rows)} == {2}
+    assert reliability.last_attempt([]) == []
+
+
+def test_a_folder_in_which_nothing_ran_has_nothing_left(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    traces = Traces(tmp_path)
+    traces.look()
+
+    assert traces.runs() == []
+    assert traces.projects() == []
+
+
+def test_only_lines_of_the_journal_that_are_whole_count(tmp_path: Path) -> None:
+    run = tmp_path / "reports" / "short" / "20260101-000000-abcdef"
+    run.mkdir(parents=True)
+    group = tmp_path / "chaos-x"
+    group.mkdir()
+    line = json.dumps({"id": "1", "undo": "RemoveControlGroup", "path": str(group), "back": "/"})
+    (run / "undo.jsonl").write_text(f'{line}\n{{"id": "2", "undo": "Remo', encoding="utf-8")
+    traces = Traces(tmp_path)
+    traces.look()
+
+    assert traces.groups >= {group}
+    assert f"control group: {group}" in [str(one) for one in traces._kernel()]
