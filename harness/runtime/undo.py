@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 import time
 import uuid
@@ -73,7 +74,7 @@ REMOVE_TRIES = 5
 
 FOLDER_PREFIX = "chaos-"
 OWNER = ".harness"
-"""In such a folder, a file with the number of the process that made it, and when that was started."""
+"""In such a folder, a file with the number of the process that made it, when that was started, and its machine's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ def make_run_folder(journal: UndoJournal) -> Path:
     folder = Path(tempfile.gettempdir()).resolve() / f"{FOLDER_PREFIX}{uuid.uuid4().hex[:12]}"
     journal.before(RemoveFolder(str(folder)))
     folder.mkdir(mode=0o700)
-    (folder / OWNER).write_text(f"{os.getpid()} {started_at(os.getpid()) or 0}", encoding="ascii")
+    (folder / OWNER).write_text(f"{os.getpid()} {started_at(os.getpid()) or 0} {socket.gethostname()}", encoding="utf-8")
     folder.chmod(0o711)
     return folder
 
