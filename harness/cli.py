@@ -318,11 +318,12 @@ def validate(files: Sequence[Path], runtime: Any, engine: Any) -> None:
 
 
 def _too_small(resolved: Resolved) -> Iterator[str]:
-    """What a run can at best leave open, each with its place."""
-    from harness.report.power import too_small
+    """What a run can at best leave open, and what never halts one, each with its place."""
+    from harness.report.power import never_halts, too_small
 
-    for index, why in too_small(resolved.experiment):
-        yield f"{resolved.documents[0].place(('expect', index))}: {why}"
+    for key, told in (("expect", too_small), ("stop_when", never_halts)):
+        for index, why in told(resolved.experiment):
+            yield f"{resolved.documents[0].place((key, index))}: {why}"
 
 
 def _validity_anywhere(file: Path) -> tuple[Resolved, str]:
@@ -424,6 +425,7 @@ def judge(run: Path, as_json: bool, no_color: bool) -> None:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file, not to standard output.")
 def export(run: Path, kind: Any, output: Path | None) -> None:
     """Write a run's requests, one row each, for other programs: journey, phase, latency, outcome and all the rest."""
+    from harness.experiment import read_run
     from harness.history.drafts import draft_of
     from harness.history.export import write_export
     from harness.history.history import read_history

@@ -1,7 +1,7 @@
 """Proofs: a scenario run clean, on each of its defects, and as each of its free twins.
 
-A scenario is proven when the clean system passes, each defect is caught by the expectation that it names,
-and each twin, which needs no planted bug, ends as it must.
+A scenario is proven when the clean system passes, each defect is caught by the expectation or stop condition that it
+names, and each twin, which needs no planted bug, ends as it must.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run of a proof: what it was, what it must come to, and what it came to."""
+    """One run of a proof: what it was, what it must come to (one or another), and what it came to."""
 
     name: str
     kind: Literal["clean", "defect", "twin"]
@@ -32,16 +32,18 @@ class Trial:
 
     @property
     def seen(self) -> str:
-        """The verdict's word, with the expectations that failed."""
-        word = self.run.verdict.word
-        failed = _failed(self.run)
-        return f"{word} by {', '.join(failed)}" if failed and word == "failed" else word
+        """The verdict's word, with the expectations that failed, or the stop condition that halted it."""
+        word, by = self.run.verdict.word, _caught_by(self.run)
+        return f"{word} by {', '.join(by)}" if by else word
 
     @property
     def proven(self) -> bool:
         """Whether it came to what it must."""
-        word, _, by = self.must.partition(" by ")
-        return self.run.verdict.word == word and (not by or by in _failed(self.run))
+        return any(self._came_to(end) for end in self.must.split(" or "))
+
+    def _came_to(self, end: str) -> bool:
+        word, _, by = end.partition(" by ")
+        return self.run.verdict.word == word and (not by or by in _caught_by(self.run))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ def _try(name: str, resolved: Resolved, plan: Plan, stage: Stage) -> Trial:
     twin = next(twin for twin in TWINS if twin == name)
     blast = next((str(item.id) for item in resolved.experiment.expect if item.blast_radius is not None), "")
     must = f"{EXPECTED[twin]} by {blast}" if EXPECTED[twin] == "failed" and blast else EXPECTED[twin]
+    if EXPECTED[twin] == "failed" and resolved.experiment.stop_when:
+        must += " or halted"  # to be halted is to say no, too
     return Trial(name, "twin", must, stage.carry_out(resolved, twin_of(plan, twin)))
 
 
@@ -92,8 +96,14 @@ def _try_defect(name: str, resolved: Resolved, plan: Plan, stage: Stage) -> Tria
     given = stage.options.environment
     laid_over = {service: {**given.get(service, {}), **values} for service, values in defect.environment.items()}
     planted = replace(stage, options=replace(stage.options, environment={**given, **laid_over}))
-    return Trial(name, "defect", f"failed by {defect.caught_by}", planted.carry_out(resolved, plan))
+    halts = any(item.id == defect.caught_by for item in resolved.experiment.stop_when)
+    must = f"{'halted' if halts else 'failed'} by {defect.caught_by}"
+    return Trial(name, "defect", must, planted.carry_out(resolved, plan))
 
 
-def _failed(run: Run) -> list[str]:
-    return [finding.id for finding in run.verdict.expectations if finding.counts_as is Outcome.FAILED]
+def _caught_by(run: Run) -> list[str]:
+    """What said no: the expectations that failed, or the stop condition that was met."""
+    if run.verdict.word == "halted":
+        return [run.verdict.halted_by] if run.verdict.halted_by else []
+    failed = [finding.id for finding in run.verdict.expectations if finding.counts_as is Outcome.FAILED]
+    return failed if run.verdict.word == "failed" else []

@@ -340,10 +340,14 @@ class MachineSeen:
 
 @dataclass(frozen=True, slots=True)
 class RunHalted:
-    """The run was ended early by a judgement; nothing more was injected."""
+    """The run was ended early by a judgement; nothing more was injected.
+
+    `condition` is the id of the stop condition that was met, empty where the system was found unfit before any fault.
+    """
 
     at: float
     reason: str
+    condition: str = ""
 
 
 @dataclass(frozen=True, slots=True)

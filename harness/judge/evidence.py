@@ -14,6 +14,7 @@ from harness.history.history import Window
 from harness.judge import words
 from harness.judge.blows import blows_of
 from harness.judge.case import FEWEST_REQUESTS, Case
+from harness.judge.conditions import halt_by_condition
 from harness.judge.doubts import LEAST_LOAD, arrivals_planned, fewest_of, lag, load_doubts, machine_seen
 from harness.judge.engine import engine_stood
 from harness.judge.expectations.error_rate import judge_error_rate
@@ -107,7 +108,11 @@ def _load_problems(case: Case) -> Iterator[tuple[str, str]]:
 
 def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
     ended = case.history.of(LoadEnded)
-    if not case.history.of(LoadBegan):
+    halt = halt_by_condition(case.history)
+    if halt is not None:
+        cut = words.moment(case.since_load(halt.at))
+        yield f"stop condition {halt.condition} halted the run {cut} after the load began", "see what was seen of it below"
+    elif not case.history.of(LoadBegan):
         yield "the load never began", "see the log of the load process"
     elif not ended:
         cut = words.moment(case.since_load(case.history.ended))

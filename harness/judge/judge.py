@@ -13,6 +13,7 @@ from typing import assert_never
 from harness.history.events import FaultBegan, FaultEnded, RunBegan, RunFailed, RunHalted, RunInterrupted
 from harness.history.history import History
 from harness.judge.case import Case
+from harness.judge.conditions import halt_by_condition
 from harness.judge.evidence import gather, load_came_whole, of_a_round
 from harness.judge.expectations.blast_radius import judge_blast_radius
 from harness.judge.expectations.error_rate import judge_error_rate
@@ -67,20 +68,20 @@ def judge(history: History) -> Verdict:
         marks=tuple(sorted(_marks(case, expectations), key=lambda mark: mark[1])),
         left_behind=left,
         warnings=warnings_of(case),
+        halted_by=halt.condition if (halt := halt_by_condition(history)) is not None else "",
     )
 
 
 def word_of(history: History, evidence: Sequence[Finding], expectations: Sequence[Finding]) -> Word:
     """The one word. What ended the run comes first; a run that just stops is inconclusive for lack of evidence.
 
-    A halt before any fault means that the baseline was not healthy: that is no stop condition met under a
-    fault, but evidence that is missing.
+    A halt before any fault that no stop condition asked for means that the baseline was not healthy: evidence is missing.
     """
     if history.of(RunInterrupted):
         return "interrupted"
     if history.of(RunFailed):
         return "error"
-    if history.of(RunHalted) and not halted_before_any_fault(history):
+    if halt_by_condition(history) or (history.of(RunHalted) and not halted_before_any_fault(history)):
         return "halted"
     if not expectations:
         return "inconclusive"
@@ -96,7 +97,8 @@ def word_of(history: History, evidence: Sequence[Finding], expectations: Sequenc
 def halted_before_any_fault(history: History) -> bool:
     """Whether a baseline was found unhealthy while the run went on: before any fault of the round that it ended in."""
     last = history.rounds[-1].begin
-    return bool(history.of(RunHalted)) and not any(event.at >= last for event in history.of(FaultBegan))
+    halted = bool(history.of(RunHalted)) and halt_by_condition(history) is None
+    return halted and not any(event.at >= last for event in history.of(FaultBegan))
 
 
 def exit_code_of(word: Word, history: History) -> int:

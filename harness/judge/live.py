@@ -1,4 +1,5 @@
-"""The judge while a run goes on: says whether the system is warm, whether anything may be injected, what is too short.
+"""The judge while a run goes on: says whether the system is warm, whether anything may be injected, what is too short,
+and whether it must be halted.
 
 It sees what the history will hold, and asks the same questions of it as the judge will at the end, so that
 the two never disagree. It implements the port `Watch` that the runtime owns, without knowing the runtime. Of the
@@ -16,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.history.events import EdgeSeen, Event, PhaseBegan, PhaseEnded
+from harness.history.events import EdgeSeen, Event, PhaseBegan, PhaseEnded, RunHalted
 from harness.history.history import History
 from harness.history.requests import Request
 from harness.history.table import Requests, joined, requests_of
 from harness.judge import words
 from harness.judge.case import FEWEST_REQUESTS, Case
+from harness.judge.conditions import Conditions
 from harness.judge.doubts import drift, fewest_arrivals, load_doubts
 from harness.judge.evidence import baseline_healthy
 from harness.judge.judge import judge_expectation
@@ -29,6 +31,7 @@ from harness.judge.noise import doubted
 from harness.judge.steadiness import SPAN, unsteady
 from harness.judge.verdict import Outcome
 from harness.model.expectations import ExpectationItem
+from harness.model.experiment import Experiment
 
 
 class LiveJudge:
@@ -41,12 +44,15 @@ class LiveJudge:
         experiment = self._plan.get("experiment") or {}
         self._keeps_all = bool(experiment.get("extend"))
         self._from = self._first = -inf if experiment.get("warmup_until") else inf
+        self._conditions = Conditions(Experiment.model_validate(experiment)) if experiment.get("stop_when") else None
 
     def see_event(self, event: Event) -> None:
         """An event or sample was recorded; a baseline that begins makes those before it a matter of the past.
 
         What the proxies count, every second and on every edge, is asked of only where windows are lengthened.
         """
+        if self._conditions is not None:
+            self._conditions.see_event(event)
         if isinstance(event, EdgeSeen) and not self._keeps_all:
             return
         self._events.append(event)
@@ -58,6 +64,8 @@ class LiveJudge:
     def see_requests(self, requests: Sequence[Request]) -> None:
         """Requests were recorded; what only tells one from another is not kept."""
         seen = requests_of(requests)
+        if self._conditions is not None:
+            self._conditions.see_requests(seen)
         kept = seen.at(seen.due >= self._since)
         if kept:
             self._requests.append(replace(kept, trace=np.zeros(len(kept), dtype="S1")))
@@ -83,6 +91,10 @@ class LiveJudge:
         if found.outcome is Outcome.PASSED:
             return None
         return f"the baseline was not healthy, so nothing was injected: {found.why}"
+
+    def stop_condition_met(self, at: float) -> RunHalted | None:
+        """Asked again and again while the load is on: which stop condition is met, or None."""
+        return self._conditions.met(at) if self._conditions is not None else None
 
     def unsteady(self, at: float) -> str:
         """Asked in the warm-up: what is not steady yet; empty where everything is. Requests still open are waited for.

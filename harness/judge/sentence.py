@@ -20,7 +20,9 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
         case "inconclusive":
             return _closed(_injected(case, _inconclusive(missing, expectations)))
         case "halted":
-            return _closed(f"The run was halted: {case.history.of(RunHalted)[0].reason}")
+            halt = case.history.of(RunHalted)[0]
+            when = f" {_when(case, halt.at)}" if halt.condition else ""
+            return _closed(f"The run was halted{when}: {halt.reason}")
         case "interrupted":
             event = case.history.of(RunInterrupted)[0]
             return f"The run was interrupted by {event.signal} {_when(case, event.at)}; what had been seen by then is below."

@@ -137,7 +137,8 @@ class Verdict:
 
     `evidence` are the proofs that the run was worth judging: load, baseline, set, bit, met, healed, and first of all
     `engine` where the proxy engine did not stand. `warnings` tell what the verdict does not cover.
-    `marks` are moments to show on the time axis, in seconds since the load began.
+    `marks` are moments to show on the time axis, in seconds since the load began. `halted_by` is the id of the stop
+    condition that halted the run, empty where none did.
     """
 
     run: str
@@ -152,6 +153,7 @@ class Verdict:
     marks: tuple[tuple[str, float], ...] = ()
     left_behind: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    halted_by: str = ""
     version: int = VERSION
 
 

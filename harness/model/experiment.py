@@ -15,6 +15,7 @@ from harness.model.faults import FaultItem
 from harness.model.load import Load, Phases
 from harness.model.parts import Items, Name, Part, Text
 from harness.model.scenario import Defect, Rounds
+from harness.model.stop_conditions import StopItem
 from harness.model.system import FallbackDeclared, Interpose, InvariantDeclared
 
 
@@ -71,4 +72,5 @@ class Experiment(Part):
     faults: Items[FaultItem]
     expect: Items[ExpectationItem]
     known: Items[Known] = ()
+    stop_when: Items[StopItem] = ()
     defects: dict[Name, Defect] = Field(default_factory=dict)

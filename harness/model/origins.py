@@ -7,7 +7,19 @@ from collections.abc import Iterator
 from harness.model.experiment import Experiment
 from harness.model.reading import Document, Loc
 
-TOLD = ("seed", "load", "phases", "warmup_until", "rounds", "extend", "margins", "steady_state", "faults", "expect")
+TOLD = (
+    "seed",
+    "load",
+    "phases",
+    "warmup_until",
+    "rounds",
+    "extend",
+    "margins",
+    "steady_state",
+    "faults",
+    "expect",
+    "stop_when",
+)
 DEFAULT = "default"
 WRITTEN: dict[Loc, Loc] = {("warmup_until",): ("phases", "warmup", "until")}
 """Where something is said in a file that is kept elsewhere."""

@@ -26,7 +26,9 @@ from harness.model.load import BIND, IN_ROUNDS, PHASES, USERS_HEADROOM, Load, Lo
 from harness.model.rates import Course
 from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
 from harness.model.scenario import ScenarioFile
-from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for
+from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for, unanswerable_conditions
+from harness.model.stop_conditions import StopItem
+from harness.model.stopping import Around, named, problems_of
 from harness.model.system_reading import ReadSystem, compose_files_of, read_system
 from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, seed_of_round, windows_of
 
@@ -89,7 +91,7 @@ def resolve(
     document = read_document(scenario, "a scenario")
     if mistaken := mistaken_for(document, SCENARIO):
         raise InvalidFile(mistaken)
-    written, problems = validate(ScenarioFile, document, misshapen_faults(document))
+    written, problems = validate(ScenarioFile, document, {**misshapen_faults(document), **unanswerable_conditions(document)})
     if written is None:
         raise InvalidFile(problems)
     return _Resolving(document, written, scenario, os.environ if environ is None else environ, compose_of).resolved(seed)
@@ -131,12 +133,13 @@ class _Resolving:
         phases = self._phases(expect)
         expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
         self._check_times(faults, phases, self._seed(seed))
-        self._check_defects(expect)
-        self._check_known(expect)
         steady = self._steady_state(system, expect)
         queries = self._queries(expect)
         if self.problems:
             raise InvalidFile(tuple(self.problems))
+        stop_when = self._stop_when(system, faults, phases, seed, [str(item.id) for item in (*expect, *steady)])
+        self._check_defects([str(item.id) for item in (*expect, *stop_when)])
+        self._check_known(expect)
         experiment = Experiment(
             name=self.path.stem,
             question=self.scenario.question,
@@ -157,6 +160,7 @@ class _Resolving:
             defects=self.scenario.defects,
         )
         return Resolved(
+            stop_when=stop_when,
             experiment,
             self.read,
             scenario_path=self.path,
@@ -164,7 +168,13 @@ class _Resolving:
             queries=queries,
             files={"scenario.yaml": self.document.text, "system.yaml": self.read.document.text},
             documents=(self.document, self.read.document),
-            cautions=(*self._doubled(faults, phases), *self._uneven(load, phases), *self._awaited(load), *self._outlived()),
+            cautions=(
+                *self._doubled(faults, phases),
+                *self._uneven(load, phases),
+                *self._awaited(load),
+                *self._outlived(),
+                *self._unprovable(),
+            ),
         )
 
     # what stands in the files, and where
@@ -457,6 +467,16 @@ class _Resolving:
     def _both_on(self, one: FaultItem, other: FaultItem, phases: Phases) -> tuple[float, float] | None:
         spans = [
             (max(at, begin), min(until, end))
+    def _unprovable(self) -> Iterator[str]:
+        """What is known not to hold fails no run, so that no defect can be caught by it."""
+        known = {entry.expect: index for index, entry in enumerate(self.scenario.known)}
+        for name, defect in self.scenario.defects.items():
+            if defect.caught_by in known:
+                line = self.document.problem(("known", known[defect.caught_by]), "").line
+                place = self.document.place(("defects", name, "caught_by"))
+                told = f"{name} cannot be proven: {defect.caught_by} is known not to hold (line {line}), and so fails no run"
+                yield f"{place}: {told}; let another expectation catch it, or take {defect.caught_by} out of known"
+
             for at, until in self._turns(one, phases)
             for begin, end in self._turns(other, phases)
         ]
@@ -483,13 +503,27 @@ class _Resolving:
         self._check_unique("steady_state", [str(item.id) for item in items], "expect", [str(item.id) for item in expect])
         return tuple(items)
 
-    def _check_defects(self, expect: tuple[ExpectationItem, ...]) -> None:
-        ids = [str(item.id) for item in expect]
+    def _stop_when(
+        self, system: System, faults: tuple[FaultItem, ...], phases: Phases, seed: int | None, others: Sequence[str]
+    ) -> tuple[StopItem, ...]:
+        """The stop conditions, each with an id that no expectation has."""
+        timed = tuple(self._timed(item, phases) for item in faults)
+        around = Around(tuple(system.journeys), timed, phases, self.scenario.rounds, self._seed(seed))
+        self.problems.extend(problems_of(self.scenario.stop_when, around, self.document))
+        items = named(self.scenario.stop_when)
+        self._check_unique("stop_when", [str(item.id) for item in items])
+        for index, item in enumerate(items):
+            if item.id in others:
+                self._say(("stop_when", index, "id"), f"expected each id once, found {item.id!r}, which an expectation has")
+        return items
+
+    def _check_defects(self, ids: Sequence[str]) -> None:
         for name, defect in self.scenario.defects.items():
             if defect.caught_by not in ids:
                 hint = nearest(defect.caught_by, ids)
                 self._say(
-                    ("defects", name, "caught_by"), f"expected the id of an expectation, found {defect.caught_by!r}{hint}"
+                    ("defects", name, "caught_by"),
+                    f"expected the id of an expectation or of a stop condition, found {defect.caught_by!r}{hint}",
                 )
             for service in defect.environment:
                 self._known(service, self.read.compose.services, "a service", ("defects", name, "environment", service))

@@ -12,13 +12,14 @@ from harness.model.faults import FaultItem
 from harness.model.load import LoadWords, PhaseWords
 from harness.model.parts import Items, Name, Part, Text
 from harness.model.quantities import Duration
+from harness.model.stop_conditions import StopItem
 
 Rounds: TypeAlias = Annotated[int, Field(ge=1, le=50)]
 """How often baseline, fault and recovery come, one after the other."""
 
 
 class Defect(Part):
-    """A change of the system that the scenario must fail on, and the expectation that must catch it."""
+    """A change of the system that the scenario must fail on, and the expectation or stop condition that must catch it."""
 
     environment: dict[Name, dict[str, str]] = Field(min_length=1)
     caught_by: Name
@@ -41,6 +42,7 @@ class ScenarioFile(Part):
     faults: Items[FaultItem]
     expect: Items[ExpectationItem]
     known: Items[Known] = ()
+    stop_when: Items[StopItem] = ()
     defects: dict[Name, Defect] = Field(default_factory=dict)
 
     @model_validator(mode="after")

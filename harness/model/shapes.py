@@ -15,6 +15,7 @@ from harness.model.kinds.edge import Aim
 from harness.model.kinds.service import OnService
 from harness.model.parts import Part
 from harness.model.reading import Document, Loc
+from harness.model.stop_conditions import NOT_LIVE, STOP_KINDS
 
 SCENARIO, SYSTEM, COMPOSE = "a scenario", "a system", "a Compose file"
 
@@ -56,6 +57,19 @@ def misshapen_faults(document: Document) -> dict[Loc, Problem]:
             found[path] = document.problem(path, told)
         elif isinstance(item, dict):
             found.update(_of_item(document, path, item))
+    return found
+
+
+def unanswerable_conditions(document: Document) -> dict[Loc, Problem]:
+    """Stop conditions that are expectations of another kind, which nobody can judge while the run goes on; by their paths."""
+    written = document.data.get("stop_when")
+    found: dict[Loc, Problem] = {}
+    for index, item in enumerate(written if isinstance(written, list) else ()):
+        kind = next((key for key in item if key in NOT_LIVE), None) if isinstance(item, dict) else None
+        if kind is not None:
+            expected = f"expected {' or '.join(STOP_KINDS)}, which can be judged while the run goes on"
+            path: Loc = ("stop_when", index, kind)
+            found[path[:2]] = document.problem(path, f"{expected}; found {kind}: {NOT_LIVE[kind]}", at_key=True)
     return found
 
 

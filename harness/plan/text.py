@@ -34,6 +34,7 @@ def plan_text(plan: Plan) -> str:
         lines += ["steps", "  nothing is injected", ""]
     lines += _titled("observations", dict.fromkeys(_observation_lines(plan)))
     lines += _titled("expected", _expectation_lines(plan))
+    lines += _titled("halted when", (f"{item.id}: {item.kind} {_words(item.condition)}" for item in experiment.stop_when))
     known = (f"{entry.expect}: {entry.ticket}, until {entry.until.isoformat()}" for entry in experiment.known)
     lines += _titled("known not to hold", known)
     return "\n".join(lines).rstrip() + "\n"

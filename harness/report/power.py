@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.judge.conditions import never_met
 from harness.judge.power import journeys_told, powers_of
 from harness.model.experiment import Experiment
 from harness.report.plain import clean
@@ -21,6 +22,12 @@ def power_text(experiment: Experiment) -> str:
         if power.advice:
             lines.append(f"  {' ' * len(name)}→ {power.advice}")
     return "\n".join(lines) + "\n"
+
+
+def never_halts(experiment: Experiment) -> Iterator[tuple[int, str]]:
+    """Stop conditions that too few requests come for: the place of each in `stop_when:`, and why."""
+    rate = None if experiment.load.course is None else experiment.load.rate
+    return never_met(experiment.stop_when, rate)
 
 
 def too_small(experiment: Experiment) -> Iterator[tuple[int, str]]:

@@ -138,8 +138,12 @@ class Driver:
 
     def heal(self) -> None:
         """Take away every fault that is on. Called when a drive ended, however it ended; twice is once."""
-        with ExitStack() as healing:  # each is healed, whatever another raises; the last one named goes first
+        with ExitStack() as healing:  # told, whatever healing raises
             healing.callback(self._tell_that_load_was_cut)
+            self._heal_all()
+
+    def _heal_all(self) -> None:
+        with ExitStack() as healing:  # each is healed, whatever another raises; the last one named goes first
             for fault, proxy in reversed(self._active):
                 healing.callback(self._put_clean, fault, proxy)
             for fault, service in reversed(self._struck):
@@ -188,6 +192,7 @@ class Driver:
             self._stop.wait_until(time.time() + min(left, 0.25))
             self._check_load()
             self._sampler.check()
+            self._check_conditions()
         self._stop.check()
 
     def _await_the_end(self) -> None:
@@ -204,6 +209,16 @@ class Driver:
             self._load_on = False
             self._recorder.record(LoadEnded(now(), False, reason))
             raise LoadError(reason)
+
+    def _check_conditions(self) -> None:
+        """A stop condition that is met ends the run: what is on is healed first, then it is told, then the load is ended."""
+        met = self._recorder.stop_condition_met() if self._load_on else None
+        if met is not None:
+            self._heal_all()
+            self._recorder.record(met)
+            self._end_phase()
+            self._end_load()
+            raise Halt(met.reason)
 
     def _begin_phase(self, phase: PlannedPhase) -> None:
         self._end_phase()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.history.events import EdgeSeen, Event
+from harness.history.events import EdgeSeen, Event, RunHalted
 from harness.history.requests import Request
 from harness.plan.plan import Arrivals, ProxyState, ServiceChange
 
@@ -211,6 +211,10 @@ class Gate(Watch, Protocol):
 
     def halt_before_injection(self) -> str | None:
         """Asked once in each round, when its baseline is over: why nothing must be injected, or None."""
+        ...
+
+    def stop_condition_met(self, at: float) -> RunHalted | None:
+        """Asked several times a second while the load is on: the event that says which stop condition is met, or None."""
         ...
 
     def unsteady(self, at: float) -> str:

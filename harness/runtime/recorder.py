@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness.history.events import Event
+from harness.history.events import Event, RunHalted
 from harness.history.parquet import PART_BYTES, part_of, read_tables
 from harness.history.store import RunFolder, record_files
 from harness.history.table import Requests
@@ -29,6 +29,10 @@ class Recorder:
             for watch in self._watches:
                 watch.see_event(event)
 
+    def check(self) -> None:
+        """Raise CannotRecord where something could not be written down: what goes on would leave no trace."""
+        self.folder.check()
+
     def pass_on(self, requests: Requests) -> None:
         """Show requests, which the load process has written already, to every watch."""
         if requests:
@@ -40,6 +44,11 @@ class Recorder:
         """Why nothing must be injected, where the gate says so."""
         with self._lock:
             return self._gate.halt_before_injection()
+
+    def stop_condition_met(self) -> RunHalted | None:
+        """The event that says which stop condition is met, as the gate sees it, or None; it is not recorded yet."""
+        with self._lock:
+            return self._gate.stop_condition_met(now())
 
     def unsteady(self) -> str:
         """What is not steady yet, as the gate sees it; empty where everything is."""

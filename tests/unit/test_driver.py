@@ -100,13 +100,15 @@ class ToldLoad:
 class OpenGate:
     """Lets everything through, unless it was given a reason.
 
-    `restless` is what it says of the warm-up, one after the other; `too_short` what it says of a phase, once.
+    `restless` is what it says of the warm-up, one after the other; `too_short` what it says of a phase, once;
+    `met` the stop condition that is met from then on.
     """
 
     def __init__(self, reason: str | None = None) -> None:
         self.reason = reason
         self.restless: list[str] = []
         self.too_short: dict[str, str] = {}
+        self.met: RunHalted | None = None
         self.events: list[Event] = []
 
     def see_event(self, event: Event) -> None:
@@ -116,6 +118,9 @@ class OpenGate:
 
     def halt_before_injection(self) -> str | None:
         return self.reason
+
+    def stop_condition_met(self, at: float) -> RunHalted | None:
+        return self.met
 
     def unsteady(self, at: float) -> str:
         return self.restless.pop(0) if self.restless else ""

@@ -120,7 +120,7 @@ expect:
         (
             "expect:",
             "defects: {d: {environment: {order: {X: y}}, caught_by: nobody}}\nexpect:",
-            "6:56: expected the id of an expectation, found 'nobody'; there is blast_radius-1, fallback-1, recovery-1",
+            "6:56: expected the id of an expectation or of a stop condition, found 'nobody'; there is blast_radius-1, fallback-1, recovery-1",
         ),
         ("version: 1", "verson: 1", "1:1: expected a key that is known here, found 'verson'; did you mean 'version'?"),
     ],
