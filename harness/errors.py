@@ -8,7 +8,8 @@ HarnessError
 │   ├── MissingPart     a program or wheel that is not installed; says how to get it
 │   ├── ServiceFaultFailed  a fault on a service itself could not be set, or not be taken back
 │   ├── ProxyError      the proxy engine refused, answered nonsense, or did not answer
-│   └── LoadError       Locust did not start, or stopped by itself
+│   ├── LoadError       Locust did not start, or stopped by itself
+│   └── CannotRecord    the run's folder cannot be written to; an OSError too
 └── UnreadableRun       a run's folder that cannot be judged; exit code 2
 
 Anything else that is raised is a defect of the harness: it keeps its traceback and exits with 5.
@@ -76,6 +77,10 @@ class ServiceFaultFailed(CouldNotRun):
 
 class LoadError(CouldNotRun):
     """Locust did not start, or ended before it was told to."""
+
+
+class CannotRecord(CouldNotRun, OSError):
+    """What happens cannot be written to the run's folder, such as where its disk is full."""
 
 
 class InvalidLocustfile(InvalidInput):

@@ -7,14 +7,16 @@ When the run is over its requests are put into `requests.parquet`, and what it w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.errors import UnreadableRun
+from harness.errors import CannotRecord, UnreadableRun
 from harness.history.drafts import draft_of
 from harness.history.events import CounterRead, EdgeSeen, Event, InvariantAsked, MachineSeen, event_from_data, event_to_data
 from harness.history.parquet import parts_of, read_parquet, read_tables, write_parquet
@@ -31,18 +33,39 @@ UNDO = "undo.jsonl"
 VERDICT = "verdict.json"
 LOGS = "logs"
 
+MAKE_ROOM = "make room there, and run it again"
+
 OVER = ("RunEnded", "GuardianActed")
 
 
 def append_line(descriptor: int, data: dict[str, Any]) -> None:
-    """Append one line with one write, so that no reader and no other writer sees half of it."""
-    os.write(
-        descriptor, (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "backslashreplace")
-    )
+    """Append one line with one write, so that no reader and no other writer sees half of it.
+
+    Raises CannotRecord; half a line may be there then.
+    """
+    try:
+        write_whole(descriptor, _line(data))
+    except OSError as error:
+        raise CannotRecord(f"expected to write to the run's folder, found: {error}; {MAKE_ROOM}") from error
+
+
+def _line(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "backslashreplace")
+
+
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of it with one write; raises OSError also where a disk that is full took a part."""
+    written = os.write(descriptor, data)
+    if written < len(data):
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {written} of {len(data)} bytes were taken")
 
 
 class RunFolder:
-    """Writes a run's folder. Every method leaves the folder readable."""
+    """Writes a run's folder. Every method leaves the folder readable.
+
+    What cannot be written, such as where the disk is full, is no reason to leave a fault on: it is kept, `check` raises,
+    and `close` tries again, or tells it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,27 +74,68 @@ class RunFolder:
         flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
         self._events = os.open(path / EVENTS, flags, 0o600)
         self._samples = os.open(path / SAMPLES, flags, 0o600)
+        self._failure: CannotRecord | None = None
+        self._unwritten: list[dict[str, Any]] = []
+        self._samples_lost = 0
 
     def write(self, name: str, text: str) -> Path:
         """Write a whole file, visible only when complete."""
         target = self.path / name
-        with draft_of(target) as draft, open(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with (
+                draft_of(target) as draft,
+                open(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file,
+            ):
+                file.write(text)
+        except OSError as error:
+            raise CannotRecord(f"{target}: expected a file that can be written, found: {error}; {MAKE_ROOM}") from error
         return target
 
     def record(self, event: Event) -> None:
-        """Append an event, or a sample to the file of samples."""
-        is_sample = isinstance(event, EdgeSeen | CounterRead | InvariantAsked | MachineSeen)
-        append_line(self._samples if is_sample else self._events, event_to_data(event))
+        """Append an event, or a sample to the file of samples; raises nothing, since whoever tells has more to do."""
+        is_sample, data = isinstance(event, EdgeSeen | CounterRead | InvariantAsked | MachineSeen), event_to_data(event)
+        try:
+            self._append(self._samples if is_sample else self._events, data)
+        except CannotRecord as failure:
+            self._failure = self._failure or failure
+            if is_sample:
+                self._samples_lost += 1
+            else:
+                self._unwritten.append(data)
+
+    def check(self) -> None:
+        """Raise CannotRecord where something could not be written."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _append(self, descriptor: int, data: dict[str, Any]) -> None:
+        """On a line of its own: where one could not be written, half of it may be there."""
+        if self._failure is not None:
+            with suppress(OSError):
+                os.write(descriptor, b"\n")
+        append_line(descriptor, data)
 
     def log_file(self, service: str) -> Path:
         """Where a service's output goes."""
         return self.path / LOGS / f"{service}.log"
 
     def close(self) -> None:
-        """No more is written."""
-        os.close(self._events)
-        os.close(self._samples)
+        """No more is written. Raises CannotRecord with all events that could not be written, not even now."""
+        try:
+            self._write_what_was_kept()
+        finally:
+            os.close(self._events)
+            os.close(self._samples)
+
+    def _write_what_was_kept(self) -> None:
+        try:
+            while self._unwritten:
+                self._append(self._events, self._unwritten[0])
+                del self._unwritten[0]
+        except CannotRecord as failure:
+            told = "".join(f"\n    {_line(data).decode().rstrip()}" for data in self._unwritten)
+            lost = f" (and {self._samples_lost} samples)" if self._samples_lost else ""
+            raise CannotRecord(f"{self.path}: {failure}; what could not be written{lost}:{told}") from failure
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

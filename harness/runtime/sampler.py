@@ -57,7 +57,8 @@ class Sampler:
             thread.join(5.0)
 
     def check(self) -> None:
-        """Raise what kept a sample from being recorded; nothing that goes wrong here goes unnoticed."""
+        """Raise what kept anything from being recorded; nothing that goes wrong here goes unnoticed."""
+        self._recorder.check()
         if self._failure is not None:
             raise self._failure
 
