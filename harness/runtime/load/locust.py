@@ -27,6 +27,9 @@ START_SECONDS = 60.0
 
 STOP_SLACK = 4.0
 
+SILENT_SECONDS = 4.0
+"""How long a load process may add nothing to its records, to which it adds every second: longer, and it hangs."""
+
 
 class LocustLoad:
     """The load, by Locust. `folder` is where it works: relative paths that the user's file opens begin there."""
@@ -36,9 +39,11 @@ class LocustLoad:
         self._folder = folder
         self._log = log
         self._processes: Sequence[LoadProcess | RemoteProcess] = ()
-        self._timeout = 0.0
+        self._timeout = self._began = 0.0
         self._ending = False
         self._early: str | None = None
+        self._heard: dict[Path, tuple[int, float]] = {}
+        """The size of each file of records, and since when it has been that."""
 
     def start(self, arrivals: Arrivals, entry: str, marks: dict[str, Any], records: Path) -> None:
         """Start Locust and return when its users wait for the first arrival."""
@@ -65,6 +70,8 @@ class LocustLoad:
 
     def go(self, at: float) -> None:
         """Let the first request be due at this time (seconds since the epoch)."""
+        self._heard = {}
+        self._began = at
         self._send({"go": at})
 
     def stop(self) -> None:
@@ -98,7 +105,27 @@ class LocustLoad:
                     return self._early
         if not any(process.lives for process in self._processes):
             self._early = self._lost()
+        elif silent := self._silent():
+            self._early = silent
+            self._end_processes()
         return self._early
+
+    def _silent(self) -> str | None:
+        """Which processes hang: they live, and say nothing, though each tells of itself every second."""
+        found = []
+        for number, process in enumerate(self._processes, 1):
+            records, at = process.records, time.monotonic()
+            if records is None or not process.lives or time.time() < self._began:
+                continue
+            size = records.stat().st_size if records.exists() else 0
+            if self._heard.get(records, (-1, at))[0] != size:
+                self._heard[records] = size, at
+            elif at - self._heard[records][1] > SILENT_SECONDS:
+                told = "expected a record every second, found none"
+                found.append(
+                    f"{self._name_of(number)} hangs ({told} for {SILENT_SECONDS:g} s), and was killed; {process.log_words()}"
+                )
+        return "\n".join(found) or None
 
     def _lost(self) -> str | None:
         """Which processes are gone, and how."""

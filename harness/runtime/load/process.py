@@ -18,6 +18,13 @@ LOAD = "load"
 """What a load process is called."""
 
 LOG_LINES = 20
+TAIL_BYTES = 64 * 1024
+SEND_SECONDS = 2.0
+"""How long a message may take to be taken: one that stands still reads none."""
+
+KILLED_SECONDS = 5.0
+"""How long the kernel may take to end what was killed."""
+
 PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy"})
 
 
@@ -45,11 +52,14 @@ class LoadProcess:
         return self._process.poll() is None
 
     def send(self, message: dict[str, Any]) -> None:
-        """Tell it something; where it is gone, `why_gone` says why."""
+        """Tell it something; where it is gone, or does not listen, that shows by what it does not do."""
+        self._channel.settimeout(SEND_SECONDS)
         try:
             self._channel.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             return
+        finally:
+            self._channel.settimeout(None)
 
     def message(self, deadline: float) -> dict[str, Any] | None:
         """The next thing it says, or None when it says nothing more, or nothing by then."""
@@ -85,16 +95,16 @@ class LoadProcess:
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
     def end(self) -> None:
-        """It is gone when this returns, and its channel is closed."""
+        """It is gone when this returns, and its channel is closed; what not even SIGKILL ends is left to the undo."""
         if self.lives:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self.waited_for(KILLED_SECONDS)
         self._channel.close()
 
     def log_words(self) -> str:
         """The end of what it wrote to its log."""
         with self._log.open("rb") as file:
-            file.seek(self._log_begin)
+            file.seek(max(self._log_begin, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
         tail = "".join(f"\n    {line}" for line in lines) or "\n    (it wrote no log)"
         return f"the last lines of {self._log}:{tail}"

@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any
 
 from harness import __version__
 from harness.errors import LoadError
+from harness.history.store import write_whole
 
 PORT = 5557
 """As of Locust's own distributed mode."""
@@ -27,6 +29,9 @@ PORT = 5557
 JOIN_SECONDS = 300.0
 """How long whoever starts the processes on the other machines may take."""
 
+
+SEND_SECONDS = 2
+"""How long a message may take to be taken, in whole seconds: one that stands still reads none."""
 
 GREETING_SECONDS = 10.0
 """How long one that connected may take to say what it is."""
@@ -46,12 +51,14 @@ class RemoteProcess:
 
     def __init__(self, connection: socket.socket, peer: str) -> None:
         connection.settimeout(None)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
         self.peer = peer
         self.records: Path | None = None
         self._connection = connection
         self._file: int | None = None
         self._told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._gone = threading.Event()
+        self._unkept = ""
         self._sending = threading.Lock()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -81,7 +88,7 @@ class RemoteProcess:
 
     def exit_words(self) -> str:
         """How it ended, as far as that can be known from here."""
-        return f"the end of its connection from {self.peer}"
+        return self._unkept or f"the end of its connection from {self.peer}"
 
     def log_words(self) -> str:
         """Where its log is."""
@@ -114,10 +121,14 @@ class RemoteProcess:
     def _keep(self, lines: object) -> None:
         if not isinstance(lines, str):
             raise ValueError(f"expected lines, found {lines!r}")  # noqa: TRY004 - as all else that it sends and nobody can read
-        if self._file is None and self.records is not None:
-            self._file = os.open(self.records, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        if self._file is not None:
-            os.write(self._file, lines.encode("utf-8", "surrogateescape"))
+        try:
+            if self._file is None and self.records is not None:
+                self._file = os.open(self.records, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            if self._file is not None:
+                write_whole(self._file, lines.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            self._unkept = f"records from {self.peer} that could not be written: {error}"
+            raise
 
 
 def _messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
