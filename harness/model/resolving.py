@@ -134,12 +134,12 @@ class _Resolving:
         expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
         self._check_times(faults, phases, self._seed(seed))
         steady = self._steady_state(system, expect)
-        queries = self._queries(expect)
-        if self.problems:
-            raise InvalidFile(tuple(self.problems))
         stop_when = self._stop_when(system, faults, phases, seed, [str(item.id) for item in (*expect, *steady)])
         self._check_defects([str(item.id) for item in (*expect, *stop_when)])
         self._check_known(expect)
+        queries = self._queries(expect)
+        if self.problems:
+            raise InvalidFile(tuple(self.problems))
         experiment = Experiment(
             name=self.path.stem,
             question=self.scenario.question,
@@ -157,10 +157,10 @@ class _Resolving:
             faults=tuple(self._timed(item, phases) for item in faults),
             expect=expect,
             known=self.scenario.known,
+            stop_when=stop_when,
             defects=self.scenario.defects,
         )
         return Resolved(
-            stop_when=stop_when,
             experiment,
             self.read,
             scenario_path=self.path,
@@ -464,9 +464,6 @@ class _Resolving:
                 told = f"{known.expect} was known as {known.ticket} until {known.until.isoformat()}, which has passed"
                 yield f"{place}: {told}: where it fails, so does the run; take it out of known"
 
-    def _both_on(self, one: FaultItem, other: FaultItem, phases: Phases) -> tuple[float, float] | None:
-        spans = [
-            (max(at, begin), min(until, end))
     def _unprovable(self) -> Iterator[str]:
         """What is known not to hold fails no run, so that no defect can be caught by it."""
         known = {entry.expect: index for index, entry in enumerate(self.scenario.known)}
@@ -477,6 +474,9 @@ class _Resolving:
                 told = f"{name} cannot be proven: {defect.caught_by} is known not to hold (line {line}), and so fails no run"
                 yield f"{place}: {told}; let another expectation catch it, or take {defect.caught_by} out of known"
 
+    def _both_on(self, one: FaultItem, other: FaultItem, phases: Phases) -> tuple[float, float] | None:
+        spans = [
+            (max(at, begin), min(until, end))
             for at, until in self._turns(one, phases)
             for begin, end in self._turns(other, phases)
         ]
