@@ -1,13 +1,12 @@
 """What a run left on this machine, found without the help of the harness's own clearing up.
 
 A trial keeps everything of its run in one folder (temporary files, reports, the machine's register of runs), and is the
-kernel's heir of every orphan of that run (PR_SET_CHILD_SUBREAPER), so that no process can leave its family. The journal is
-read for names alone: which control group, which engine, which project.
+kernel's heir of every orphan of that run, so that no process can leave its family. The journal is read for names alone: which
+control group, which engine.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -20,12 +19,21 @@ from urllib.parse import urlsplit
 
 import psutil
 
-PROC = Path("/proc")
-PR_SET_CHILD_SUBREAPER = 36
-LISTENS = "0A"
+from benchmarks.reliability_kernel import (
+    PREFIX,
+    PROC,
+    bury,
+    command_of,
+    family,
+    groups_of,
+    lines_of,
+    listening,
+    marked,
+    sockets_of,
+)
+
 ANSWERS_WITHIN = 1.0
 GUARDIAN = "harness.runtime.guardian"
-PREFIX = "chaos-"
 
 
 class Left(NamedTuple):
@@ -36,21 +44,6 @@ class Left(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.what}"
-
-
-def inherit_orphans(*, yes: bool = True) -> None:
-    """From now on every descendant of this process whose parent ends becomes its child; or not any more."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "expected a kernel that hands orphans on (Linux 3.4 or newer)")
-
-
-def bury(but: Iterable[int] = ()) -> None:
-    """Take note of orphans that have ended, as the first process of a machine does."""
-    spared = set(but)
-    for child in psutil.Process().children():
-        with suppress(psutil.Error, ChildProcessError):
-            if child.pid not in spared and child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
 
 
 @dataclass
@@ -83,19 +76,19 @@ class Traces:
 
     def look(self) -> None:
         """See what there is to be found later; often enough, for who is gone cannot be asked."""
-        family = list(_family())
-        self.pids |= {process.pid for process in family}
-        sockets = {socket for process in family for socket in _sockets_of(process.pid)}
-        self.listeners |= sockets & _listening().keys()
-        for process in family:
-            self.groups |= set(_groups_of(process.pid))
+        living = list(family())
+        self.pids |= {process.pid for process in living}
+        sockets = {socket for process in living for socket in sockets_of(process.pid)}
+        self.listeners |= sockets & listening().keys()
+        for process in living:
+            self.groups |= set(groups_of(process.pid))
         self.groups |= {Path(undo["path"]) for undo in self._journal("RemoveControlGroup")}
         if self.engine is not None:
             self.volumes |= {mount["Name"] for one in self._containers() for mount in one["Mounts"] if mount.get("Name")}
 
     def _journal(self, kind: str) -> Iterator[dict[str, Any]]:
         for run in self.runs():
-            for line in _lines(run / "undo.jsonl"):
+            for line in lines_of(run / "undo.jsonl"):
                 with suppress(ValueError):
                     data = json.loads(line)
                     if data.get("undo") == kind:
@@ -113,14 +106,14 @@ class Traces:
         if self.temporary.is_dir():
             yield from (Left("temporary", str(path)) for path in self.temporary.iterdir())
         if self.register.is_dir():
-            yield from (Left("registered", path.name) for path in self.register.iterdir())
+            yield from (Left("registered", path.name) for path in self.register.glob("[!.]*"))
         yield from (Left("draft", str(path)) for path in (self.folder / "reports").rglob("*.part"))
 
     def _kernel(self) -> Iterator[Left]:
         yield from (Left("control group", str(path)) for path in sorted(self.groups) if path.is_dir())
-        there = _listening()
+        there = listening()
         yield from (Left("listener", there[socket]) for socket in sorted(self.listeners & there.keys()))
-        for row in _lines(PROC / "sysvipc/shm")[1:]:
+        for row in lines_of(PROC / "sysvipc/shm")[1:]:
             creator = int(row.split()[4])
             if creator in self.pids:
                 yield Left("shared memory", f"of process {creator}")
@@ -154,7 +147,7 @@ class Traces:
     def faults(self, but: Iterable[int] = ()) -> list[Left]:
         """Every fault that is on: on an engine that lives, on a process or container that stands still, in a control group."""
         found = list(self._impaired())
-        for process in _family():
+        for process in family():
             with suppress(psutil.Error):
                 if process.pid not in but and process.status() == psutil.STATUS_STOPPED:
                     found.append(Left("paused", f"process {process.pid}"))
@@ -174,7 +167,7 @@ class Traces:
         """Whether this run's engine listens there still: another run may have been given the address since."""
         if self.engine is not None:
             return any(str(port.get("PublicPort")) in address for one in self._containers() for port in one["Ports"] or [])
-        return any(there == address and socket in self.listeners for socket, there in _listening().items())
+        return any(there == address and socket in self.listeners for socket, there in listening().items())
 
 
 def toxics_on(address: str) -> list[Left]:
@@ -206,7 +199,7 @@ def remove_all(traces: Traces, but: Iterable[int] = ()) -> None:
     """Take away whatever a trial has left, so that it is not found by the next; roughly, since it has been told."""
     spared = {os.getpid(), *but}
     for _ in range(3):
-        for pid in {*_marked(traces.folder), *(process.pid for process in _family())} - spared:
+        for pid in {*marked(traces.folder), *(process.pid for process in family())} - spared:
             with suppress(OSError):
                 os.kill(pid, 9)
         bury(but)
@@ -220,90 +213,7 @@ def remove_all(traces: Traces, but: Iterable[int] = ()) -> None:
             remove_project(project, traces.engine.api.base_url, "")
 
 
-def _family() -> Iterator[psutil.Process]:
-    """Every living descendant of this process."""
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                yield process
-
-
 def _processes(folder: Path, spared: set[int]) -> Iterator[Left]:
-    there = {process.pid for process in _family()} | set(_marked(folder))
+    there = {process.pid for process in family()} | set(marked(folder))
     for pid in sorted(there - spared):
-        yield Left("process", f"{pid} {_command(pid)}")
-
-
-def _command(pid: int) -> str:
-    try:
-        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:200]
-    except OSError:
-        return "?"
-
-
-def _marked(folder: Path) -> Iterator[int]:
-    """Processes that show the folder: in what they were started with, or as the place where they work."""
-    mark = str(folder).encode()
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and _shows(entry, mark) and _lives(entry):
-            yield int(entry.name)
-
-
-def _shows(entry: Path, mark: bytes) -> bool:
-    for name in ("cmdline", "environ"):
-        with suppress(OSError):
-            if mark in (entry / name).read_bytes():
-                return True
-    with suppress(OSError):
-        return mark in os.fsencode((entry / "cwd").readlink())
-    return False
-
-
-def _lives(entry: Path) -> bool:
-    with suppress(OSError):
-        return (entry / "stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    return False
-
-
-def _sockets_of(pid: int) -> Iterator[str]:
-    with suppress(OSError):
-        for entry in (PROC / str(pid) / "fd").iterdir():
-            with suppress(OSError):
-                target = str(entry.readlink())
-                if target.startswith("socket:["):
-                    yield target[8:-1]
-
-
-def _listening() -> dict[str, str]:
-    """Every socket of this machine that listens, by its number, which is never given away again, with its address."""
-    found = {}
-    for name in ("tcp", "tcp6"):
-        for row in _lines(PROC / "net" / name)[1:]:
-            fields = row.split()
-            if fields[3] == LISTENS:
-                found[fields[9]] = _address(fields[1])
-    return found
-
-
-def _address(local: str) -> str:
-    """`0100007F:1F90` is 127.0.0.1:8080, as the kernel of a machine with small ends writes it."""
-    host, _, port = local.partition(":")
-    numbers = bytes.fromhex(host)[::-1] if len(host) == 8 else b""
-    return f"{'.'.join(str(number) for number in numbers) or host}:{int(port, 16)}"
-
-
-def _groups_of(pid: int) -> Iterator[Path]:
-    """The control groups of a run that a process is in."""
-    for line in _lines(PROC / str(pid) / "cgroup"):
-        _, controllers, path = line.split(":", 2)
-        if Path(path).name.startswith(PREFIX):
-            for top in (Path("/sys/fs/cgroup") / controllers, Path("/sys/fs/cgroup")):
-                if (top / path.lstrip("/")).is_dir():
-                    yield top / path.lstrip("/")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
+        yield Left("process", f"{pid} {command_of(pid)}")

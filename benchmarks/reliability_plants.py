@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability_figures import problems_of
-from benchmarks.reliability_left import Traces, inherit_orphans, remove_all, toxics_on
+from benchmarks.reliability_kernel import inherit_orphans
+from benchmarks.reliability_left import Traces, remove_all, toxics_on
 from harness.runtime.services.control_groups import CannotLimit, home_of
 
 PROJECT = Path(__file__).parent.parent

@@ -23,7 +23,8 @@ from typing import Any
 import psutil
 
 from benchmarks.reliability_figures import REPORTS, problems_of
-from benchmarks.reliability_left import Left, Traces, bury, guardian_of, inherit_orphans, remove_all
+from benchmarks.reliability_kernel import bury, inherit_orphans
+from benchmarks.reliability_left import Left, Traces, guardian_of, remove_all
 from benchmarks.reliability_moments import BEGINS
 
 PROJECT = Path(__file__).parent.parent
@@ -33,6 +34,10 @@ LOOK_EVERY, LOOK_SELDOM, ASK_EVERY = 0.05, 0.25, 0.02
 
 LONGEST = {"local": 120.0, "docker": 240.0}
 """Seconds after which a run that was begun counts as one that hangs."""
+
+COMMAND_SECONDS = 60.0
+FOR_GC = ("registered", "draft")
+"""What nobody can remove where the harness ends before its guardian is there, or after that was dismissed."""
 
 BOUND = {"local": 15.0, "docker": 60.0}
 """Seconds after the lease in which everything has to be gone; what is there then is left."""
@@ -70,6 +75,7 @@ class Came:
     reasons: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
     traceback: str = ""
     stages: dict[str, float] = field(default_factory=dict)
     life: float | None = None
@@ -106,7 +112,7 @@ class Trial:
         order = self.order
         command = [sys.executable, "-m", "harness", "run", str(SCENARIO), "--runtime", order.runtime, "--no-color"]
         command += ["--report-dir", str(self.folder / "reports")]
-        command += ["--lease", f"{order.lease:g}s"] if knows_leases() else []
+        command += ["--lease", f"{order.lease:g}s"] if knows("run", "--lease") else []
         with (self.folder / "told").open("wb") as told:
             return subprocess.Popen(
                 command, cwd=PROJECT, env=self.environment, stdin=subprocess.DEVNULL, stdout=told, stderr=told
@@ -212,24 +218,38 @@ class Trial:
             code = self.harness.returncode
             self.came.code, self.came.ended = code if code >= 0 else 128 - code, round(now, 3)
 
+    def clear(self) -> None:
+        """Let the command remove what it is there for: names and files of a run that ended before it had a guardian, or after."""
+        left = {one for one in self.traces.left() if one.kind in FOR_GC}
+        if left and self.order.runtime == "local" and knows("gc"):
+            self._ask("gc", "--reports", str(self.folder / "reports"), DOCKER_HOST=f"unix://{self.folder}/none")
+            now = {str(one) for one in self.traces.left()}
+            self.came.cleared = sorted({str(one) for one in left} - now)
+            self.came.left = sorted(now)
+
+    def _ask(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Another command in the same surroundings."""
+        answer = subprocess.run(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=PROJECT,
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_SECONDS,
+        )
+        if "Traceback" in answer.stderr:
+            self.came.traceback = answer.stderr[-2000:]
+        return answer
+
     def ask_judge(self) -> None:
         """What the run is judged as, by the command, as whoever comes to it afterwards would."""
         run = self.run()
         if run is None:
             return
         self.came.reports = [name for name in REPORTS if (run / name).is_file()]
-        judged = subprocess.run(
-            [sys.executable, "-m", "harness", "judge", str(run), "--json"],
-            cwd=PROJECT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        judged = self._ask("judge", str(run), "--json")
         self.came.judged = judged.returncode
-        if "Traceback" in judged.stderr:
-            self.came.traceback = judged.stderr[-2000:]
         try:
             self.came.word = json.loads(judged.stdout)["word"]
         except (ValueError, KeyError):
@@ -262,6 +282,7 @@ def try_out(order: Order) -> Came:
             trial.outlasts(LONGEST[order.runtime])
             trial.watch(time.monotonic())
             trial.came.struck = ""
+        trial.clear()
         trial.ask_judge()
         return trial.tell()
 
@@ -281,11 +302,12 @@ def _clearing_up(trial: Trial) -> Iterator[Trial]:
 
 
 @cache
-def knows_leases() -> bool:
-    """Whether the command takes a lease."""
-    from harness.cli import run
+def knows(command: str, option: str = "") -> bool:
+    """Whether there is such a command, with such an option."""
+    from harness.cli import commands
 
-    return any("--lease" in parameter.opts for parameter in run.params)
+    found = commands.commands.get(command)
+    return found is not None and (not option or any(option in parameter.opts for parameter in found.params))
 
 
 def _engine() -> Any:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from benchmarks import reliability
 from benchmarks.reliability_figures import REPORTS, growth_of, limit_of, problems_of, quantile, row_of, share, times
-from benchmarks.reliability_left import Traces, _address
+from benchmarks.reliability_kernel import address_of
+from benchmarks.reliability_left import Traces
 from benchmarks.reliability_moments import BEGINS, GUARDED, STAGES, draw
 
 LIFE = {
@@ -151,7 +152,7 @@ def test_too_few_runs_say_nothing_of_growth() -> None:
 
 
 def test_an_address_is_read_as_the_kernel_writes_it() -> None:
-    assert _address("0100007F:1F90") == "127.0.0.1:8080"
+    assert address_of("0100007F:1F90") == "127.0.0.1:8080"
 
 
 def test_what_was_done_is_known_again_and_the_table_holds_it(tmp_path: Path) -> None:
