@@ -30,7 +30,7 @@ from threading import Lock, Thread
 from typing import Any, TypeAlias, TypeVar, assert_never
 from urllib.parse import urlsplit
 
-from harness.errors import CouldNotRun
+from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import UndoDone, UndoFailed
 from harness.history.store import append_line, read_lines
 from harness.runtime.ending import (
@@ -194,7 +194,8 @@ class UndoJournal:
         left = self.left()
         for name, reason in _carry_out(left).items():
             if reason is None:
-                self.done(name)
+                with suppress(CannotRecord):  # on a disk that is full it stays in the journal: undoing twice is undoing once
+                    self.done(name)
                 done += 1
                 record(UndoDone(time.time(), describe(left[name]), by))
             else:
