@@ -38,11 +38,21 @@ class StartedEngine:
         try:
             self.process.wait(END_WITHIN)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             raise ProxyError(
                 f"proxy engine: expected its end within {END_WITHIN:g} s, found it running: it was killed"
             ) from None
+
+    def kill(self) -> None:
+        """End it at once, whatever state it is in; killing twice is killing once."""
+        if self.lifeline >= 0:
+            os.close(self.lifeline)
+            self.lifeline = -1
+        self.process.kill()
+        try:
+            self.process.wait(END_WITHIN)
+        except subprocess.TimeoutExpired:
+            raise ProxyError(f"proxy engine: expected its end within {END_WITHIN:g} s of SIGKILL, found it there") from None
 
 
 def start_embedded(launch: Launch, listen: socket.socket, log: Path, ignore_source: str) -> StartedEngine:
@@ -93,16 +103,9 @@ def _await_answer(started: StartedEngine, log: Path) -> None:
         except ProxyError as reason:
             if started.process.poll() is None and time.monotonic() < end:
                 continue
-            _end(started)
+            started.kill()
             raise CouldNotRun(f"the proxy engine did not come up: {reason}; its last log lines:{_tail(log)}") from reason
         return
-
-
-def _end(started: StartedEngine) -> None:
-    os.close(started.lifeline)
-    started.lifeline = -1
-    started.process.kill()
-    started.process.wait()
 
 
 def _tail(log: Path) -> str:

@@ -139,7 +139,12 @@ class SupervisedEngine:
         if self._counted is not None:
             return self._counted()
         with self._calling():
-            return self._totals.seen(self._engine.seen())
+            try:
+                counted = self._engine.seen()
+            except EngineGone as gone:
+                self._recover(gone)
+                counted = self._engine.seen()
+            return self._totals.seen(counted)
 
     def version(self) -> str:
         """The engine's name and version."""
