@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from harness.errors import InvalidFile, InvalidInput
+from harness.errors import InvalidFile, InvalidInput, Problem
 from harness.model.compose import Compose, ComposeService, HealthCheck, Place
 from harness.model.compose_reading import read_env_file
+from harness.model.parts import NAME, NAMED
 from harness.model.reading import Document, Loc, read_document, shown
 
 Places: TypeAlias = Mapping[Loc, Place]
@@ -33,13 +34,22 @@ def compose_from_config(config: Mapping[str, Any], places: Places | None = None)
 
     Services and variables come in the order of the files again, so that a plan is the same however they were read.
     """
+    try:
+        return _compose_of(config, places or {})
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{CONFIG}: expected services as Compose writes them, found something else ({error})") from error
+
+
+def _compose_of(config: Mapping[str, Any], places: Places) -> Compose:
     services = config.get("services")
     if not isinstance(services, Mapping) or not services:
         raise InvalidInput(
             f"{CONFIG}: expected at least one service, found none (are all of them behind profiles that are off?)"
         )
-    reader = _Reader(places or {})
+    reader = _Reader(places)
     names = reader.in_order(("services",), map(str, services))
+    if strange := next((name for name in names if not NAME.fullmatch(name)), None):
+        raise InvalidFile((Problem(*reader.place(("services", strange)), f"expected {NAMED}, found {strange!r}"),))
     read = {name: reader.service(name, _mapping(services[name])) for name in names}
     return Compose(
         {name: replace(service, shares_network_with=_home(name, read)) for name, service in read.items()},
@@ -69,6 +79,10 @@ class _Reader:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._rank = {loc: rank for rank, loc in enumerate(places)}
+
+    def place(self, path: Loc) -> Place:
+        """Where something stands, as far as the files say it."""
+        return self._places.get(path, (CONFIG, 0, 0))
 
     def in_order(self, path: Loc, names: Iterable[str]) -> list[str]:
         """Names as the files have them, those that stand in none last."""
@@ -108,7 +122,7 @@ class _Reader:
 
     def _key_places(self, path: Loc) -> dict[str, Place]:
         own = {loc[2]: place for loc, place in self._places.items() if loc[:2] == path and len(loc) == 3}
-        return {"": self._places.get(path, (CONFIG, 0, 0)), **{str(key): place for key, place in own.items()}}
+        return {"": self.place(path), **{str(key): place for key, place in own.items()}}
 
 
 def unescaped(text: str) -> str:

@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import InvalidFile, Problem
 from harness.model.compose import Compose, ComposeService, HealthCheck
+from harness.model.edges import is_port
+from harness.model.parts import NAME, NAMED
 from harness.model.quantities import parse_duration
-from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown
+from harness.model.reading import Document, Loc, is_file, nearest, read_document, read_text, shown
 
 REPLACED = {"image", "build", "command", "entrypoint", "working_dir", "platform", "pull_policy"}
 """Keys of a service that `local:` in system.yaml stands in for."""
@@ -110,6 +112,8 @@ class _Reader:
 
     def service(self, name: str, raw: Any, names: set[str]) -> ComposeService:
         path: Loc = ("services", name)
+        if not NAME.fullmatch(name):
+            self.say(path, f"expected {NAMED}, found {name!r}", at_key=True)
         if not isinstance(raw, dict):
             self.say(path, "expected a mapping of keys to values")
             return ComposeService(name)
@@ -163,7 +167,7 @@ class _Reader:
             at: Loc = (*path, "env_file", index)
             required = not isinstance(entry, dict) or entry.get("required", True)
             file = self.folder / str(entry.get("path", "") if isinstance(entry, dict) else entry)
-            if not file.is_file():
+            if not is_file(file):
                 if required:
                     self.say(at, f"expected the file {shown(file)}, found no such file")
                 continue
@@ -220,7 +224,7 @@ class _Reader:
             for index, entry in enumerate(entries):
                 target = entry.get("target") if isinstance(entry, dict) else str(entry)
                 match = re.fullmatch(r"(?:.*:)?(\d{1,5})(?:-\d{1,5})?(?:/(tcp|udp))?", str(target))
-                if match is None:
+                if match is None or not is_port(int(match[1])):
                     self.say((*path, key, index), f"expected a port, found {target!r}")
                 elif match[2] != "udp" and (not isinstance(entry, dict) or entry.get("protocol", "tcp") == "tcp"):
                     found.append(int(match[1]))
@@ -290,7 +294,7 @@ def read_env_file(path: Path) -> dict[int, tuple[str, str]]:
 def read_compose(paths: Sequence[Path], environ: Mapping[str, str]) -> tuple[Compose, dict[str, Document]]:
     """Read Compose files, the later laid over the earlier; variables come from `environ`, then from `.env` beside the first."""
     beside = paths[0].parent / ".env"
-    defaults = dict(read_env_file(beside).values()) if beside.is_file() else {}
+    defaults = dict(read_env_file(beside).values()) if is_file(beside) else {}
     readers = [_Reader(path, {**defaults, **environ}) for path in paths]
     read = [reader.whole() for reader in readers]
     problems = tuple(problem for reader in readers for problem in reader.problems)

@@ -39,6 +39,11 @@ class Edge(Part):
     read_from: str = ""
 
 
+def is_port(number: int) -> bool:
+    """Whether something can listen there."""
+    return 0 < number < 65536
+
+
 SCHEMES: dict[str, tuple[Protocol, int]] = {
     "http": ("http", 80),
     "https": ("tcp", 443),
@@ -66,7 +71,7 @@ HOST_VARIABLE = re.compile(
 )
 """Variables whose bare value is a host; a `POSTGRES_USER: postgres` is not one."""
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s/?#\"']+)")
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://(?P<rest>[^\s/?#\"']+)")
 _HOST = re.compile(r"(?P<host>[A-Za-z0-9_][\w.-]*)(?::(?P<port>\d{1,5}))?")
 
 

@@ -24,11 +24,12 @@ class Part(BaseModel):
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
+NAMED = "a name of at most 63 letters, digits, '_', '.' and '-' that begins with a letter or a digit"
+
+
 def _check_name(value: str) -> str:
     if not NAME.fullmatch(value):
-        raise PydanticCustomError(
-            "name", "expected a name of letters, digits, '_', '.' and '-', found {found}", {"found": repr(value)}
-        )
+        raise PydanticCustomError("name", "expected {named}, found {found}", {"named": NAMED, "found": repr(value)})
     return value
 
 

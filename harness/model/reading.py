@@ -7,10 +7,11 @@ into itself, a file that is huge or becomes huge through its aliases are refused
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, NoReturn, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,7 +22,14 @@ P = TypeVar("P", bound=BaseModel)
 Loc: TypeAlias = tuple[str | int, ...]
 
 LARGEST_FILE = 1024 * 1024
-MOST_VALUES = 50_000
+MOST_VALUES = 20_000
+MOST_NESTED = 50
+LONGEST_NUMBER = 100
+
+PLAIN = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "timestamp", "str"))
+NUMBERS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float"))
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""What no file name, no variable and no file in UTF-8 can hold."""
 
 
 @dataclass
@@ -63,9 +71,29 @@ def refuse(path: Path, message: str) -> InvalidFile:
     return InvalidFile((Problem(shown(path), 0, 0, message),))
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have, or that leads where nobody may look, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, as `is_file` has it."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def read_text(path: Path, what: str) -> str:
     """The text of a file that a person wrote."""
-    if not path.exists():
+    try:
+        there, size = path.exists(), path.stat().st_size if path.exists() else 0
+    except OSError as error:
+        raise refuse(path, f"expected {what}, could not look for it: {error.strerror}") from error
+    if not there:
         near = difflib.get_close_matches(
             path.name, [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else [], 1
         )
@@ -73,12 +101,12 @@ def read_text(path: Path, what: str) -> str:
         raise refuse(path, f"expected {what}, found no such file{hint}")
     if not path.is_file():
         raise refuse(path, f"expected {what}, found something that is not a file")
+    if size > LARGEST_FILE:
+        raise refuse(path, f"expected {what} of at most {LARGEST_FILE:,} bytes, found {size:,}")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise refuse(path, f"expected {what}, could not read it: {error.strerror}") from error
-    if len(raw) > LARGEST_FILE:
-        raise refuse(path, f"expected {what} of at most {LARGEST_FILE:,} bytes, found {len(raw):,}")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,14 +120,15 @@ def read_document(path: Path, what: str) -> Document:
     """Read a YAML file with one document, a mapping."""
     document = Document(shown(path), read_text(path, what))
     try:
-        root = yaml.compose(document.text, Loader=yaml.SafeLoader)
+        root = yaml.compose(document.text, Loader=_Composing)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        told = "" if isinstance(error, TooMuch) else "YAML, found what is none: "
         raise InvalidFile(
-            (Problem(document.file, line, column, f"expected YAML, found what is none: {error.problem or error.context}"),)
+            (Problem(document.file, line, column, f"expected {told}{error.problem or error.context}"),)
         ) from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise InvalidFile(
             (Problem(document.file, 1, 1, f"expected YAML, found what is none: {error}".splitlines()[0]),)
         ) from error
@@ -110,6 +139,32 @@ def read_document(path: Path, what: str) -> Document:
         raise InvalidFile((Problem(document.file, 1, 1, f"expected {what}, a mapping of keys to values; found {found}"),))
     _Unfolding(document).unfold_all(root)
     return document
+
+
+class TooMuch(yaml.MarkedYAMLError):
+    """A file that holds more than any person writes."""
+
+
+class _Composing(yaml.SafeLoader):
+    """Gives up on what no person wrote before it fills the memory."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._composed = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._composed += 1
+        self._depth += 1
+        if self._composed > 2 * MOST_VALUES:  # keys are nodes, too
+            self._give_up(f"at most {MOST_VALUES:,} values")
+        if self._depth > MOST_NESTED + 1:
+            self._give_up(f"values nested at most {MOST_NESTED} deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _give_up(self, expected: str) -> NoReturn:
+        raise TooMuch(problem=f"{expected}, found more", problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
 
 
 class _Unfolding:
@@ -142,6 +197,9 @@ class _Unfolding:
         if any(node is above for above in self._open):
             self._say(node, "expected a value, found an alias that leads back into itself")
             return None
+        if len(self._open) > MOST_NESTED:
+            self._say(node, f"expected values nested at most {MOST_NESTED} deep, found more")
+            return None
         self._document.values.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
@@ -154,12 +212,23 @@ class _Unfolding:
             self._open.pop()
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag not in PLAIN:
+            self._say(node, f"expected a plain value, found the tag {node.tag}")
+            return node.value
+        if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+            self._say(
+                node, f"expected a number of at most {LONGEST_NUMBER} characters (or text, in quotes), found a longer one"
+            )
+            return node.value
+        self._check_text(node)
         try:
             return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError):
-            if node.tag not in yaml.SafeLoader.yaml_constructors:
-                self._say(node, f"expected a plain value, found the tag {node.tag}")
-            return node.value
+        except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError):
+            return node.value  # what is no such thing after all is text
+
+    def _check_text(self, node: yaml.ScalarNode) -> None:
+        if UNWRITABLE.search(node.value):
+            self._say(node, f"expected text without NUL and halves of characters, found {_shorten(node.value)!a}")
 
     def _mapping(self, node: yaml.MappingNode, path: Loc) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -169,6 +238,7 @@ class _Unfolding:
                 self._say(key_node, "expected a key, found a list or a mapping")
                 continue
             key = key_node.value
+            self._check_text(key_node)
             if key_node.tag == "tag:yaml.org,2002:merge":
                 self._merge(value_node, path, merged)
                 continue

@@ -23,8 +23,9 @@ from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Outage
 from harness.model.kinds.group import Isolate, Partition
 from harness.model.load import BIND, IN_ROUNDS, PHASES, USERS_HEADROOM, Load, LoadWords, Phases, SteadyWords, stages_of
+from harness.model.parts import NAME, NAMED
 from harness.model.rates import Course
-from harness.model.reading import Document, Loc, nearest, read_document, read_text, shown, validate
+from harness.model.reading import Document, Loc, is_file, is_folder, nearest, read_document, read_text, refuse, shown, validate
 from harness.model.scenario import ScenarioFile
 from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for, unanswerable_conditions
 from harness.model.stop_conditions import StopItem
@@ -89,6 +90,8 @@ def resolve(
     `compose_of` reads the Compose files, where somebody else than this package is to do so.
     """
     document = read_document(scenario, "a scenario")
+    if not NAME.fullmatch(scenario.stem):
+        raise refuse(scenario, f"expected a file called by {NAMED}, with .yaml behind it; found {scenario.name!r}")
     if mistaken := mistaken_for(document, SCENARIO):
         raise InvalidFile(mistaken)
     written, problems = validate(ScenarioFile, document, {**misshapen_faults(document), **unanswerable_conditions(document)})
@@ -117,9 +120,9 @@ class _Resolving:
 
     def _system_path(self) -> Path:
         path = self.path.parent / self.scenario.system
-        if path.is_dir():
+        if is_folder(path):
             path = path / "system.yaml"
-        if not path.is_file():
+        if not is_file(path):
             message = f"expected a folder with a system.yaml in it, or such a file, found none at {shown(path)}"
             raise InvalidFile((self.document.problem(("system",), message),))
         return path
@@ -295,7 +298,7 @@ class _Resolving:
         own_file = self.scenario.load.locustfile
         if own_file is not None:
             locustfile = self.path.parent / own_file
-        if not locustfile.is_file():
+        if not is_file(locustfile):
             at, document = (("load", "locustfile"), self.document if own_file else self.read.document)
             self.problems.append(document.problem(at, f"expected a locustfile, found no such file: {shown(locustfile)}"))
         timeout = said["timeout"] or Load.model_fields["timeout"].default

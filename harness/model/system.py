@@ -130,7 +130,7 @@ class SystemFile(Part):
     """The content of `system.yaml`."""
 
     version: Literal[1]
-    compose: Annotated[Items[str], BeforeValidator(_listed)]
+    compose: Annotated[Items[str], BeforeValidator(_listed), Field(min_length=1)]
     entry: Name
     load: LoadWords = LoadWords()
     phases: PhaseWords = PhaseWords()

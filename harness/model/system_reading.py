@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from harness.errors import InvalidFile, Problem
 from harness.model.compose import Compose
 from harness.model.compose_reading import read_compose
-from harness.model.edges import CLIENT, EDGE, PROTOCOLS, WELL_KNOWN, Edge, Mention, Protocol, find_mentions
+from harness.model.edges import CLIENT, EDGE, PROTOCOLS, WELL_KNOWN, Edge, Mention, Protocol, find_mentions, is_port
 from harness.model.experiment import System
 from harness.model.reading import Document, Loc, nearest, read_document, validate
 from harness.model.shapes import SYSTEM, mistaken_for
@@ -146,6 +147,9 @@ class _Reading:
         if port is None:
             self.warnings.append(f"{place} names {callee}, which shows no port: not taken as an edge")
             return
+        if not is_port(port):
+            self.warnings.append(f"{place} names {callee} at {port}, which is no port: not taken as an edge")
+            return
         self._add((caller, callee, port), mention.protocol, place)
 
     def _add_written(self, written: str, at: Loc) -> None:
@@ -170,9 +174,10 @@ class _Reading:
             self.problems.append(self.document.problem(at, message))
             return
         port = int(match["port"]) if match["port"] else self._port_shown(callee)
-        if port is None:
+        if port is None or not is_port(port):
             said = f"/{protocol}" if protocol is not None else ""
-            message = f"expected a port, as in '{caller} -> {callee}:8000{said}', since {callee} shows none"
+            found = f"since {callee} shows none" if port is None else f"found {port}, where they end at 65535"
+            message = f"expected a port, as in '{caller} -> {callee}:8000{said}', {found}"
             self.problems.append(self.document.problem(at, message))
             return
         self._add((caller, callee, port), "tcp", self.document.place(at), said=protocol)
@@ -197,8 +202,8 @@ class _Reading:
 def _named(edges: Iterable[Edge]) -> tuple[Edge, ...]:
     """Edges with their names; the port is part of it where a caller uses several of one callee."""
     found = list(edges)
-    pairs = [(edge.caller, edge.callee) for edge in found]
+    pairs = Counter((edge.caller, edge.callee) for edge in found)
     return tuple(
-        edge.model_copy(update={"name": f"{edge.name}:{edge.port}"}) if pairs.count((edge.caller, edge.callee)) > 1 else edge
+        edge.model_copy(update={"name": f"{edge.name}:{edge.port}"}) if pairs[edge.caller, edge.callee] > 1 else edge
         for edge in found
     )

@@ -40,7 +40,10 @@ def compose_config(files: Sequence[Path], environ: Mapping[str, str], project: s
     if done.returncode != 0:
         told = "; ".join(str(file) for file in files)
         raise InvalidInput(f"{told}: expected Compose files, docker compose found: {done.stderr.strip()}")
-    config: dict[str, Any] = json.loads(done.stdout)
+    try:
+        config: dict[str, Any] = json.loads(done.stdout)
+    except (ValueError, RecursionError) as error:
+        raise MissingPart(f"docker compose config: expected JSON, found something else ({error})") from error
     return config
 
 

@@ -1,0 +1,172 @@
+"""Tries inputs on what reads them: each must be taken or refused in words, soon, and without much memory."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Any
+
+from harness.errors import HarnessError, InvalidFile
+
+LONGEST = 2.0
+"""Seconds: what takes longer for a small input is a hang."""
+
+MOST_MEMORY = 200.0
+"""MB that a process may need beyond what it had at its start."""
+
+WARMED_UP = 20
+"""After so many inputs everything is imported, and what a process has is what it starts with."""
+
+MOST_TOLD = 5
+
+Reader = Callable[[Random], object]
+
+
+class TookTooLong(BaseException):
+    """An input had been read for so long that nobody would wait any more."""
+
+
+@dataclass
+class Tally:
+    """What came of the inputs of one kind: `defects` by where they arose, each with the number that draws it."""
+
+    kind: str
+    inputs: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+    slowest: int = 0
+    memory: float = 0.0
+    hangs: int = 0
+    tracebacks: int = 0
+    defects: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every input was taken or refused as it should be."""
+        return not (self.tracebacks or self.hangs) and self.memory < MOST_MEMORY
+
+    def to_data(self) -> dict[str, Any]:
+        """As plain data, for another process."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of input. `reader` makes, out of an empty folder, what draws an input and has it read."""
+
+    name: str
+    reader: Callable[[Path], Reader]
+
+
+def tried(kind: Kind, folder: Path, numbers: range) -> Tally:
+    """Draw an input from each of these numbers, and have it read."""
+    tally = Tally(kind.name)
+    read = kind.reader(folder)
+    before = 0.0
+    with warnings.catch_warnings(), _bounded(), _threads_told(tally):
+        warnings.simplefilter("error")
+        for number in numbers:
+            if tally.inputs == min(WARMED_UP, len(numbers) - 1):
+                before = peak_memory()
+            _try(tally, read, number)
+    tally.memory = peak_memory() - before
+    return tally
+
+
+def _try(tally: Tally, read: Reader, number: int) -> None:
+    began = time.perf_counter()
+    signal.setitimer(signal.ITIMER_REAL, 5 * LONGEST)
+    try:
+        read(Random(number))
+    except HarnessError as error:
+        tally.refused += 1
+        if not is_told(error):
+            _note(tally, number, AssertionError(f"not told as it should be: {str(error)[:200]!r}"))
+    except (Exception, TookTooLong) as defect:
+        _note(tally, number, defect)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    took = time.perf_counter() - began
+    tally.inputs += 1
+    tally.seconds += took
+    tally.hangs += took > LONGEST
+    if took > tally.longest:
+        tally.longest, tally.slowest = took, number
+
+
+def is_told(error: HarnessError) -> bool:
+    """Whether a person can act on it: it says something, and for each problem of a file in which file it is."""
+    if isinstance(error, InvalidFile):
+        return bool(error.problems) and all(problem.file and problem.message for problem in error.problems)
+    return bool(str(error).strip())
+
+
+def _note(tally: Tally, number: int, defect: BaseException) -> None:
+    tally.tracebacks += 1
+    frames = traceback.extract_tb(defect.__traceback__)
+    ours = [frame for frame in frames if "/harness/" in frame.filename] or list(frames)
+    where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
+    key = f"{type(defect).__name__} at {where}"
+    if key not in tally.defects:
+        tally.defects[key] = f"number {number}: {defect!s:.200}"
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        raise TookTooLong
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _threads_told(tally: Tally) -> Iterator[None]:
+    """What a thread died of counts as well."""
+
+    def told(died: threading.ExceptHookArgs) -> None:
+        if died.exc_value is not None:
+            _note(tally, -1, died.exc_value)
+
+    before, threading.excepthook = threading.excepthook, told
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def peak_memory() -> float:
+    """The most memory that this process ever had, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024 if sys.platform == "linux" else peak / 1024**2
+
+
+def table_of(tallies: list[Tally]) -> str:
+    """One line for each kind, and beneath it what went wrong."""
+    lines = [
+        f"{'kind':<22} {'inputs':>8} {'refused':>8} {'seconds':>8} {'tracebacks':>10} {'hangs':>6} {'longest':>9} {'memory':>8}"
+    ]
+    for tally in tallies:
+        lines.append(
+            f"{tally.kind:<22} {tally.inputs:>8,} {tally.refused:>8,} {tally.seconds:>8.0f} {tally.tracebacks:>10} {tally.hangs:>6} "
+            f"{tally.longest * 1000:>6.0f} ms {tally.memory:>5.0f} MB"
+        )
+        lines += [f"    {where}: {told}" for where, told in list(tally.defects.items())[:MOST_TOLD]]
+        if tally.hangs:
+            lines.append(f"    the slowest: number {tally.slowest}")
+    return "\n".join(lines)
