@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +21,7 @@ import click
 
 from harness import __version__
 from harness.errors import CouldNotRun, HarnessError, InvalidFile, InvalidInput, Problem
+from harness.runtime.stopping import Stop, end_by_signals, ignore_signals, listening
 from harness.saying import say, say_data
 
 if TYPE_CHECKING:
@@ -29,7 +32,11 @@ if TYPE_CHECKING:
 
 INVALID = 2
 COULD_NOT_RUN = 5
+LEFT_BEHIND = 6
 INTERRUPTED = 130
+TERMINATED = 143
+HANGING_SECONDS = 2.0
+"""How long a thread may still take when the command is over."""
 
 
 class Commands(click.Group):
@@ -42,7 +49,35 @@ class Commands(click.Group):
 
 def main() -> NoReturn:
     """Run the command line, and end with the exit code that the table in the documentation gives."""
-    sys.exit(_outcome_of(lambda: commands(prog_name="chaos", standalone_mode=False)))
+    stop = Stop()
+    end_by_signals(stop)
+    try:
+        code = _outcome_of(lambda: commands(prog_name="chaos", standalone_mode=False, obj=stop))
+    except KeyboardInterrupt:  # while an error was told
+        code = INTERRUPTED
+    ignore_signals()
+    _leave(_interrupted(stop, code), at_once=stop.signal is not None)
+
+
+def _interrupted(stop: Stop, code: int) -> int:
+    """The exit code of a command that may have been asked to end, by whatever it was then in."""
+    if stop.signal is None or code == LEFT_BEHIND:
+        return code
+    return INTERRUPTED if stop.signal == "SIGINT" else TERMINATED
+
+
+def _leave(code: int, *, at_once: bool) -> NoReturn:
+    """End: not waiting for threads that hang, nor as Python does where the interrupt went through an `exec`: by SIGINT."""
+    until = time.monotonic() + HANGING_SECONDS
+    others = [one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon]
+    for thread in others:
+        thread.join(max(0.0, until - time.monotonic()))
+    if at_once or any(thread.is_alive() for thread in others):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _outcome_of(command: Callable[[], Any]) -> int:
@@ -174,18 +209,25 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
     for file in files:
         prepare(file, options)
     runs: list[Run] = []
-    with _listening() as stop:
-        stage = Stage(options, stop, terminal.audience)
-        for file in files:
-            tries = _tries(stage, file, terminal, again)
-            runs.append(tries[-1])
-            if as_json:
-                say_data(verdict_to_json(tries[-1].verdict))
-            _summarize(tries)
-            if stop.signal is not None:
-                break
+    stop = _listening()
+    stage = Stage(options, stop, terminal.audience)
+    for file in files:
+        tries = _tries(stage, file, terminal, again)
+        runs.append(tries[-1])
+        if as_json:
+            say_data(verdict_to_json(tries[-1].verdict))
+        _summarize(tries)
+        if stop.signal is not None:
+            _tell_not_run(files[len(runs) :])
+            break
     _hand_on(runs, junit_xml, strict=strict)
     raise click.exceptions.Exit(_worst([finished.verdict.exit_code for finished in runs], strict=strict))
+
+
+def _tell_not_run(files: Sequence[Path]) -> None:
+    """What an interrupt kept from being run at all."""
+    if files:
+        say(f"chaos: interrupted, so not run: {', '.join(map(str, files))}", err=True)
 
 
 EXTEND = 30.0
@@ -268,11 +310,11 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
             sign = "✓" if trial.proven else "✗"
             say(f"{sign} {trial.name:<20} must be {trial.must:<28} was {trial.seen}  ({trial.run.folder})")
 
-    with _listening() as stop:
-        try:
-            trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, Tellers(begun, over))
-        finally:
-            terminal.leave()
+    stop = _listening()
+    try:
+        trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, Tellers(begun, over))
+    finally:
+        terminal.leave()
     proven = sum(trial.proven for trial in trials)
     if as_json:
         import json
@@ -490,11 +532,11 @@ def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **gi
     if write:
         expect_place_for_margins(system)
     terminal = Terminal(quiet=given["quiet"], plain=given["no_color"], to_stderr=False)
-    with _listening() as stop:
-        try:
-            found = calibrated(system, Stage(_run_options(given), stop, terminal.audience), windows, up_to)
-        finally:
-            terminal.leave()
+    stop = _listening()
+    try:
+        found = calibrated(system, Stage(_run_options(given), stop, terminal.audience), windows, up_to)
+    finally:
+        terminal.leave()
     say(calibration_text(found.floors, found.margins, found.steps, found.why, found.others), nl=False)
     say(f"recorded in {found.run.folder}")
     if found.margins is None:
@@ -516,10 +558,12 @@ def proxy(arguments: Sequence[str]) -> None:
     raise click.exceptions.Exit(serve(arguments, "chaos proxy"))
 
 
-@contextmanager
-def _listening() -> Iterator[Any]:
-    from harness.runtime.stopping import Stop, listening
+def _listening() -> Stop:
+    """From here to the end of the command, signals set a flag and nothing else, and nothing that is printed can fail."""
+    from harness.standard_streams import print_undisturbed
 
-    stop = Stop()
-    with listening(stop):
-        yield stop
+    context = click.get_current_context()
+    stop = context.find_object(Stop) or Stop()
+    context.with_resource(listening(stop))
+    print_undisturbed()
+    return stop

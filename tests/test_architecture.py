@@ -27,6 +27,7 @@ PLACED = {
     "proof": "experiment",
     "calibration": "experiment",
     "saying": "cli",
+    "standard_streams": "cli",
     "terminal": "cli",
     "__main__": "cli",
     "__init__": "errors",
