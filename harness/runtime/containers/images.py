@@ -15,7 +15,9 @@ TOXIPROXY_IMAGE = "TOXIPROXY_IMAGE"
 """The variable that names another image of Toxiproxy."""
 
 PYTHON_IMAGE = "PYTHON_IMAGE"
-"""The variable that names another base image for the embedded engine."""
+"""The variable that names another image with Python: the embedded engine's base, and what the guardian there runs on."""
+
+PYTHON = "python:3.11-slim"
 
 
 def engine_container(engine: Literal["embedded", "toxiproxy"], folder: Path) -> EngineContainer:
@@ -27,6 +29,12 @@ def engine_container(engine: Literal["embedded", "toxiproxy"], folder: Path) -> 
             return _embedded(folder / "embedded")
         case _:
             assert_never(engine)
+
+
+def images_with_python() -> tuple[str, ...]:
+    """Images that have Python in them, best first: the first can be had, the others may be there already."""
+    base = os.environ.get(PYTHON_IMAGE, "")
+    return base or PYTHON, image_tag(base)
 
 
 def _toxiproxy() -> EngineContainer:

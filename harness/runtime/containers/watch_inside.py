@@ -198,11 +198,12 @@ def tell(asked: Asked, why: str, why_left: str) -> None:
         "failed": int(bool(why_left)),
         "why": why,
     }
-    lines = "".join(json.dumps(event) + "\n" for event in (failed if why_left else done, {**acted, "by": asked.by}))
-    with suppress(OSError):
-        descriptor = os.open(asked.events, os.O_APPEND | os.O_WRONLY)
-        os.write(descriptor, lines.encode())
-        os.close(descriptor)
+    events = (failed if why_left else done, {**acted, "by": asked.by})
+    lines = "".join(json.dumps(event) + "\n" for event in events).encode()
+    with suppress(OSError), open(asked.events, "a+b", buffering=0) as file:
+        file.seek(max(0, file.tell() - 1))
+        is_cut_off = file.read(1) not in (b"", b"\n")  # whoever wrote last was killed meanwhile
+        file.write(b"\n" * is_cut_off + lines)
 
 
 def why_blind(asked: Asked) -> str:
