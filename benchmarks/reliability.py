@@ -30,7 +30,8 @@ from typing import Any
 from benchmarks import reliability_growth, reliability_plants
 from benchmarks.reliability_figures import HEAD, problems_of, row_of
 from benchmarks.reliability_moments import STAGES, draw
-from benchmarks.reliability_trial import PROJECT, Order
+from benchmarks.reliability_run import PROJECT
+from benchmarks.reliability_trial import Order
 
 LEASE = 5.0
 TRIAL_SECONDS = 900.0

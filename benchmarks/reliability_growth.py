@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks.reliability_figures import GROWTH_HEAD, LEFT_OUT, growth_of
-from benchmarks.reliability_trial import PROJECT, SCENARIO
+from benchmarks.reliability_run import PROJECT, SCENARIO, surroundings
 
 MB, KB = 1e6, 1e3
 SHOWN = {
@@ -53,14 +53,6 @@ def table(kind: str, rows: list[dict[str, Any]]) -> str:
     return "\n".join([GROWTH_HEAD, *lines])
 
 
-def surroundings(folder: Path) -> dict[str, str]:
-    """What a command finds there, and leaves nowhere else."""
-    (folder / "tmp").mkdir(exist_ok=True)
-    own = {"TMPDIR": str(folder / "tmp"), "CHAOS_STATE_DIR": str(folder / "state"), "CHAOS_STOP_FILE": str(folder / "stop")}
-    kept = {name: value for name, value in os.environ.items() if name != "GITHUB_STEP_SUMMARY"}
-    return {**kept, **own, "PYTHONPATH": str(PROJECT)}
-
-
 def arguments(folder: Path) -> list[str]:
     """The command's."""
     return ["run", str(SCENARIO), "--runtime", "local", "--quiet", "--no-color", "--report-dir", str(folder / "reports")]
@@ -68,7 +60,7 @@ def arguments(folder: Path) -> list[str]:
 
 def in_one_process(count: int) -> Iterator[dict[str, Any]]:
     """Runs in a process of their own, one after the other; what it held after each."""
-    folder = Path(tempfile.mkdtemp(prefix="rel-")).resolve()
+    folder = _new_folder()
     command = [sys.executable, "-m", "benchmarks.reliability_growth", str(folder), str(count)]
     try:
         with subprocess.Popen(command, cwd=PROJECT, env=surroundings(folder), stdout=subprocess.PIPE, text=True) as process:
@@ -81,7 +73,7 @@ def in_one_process(count: int) -> Iterator[dict[str, Any]]:
 
 def by_commands(count: int) -> Iterator[dict[str, Any]]:
     """A command for each run; what was there after each."""
-    folder = Path(tempfile.mkdtemp(prefix="rel-")).resolve()
+    folder = _new_folder()
     try:
         for number in range(count):
             with (folder / "told").open("wb") as told:
@@ -97,6 +89,12 @@ def by_commands(count: int) -> Iterator[dict[str, Any]]:
             yield {"number": number, "code": process.returncode, "peak": used.ru_maxrss * 1024, **_there(folder)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="rel-")).resolve()
+    (folder / "tmp").mkdir()
+    return folder
 
 
 def _there(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def control_group(traces: Traces, clearing: ExitStack) -> None:
     """A limit that nobody lifted."""
     group = home_of("cpu").folder / "chaos-planted"
     group.mkdir(exist_ok=True)
-    clearing.callback(lambda: group.is_dir() and group.rmdir())
+    clearing.callback(group.rmdir)
     _journal(traces, {"undo": "RemoveControlGroup", "path": str(group)})
 
 
@@ -209,11 +209,12 @@ def _traces(engine: Any) -> Iterator[Traces]:
 def _leave_behind(variables: dict[str, str]) -> None:
     """A process whose parent is gone."""
     program = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{WAIT}'], start_new_session=True)"
-    _python(program, **variables).wait()
+    _python(program, variables=variables).wait()
 
 
-def _python(program: str, fds: Sequence[int] = (), **variables: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **variables}, pass_fds=fds, cwd="/")
+def _python(program: str, fds: Sequence[int] = (), variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, **(variables or {})}
+    return subprocess.Popen([sys.executable, "-c", program], env=environment, pass_fds=fds, cwd="/")
 
 
 def _run(traces: Traces) -> Path:

@@ -9,38 +9,35 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from benchmarks.reliability_figures import REPORTS, problems_of
-from benchmarks.reliability_kernel import bury, inherit_orphans
-from benchmarks.reliability_left import Left, Traces, guardian_of, remove_all
-from benchmarks.reliability_moments import BEGINS
+from benchmarks.reliability_kernel import inherit_orphans
+from benchmarks.reliability_left import remove_all
+from benchmarks.reliability_run import Run, knows
 
-PROJECT = Path(__file__).parent.parent
-SCENARIO = Path(__file__).parent / "reliability_system" / "short.yaml"
-LOOK_EVERY, LOOK_SELDOM, ASK_EVERY = 0.05, 0.25, 0.02
-"""Seconds between two looks at what is left; at what there is before; and at which stage a run is in."""
+LOOK_EVERY = {"local": 0.05, "docker": 0.2}
+ASK_EVERY = 0.02
+"""Seconds between two looks at what is left, and at which stage a run is in."""
 
 LONGEST = {"local": 120.0, "docker": 240.0}
 """Seconds after which a run that was begun counts as one that hangs."""
 
-COMMAND_SECONDS = 60.0
-FOR_GC = ("registered", "draft")
-"""What nobody can remove where the harness ends before its guardian is there, or after that was dismissed."""
-
 BOUND = {"local": 15.0, "docker": 60.0}
 """Seconds after the lease in which everything has to be gone; what is there then is left."""
+
+SETTLED = {"local": 0.5, "docker": 3.0}
+"""Seconds in which nothing comes back."""
+
+FOR_GC = ("registered", "draft")
+"""What nobody can remove where the harness ends before its guardian is there, or after that was dismissed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,8 @@ class Came:
     """What came of it; times in seconds since the first signal, None where it did not come to that.
 
     `struck` is the stage in which the signal went out, empty where the run was over before. `code` is what the harness ended
-    with, as a shell tells it; `judged` what `chaos judge` did afterwards.
+    with, as a shell tells it; `cleared` is what was left for `chaos gc`, and removed by it; `judged` is what `chaos judge`
+    came to afterwards. `stages` and `life` count from the command.
     """
 
     struck: str = ""
@@ -83,205 +81,119 @@ class Came:
 
 
 class Trial:
-    """A run of its own, with a folder for everything that it may leave."""
+    """A run, and what is done to it."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self.folder = Path(tempfile.mkdtemp(prefix="rel-")).resolve()
-        self.traces = Traces(self.folder, _engine() if order.runtime == "docker" else None)
-        self.traces.temporary.mkdir()
+        self.run = Run(order.runtime, order.lease)
         self.came = Came()
-        self.began = time.monotonic()
-        self.harness = self._start()
-        self.process = psutil.Process(self.harness.pid)
-        self.guardian: psutil.Process | None = None
-        self._read: dict[str, float] = {}
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """That of every command of this trial: nothing of it is outside of its folder."""
-        return {
-            **{name: value for name, value in os.environ.items() if name != "GITHUB_STEP_SUMMARY"},
-            "TMPDIR": str(self.traces.temporary),
-            "CHAOS_STATE_DIR": str(self.folder / "state"),
-            "CHAOS_STOP_FILE": str(self.folder / "stop"),
-            "PYTHONPATH": str(PROJECT),
-        }
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        order = self.order
-        command = [sys.executable, "-m", "harness", "run", str(SCENARIO), "--runtime", order.runtime, "--no-color"]
-        command += ["--report-dir", str(self.folder / "reports")]
-        command += ["--lease", f"{order.lease:g}s"] if knows("run", "--lease") else []
-        with (self.folder / "told").open("wb") as told:
-            return subprocess.Popen(
-                command, cwd=PROJECT, env=self.environment, stdin=subprocess.DEVNULL, stdout=told, stderr=told
-            )
-
-    # what it sees
-
-    def run(self) -> Path | None:
-        """The folder of the run, once there is one."""
-        return next(iter(self.traces.runs()), None)
-
-    def events(self) -> list[dict[str, Any]]:
-        """What has been recorded so far."""
-        run = self.run()
-        return list(_records(run / "events.jsonl")) if run is not None else []
-
-    def stages(self) -> dict[str, float]:
-        """The stages that have begun, each with when (seconds since the command)."""
-        if set(self._read) != {"starting", *BEGINS}:
-            now = time.monotonic() - self.began
-            self._read.setdefault("starting", 0.0)
-            events = self.events()
-            for stage, begins in BEGINS.items():
-                if stage not in self._read and any(_is(event, begins) for event in events):
-                    self._read[stage] = now
-        return self._read
-
-    def has_ended(self) -> bool:
-        """Whether the harness is over."""
-        return self.harness.poll() is not None
-
-    def outlasts(self, seconds: float) -> bool:
-        """Wait so long, looking now and then; whether the harness is still there then."""
-        until = time.monotonic() + seconds
-        while not self.has_ended() and time.monotonic() < until:
-            self._look()
-            time.sleep(max(0.0, min(LOOK_SELDOM, until - time.monotonic())))
-        return not self.has_ended()
-
-    def _look(self) -> None:
-        bury([self.harness.pid])
-        self.traces.look()
-        self.guardian = self.guardian or guardian_of(self.process)
-        self.stages()
-        if self.came.life is None and self.has_ended():
-            self.came.life = round(time.monotonic() - self.began, 3)
-
-    # what it does
 
     def reach(self) -> bool:
         """Wait for the moment; whether the run comes to it."""
-        until = self.began + LONGEST[self.order.runtime]
-        while self.order.stage not in self.stages():
-            if self.has_ended() or time.monotonic() > until:
+        until = self.run.began + LONGEST[self.order.runtime]
+        while self.order.stage not in self.run.stages():
+            if self.run.has_ended() or time.monotonic() > until:
                 return False
             time.sleep(ASK_EVERY)
-        reached = self.stages()[self.order.stage] + self.began
-        return self.outlasts(max(0.0, reached + self.order.after - time.monotonic()))
+        reached = self.run.began + self.run.stages()[self.order.stage]
+        return self.run.outlasts(reached + self.order.after - time.monotonic())
 
-    def strike(self) -> float:
-        """Send what is to be sent; when the first went out."""
-        self._look()
-        if self.order.kind == "guardians":
-            if self.guardian is None or not self.guardian.is_running():
-                return 0.0
-            struck: psutil.Process = self.guardian
-        else:
-            struck = self.process
-        self.came.struck = list(self.stages())[-1]
+    def strike(self) -> float | None:
+        """Send what is to be sent; when the first went out, None where there is nobody to send it to."""
+        self.run.look()
+        struck: psutil.Process | None = self.run.guardian if self.order.kind == "guardians" else self.run.process
+        if struck is None or not struck.is_running():
+            return None
+        self.came.struck = list(self.run.stages())[-1]
         first = time.monotonic()
         for name, after in self.order.signals:
-            self.outlasts(first + after - time.monotonic())
+            self.run.outlasts(first + after - time.monotonic())
             if struck.is_running():
                 struck.send_signal(getattr(signal, name))
         return first
 
     def watch(self, first: float) -> None:
         """Look until nothing is left, or the time is over for it."""
-        until = time.monotonic() + self.order.lease + BOUND[self.order.runtime]
-        if not self.order.signals or self.order.kind in ("interrupts", "guardians"):
-            until = time.monotonic() + LONGEST[self.order.runtime]
-        came, spared = self.came, [self.harness.pid]
-        left: list[Left] = []
+        until = time.monotonic() + self._patience()
         while True:
-            self._look()
+            self.run.look()
             now = time.monotonic()
-            self._see_end(now - first)
-            faults = self.traces.faults(spared)
-            if faults:
-                came.healed, came.faults = None, [str(fault) for fault in faults]
-            elif came.healed is None:
-                came.healed, came.faults = round(now - first, 3), []
-            left = self.traces.left()
+            self._see(now - first)
+            left = self.run.traces.left()
             if not left or now > until:
                 break
-            time.sleep(LOOK_EVERY if self.order.runtime == "local" else LOOK_EVERY * 4)
-        came.gone = round(time.monotonic() - first, 3) if not left else None
-        time.sleep(0.5 if self.order.runtime == "local" else 3.0)  # nothing comes back
-        came.left = sorted(str(one) for one in self.traces.left())
+            time.sleep(LOOK_EVERY[self.order.runtime])
+        self.came.gone = None if left else round(time.monotonic() - first, 3)
+        time.sleep(SETTLED[self.order.runtime])
+        self.came.left = sorted(str(one) for one in self.run.traces.left())
 
-    def _see_end(self, now: float) -> None:
-        if self.came.ended is None and self.has_ended():
-            code = self.harness.returncode
-            self.came.code, self.came.ended = code if code >= 0 else 128 - code, round(now, 3)
+    def _patience(self) -> float:
+        """Somebody who was told to end may take as long as a run; who was killed has nobody but the guardian."""
+        runtime = self.order.runtime
+        was_killed = self.came.struck and self.order.kind in ("kills", "stops")
+        return self.order.lease + BOUND[runtime] if was_killed else LONGEST[runtime]
+
+    def _see(self, now: float) -> None:
+        """Whether the harness has ended, and whether everything is healed."""
+        came = self.came
+        if came.ended is None and self.run.has_ended():
+            code = self.run.harness.returncode
+            came.code, came.ended = code if code >= 0 else 128 - code, round(now, 3)
+        came.faults = [str(fault) for fault in self.run.traces.faults([self.run.harness.pid])]
+        if came.faults:
+            came.healed = None
+        elif came.healed is None:
+            came.healed = round(now, 3)
 
     def clear(self) -> None:
-        """Let the command remove what it is there for: names and files of a run that ended before it had a guardian, or after."""
-        left = {one for one in self.traces.left() if one.kind in FOR_GC}
+        """Let the command remove what it is there for; an engine is not asked, where others may be at work."""
+        traces, nowhere = self.run.traces, {"DOCKER_HOST": f"unix://{self.run.folder}/none"}
+        left = {str(one) for one in traces.left() if one.kind in FOR_GC}
         if left and self.order.runtime == "local" and knows("gc"):
-            self._ask("gc", "--reports", str(self.folder / "reports"), DOCKER_HOST=f"unix://{self.folder}/none")
-            now = {str(one) for one in self.traces.left()}
-            self.came.cleared = sorted({str(one) for one in left} - now)
-            self.came.left = sorted(now)
-
-    def _ask(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Another command in the same surroundings."""
-        answer = subprocess.run(
-            [sys.executable, "-m", "harness", *arguments],
-            cwd=PROJECT,
-            env={**self.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_SECONDS,
-        )
-        if "Traceback" in answer.stderr:
-            self.came.traceback = answer.stderr[-2000:]
-        return answer
+            answer = self.run.ask("gc", "--reports", str(self.run.folder / "reports"), variables=nowhere)
+            self._see_traceback(answer.stderr)
+            self.came.left = sorted(str(one) for one in traces.left())
+            self.came.cleared = sorted(left - set(self.came.left))
 
     def ask_judge(self) -> None:
         """What the run is judged as, by the command, as whoever comes to it afterwards would."""
-        run = self.run()
-        if run is None:
+        reported = self.run.reported
+        if reported is None:
             return
-        self.came.reports = [name for name in REPORTS if (run / name).is_file()]
-        judged = self._ask("judge", str(run), "--json")
+        self.came.reports = [name for name in REPORTS if (reported / name).is_file()]
+        judged = self.run.ask("judge", str(reported), "--json")
+        self._see_traceback(judged.stderr)
         self.came.judged = judged.returncode
         try:
             self.came.word = json.loads(judged.stdout)["word"]
         except (ValueError, KeyError):
             self.came.word = judged.stderr.strip()[-300:]
 
-    def tell(self) -> Came:
-        """All of it; the folder is kept where it may be asked for."""
-        came, events = self.came, self.events()
-        came.events = [event["event"] for event in events]
-        came.reasons = [str(event.get("reason") or event.get("why")) for event in events if event["event"] in _REASONED]
-        came.stages = {stage: round(at, 3) for stage, at in self.stages().items()}
-        said = (self.folder / "told").read_text(encoding="utf-8", errors="replace")
+    def _see_traceback(self, said: str) -> None:
         if "Traceback" in said:
-            came.traceback = said[-2000:]
+            self.came.traceback = said[-2000:]
+
+    def tell(self) -> Came:
+        """All of it."""
+        came, events = self.came, self.run.events()
+        came.events = [event["event"] for event in events]
+        came.reasons = [str(event.get("reason") or event.get("why")) for event in events if event["event"] in REASONED]
+        came.stages = {stage: round(at, 3) for stage, at in self.run.stages().items()}
+        came.life = self.run.life
+        self._see_traceback(self.run.said())
         return came
 
 
-_REASONED = ("RunFailed", "RunInterrupted", "RunHalted", "UndoFailed", "GuardianActed", "WedgeNoticed")
+REASONED = ("RunFailed", "RunInterrupted", "RunHalted", "UndoFailed", "GuardianActed", "WedgeNoticed")
 
 
 def try_out(order: Order) -> Came:
     """Do one trial; nothing of it is left but, where something was wrong, its folder under another name."""
     with _clearing_up(Trial(order)) as trial:
-        if not order.signals:
-            trial.outlasts(LONGEST[order.runtime])
-            trial.watch(time.monotonic())
-        elif trial.reach() and (first := trial.strike()):
-            trial.watch(first)
-        else:
-            trial.outlasts(LONGEST[order.runtime])
-            trial.watch(time.monotonic())
-            trial.came.struck = ""
+        first = trial.strike() if order.signals and trial.reach() else None
+        if first is None:
+            trial.run.outlasts(LONGEST[order.runtime])
+        trial.watch(time.monotonic() if first is None else first)
         trial.clear()
         trial.ask_judge()
         return trial.tell()
@@ -292,46 +204,13 @@ def _clearing_up(trial: Trial) -> Iterator[Trial]:
     try:
         yield trial
     finally:
-        remove_all(trial.traces)
-        keep = os.environ.get("RELIABILITY_KEEP")
+        folder, keep = trial.run.folder, os.environ.get("RELIABILITY_KEEP")
+        remove_all(trial.run.traces)
         if keep and problems_of({**asdict(trial.order), **vars(trial.came)}):
-            target = Path(keep) / trial.folder.name
-            shutil.copytree(trial.folder, target, symlinks=True, ignore_dangling_symlinks=True)
+            target = Path(keep) / folder.name
+            shutil.copytree(folder, target, symlinks=True, ignore_dangling_symlinks=True)
             trial.came.kept = str(target)
-        shutil.rmtree(trial.folder, ignore_errors=True)
-
-
-@cache
-def knows(command: str, option: str = "") -> bool:
-    """Whether there is such a command, with such an option."""
-    from harness.cli import commands
-
-    found = commands.commands.get(command)
-    return found is not None and (not option or any(option in parameter.opts for parameter in found.params))
-
-
-def _engine() -> Any:
-    from harness.runtime.containers.engine import find_engine
-
-    return find_engine(os.environ).client()
-
-
-def _is(event: dict[str, Any], wanted: Any) -> bool:
-    return all(event.get(key) == value for key, value in wanted.items())
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            data = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(data, dict) and "event" in data:
-            yield data
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
