@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 
 
 class _Undisturbed(io.FileIO):
@@ -30,7 +30,7 @@ def print_undisturbed() -> None:
         sys.stderr = _undisturbed(sys.stderr)
 
 
-def _undisturbed(stream: TextIO) -> TextIO:
+def _undisturbed(stream: Any) -> Any:
     if not isinstance(stream, io.TextIOWrapper):  # there may be none at all
         return stream
     with suppress(OSError, ValueError):
