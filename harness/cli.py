@@ -35,6 +35,7 @@ COULD_NOT_RUN = 5
 LEFT_BEHIND = 6
 INTERRUPTED = 130
 TERMINATED = 143
+SHORTEST_LEASE, LONGEST_LEASE = 1.0, 300.0
 HANGING_SECONDS = 2.0
 """How long a thread may still take when the command is over."""
 
@@ -56,7 +57,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:  # while an error was told
         code = INTERRUPTED
     ignore_signals()
-    _leave(_interrupted(stop, code), at_once=stop.signal is not None)
+    _leave(_interrupted(stop, code))
 
 
 def _interrupted(stop: Stop, code: int) -> int:
@@ -66,18 +67,16 @@ def _interrupted(stop: Stop, code: int) -> int:
     return INTERRUPTED if stop.signal == "SIGINT" else TERMINATED
 
 
-def _leave(code: int, *, at_once: bool) -> NoReturn:
-    """End: not waiting for threads that hang, nor as Python does where the interrupt went through an `exec`: by SIGINT."""
+def _leave(code: int) -> NoReturn:
+    """End, without waiting for threads that hang; and with this code even where Python would end by SIGINT."""
     until = time.monotonic() + HANGING_SECONDS
-    others = [one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon]
-    for thread in others:
-        thread.join(max(0.0, until - time.monotonic()))
-    if at_once or any(thread.is_alive() for thread in others):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, AttributeError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def _outcome_of(command: Callable[[], Any]) -> int:
@@ -121,6 +120,19 @@ def _parse_environment(_context: click.Context, _option: click.Parameter, given:
             raise click.BadParameter(f"expected SERVICE.NAME=VALUE, found {text!r}")
         found.setdefault(service, {})[name] = value
     return found
+
+
+def _parse_lease(_context: click.Context, _option: click.Parameter, given: str) -> float:
+    """Seconds, not so few that a busy machine seems dead."""
+    from harness.model.quantities import parse_duration
+
+    try:
+        lease = parse_duration(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if not SHORTEST_LEASE <= lease <= LONGEST_LEASE:
+        raise click.BadParameter(f"expected {SHORTEST_LEASE:g}s to {LONGEST_LEASE:g}s, found {given!r}")
+    return lease
 
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -168,6 +180,13 @@ def _options_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Where the runs' folders go.",
         ),
+        click.option(
+            "--lease",
+            default="5s",
+            show_default=True,
+            callback=_parse_lease,
+            help="How long the harness may give no sign of life until its guardian heals and takes everything down.",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Print the end of a run only."),
         click.option("--no-color", is_flag=True, help="No colour (also by the variable NO_COLOR)."),
     ]
@@ -181,7 +200,8 @@ def _run_options(given: dict[str, Any]) -> Options:
     from harness.runtime.choosing import choose
 
     choice = choose(given["runtime"], given["engine"], os.environ)
-    return Options(reports=given["report_dir"], choice=choice, seed=given["seed"], environment=given["environment"])
+    told = {"seed": given["seed"], "environment": given["environment"], "lease": given["lease"]}
+    return Options(reports=given["report_dir"], choice=choice, **told)
 
 
 @commands.command()

@@ -61,6 +61,7 @@ class Options:
     """What the command line says about a run; `choice` is what the system is run on.
 
     `extend` is by how many seconds a window that is void or undecided is lengthened where the scenario does not say.
+    `lease` is for how many the harness may give its guardian no sign of life.
     """
 
     reports: Path
@@ -68,6 +69,7 @@ class Options:
     seed: int | None = None
     environment: Overrides = field(default_factory=dict)
     extend: float = 0.0
+    lease: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,7 @@ class Stage:
             compose_files=tuple(resolved.system.folder / name for name in resolved.system.file.compose),
             docker=self.options.choice.docker,
             warnings=resolved.warnings,
+            lease=self.options.lease,
         )
 
 
