@@ -22,6 +22,7 @@ from harness.runtime.recorder import Recorder, RequestTail, now
 
 EVERY = 1.0
 TAIL_EVERY = 0.25
+END_SECONDS = 5.0
 
 PRESSURE = Path("/proc/pressure/cpu")
 """Where Linux tells for how long processes waited for a core (since 4.20, where it was built in)."""
@@ -51,10 +52,11 @@ class Sampler:
             thread.start()
 
     def end(self) -> None:
-        """Stop sampling; a sample that is being taken is waited for, at most a few seconds."""
+        """Stop sampling; samples that are being taken are waited for, END_SECONDS at most."""
         self._ended.set()
+        until = time.monotonic() + END_SECONDS
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def check(self) -> None:
         """Raise what kept anything from being recorded; nothing that goes wrong here goes unnoticed."""

@@ -22,6 +22,9 @@ from harness.runtime.services.waiting import at_home, how_it_ended, tail_of, why
 CHECK_EVERY_SECONDS = 0.25
 """Between the starts of two health checks: what is usual in a Compose file is far too long to wait here."""
 
+KILLED_SECONDS = 5.0
+"""How long the kernel may take to end what was killed."""
+
 
 def arguments_of(service: str, command: str, host: str, port: int) -> list[str]:
     """The words of a command, with {host} {port} and {python} filled in; no shell reads it."""
@@ -108,6 +111,6 @@ class HealthCheckHere:
     def _end_when_late(self, process: subprocess.Popen[bytes]) -> None:
         if time.monotonic() > self._next + self.check.timeout:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(KILLED_SECONDS)
             self._running = None
             self._found = f"its health check took longer than {self.check.timeout:g} s"

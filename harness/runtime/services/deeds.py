@@ -62,6 +62,14 @@ def is_frozen(leader: EndProcessGroup) -> bool:
     return bool(family) and all(map(_stands_still, family))
 
 
+def stands_still(pid: int) -> bool:
+    """Whether a process was stopped by a signal. One that a debugger holds is its user's business."""
+    try:
+        return pid > 0 and psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
+
+
 def _repeat(leader: EndProcessGroup, number: int, is_done: Callable[[Iterable[Process]], bool], wish: str) -> None:
     """Send it to everybody until it is done, and nobody new is found."""
     until = time.monotonic() + DEED_SECONDS

@@ -28,6 +28,7 @@ from harness.runtime.services.waiting import how_it_ended, tail_of, why_not_acce
 SUPERUSER = "chaos_harness"
 INITDB_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
+FILL_SECONDS = 20.0
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 MEMORY = {"shared_buffers": "32MB", "max_connections": "200", "dynamic_shared_memory_type": "mmap"}
 """Shared memory as files in the data folder: so it goes with that folder, however the server ended."""
@@ -168,7 +169,7 @@ class Postgresql:
             status = process.wait(INITDB_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            status = process.wait()
+            status = process.wait(CONNECT_SECONDS)
         if status != 0:
             raise ServiceNotReady(self.spot.service, f"initdb ended with {how_it_ended(status)}", tail_of(self.spot.log, 20))
         secret.unlink()
@@ -182,13 +183,14 @@ class Postgresql:
         except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as error:
             return f"it takes no connection yet: {error}"
         try:
-            for statement in statements_for(self.contents):
-                await connection.execute(statement)
-        except asyncpg.PostgresError as error:
-            reason = f"it refused what it is to hold: {error}"
+            async with asyncio.timeout(FILL_SECONDS):
+                for statement in statements_for(self.contents):
+                    await connection.execute(statement)
+        except (asyncpg.PostgresError, TimeoutError) as error:
+            reason = f"it refused what it is to hold: {error}".strip(": ")
             raise ServiceNotReady(self.spot.service, reason, tail_of(self.spot.log, 20)) from error
         finally:
-            await connection.close()
+            connection.terminate()
         return None
 
 

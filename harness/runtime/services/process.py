@@ -14,12 +14,22 @@ from threading import Lock
 from typing import Any, Protocol, assert_never
 
 from harness.errors import CouldNotRun, ServiceFaultFailed
-from harness.history.events import Event, ServiceChanged, ServiceExited
+from harness.history.events import Event, ServiceChanged, ServiceExited, WedgeNoticed
 from harness.plan.plan import ServiceChange
 from harness.runtime.ending import EndProcessGroup, family_of, process_table
 from harness.runtime.ports import Launch
 from harness.runtime.services.control_groups import Kind
-from harness.runtime.services.deeds import DEED_SECONDS, end, freeze, is_frozen, kill, leader_of, thaw
+from harness.runtime.services.deeds import (
+    DEED_SECONDS,
+    STOP_SECONDS,
+    end,
+    freeze,
+    is_frozen,
+    kill,
+    leader_of,
+    stands_still,
+    thaw,
+)
 from harness.runtime.services.limits import Limits
 from harness.runtime.services.looping import Loop
 from harness.runtime.services.restarting import FIRST_PAUSE, Restarts
@@ -32,6 +42,9 @@ DYING_SECONDS = 0.5
 
 LOOK_EVERY = 0.1
 """How often a service that lives for a while is looked at, which may end before it is killed."""
+
+STOOD_STILL = "it stood still (SIGSTOP), although no fault paused it, and was woken (SIGCONT)"
+WOULD_NOT_END = f"it did not end within {STOP_SECONDS:g} s of {{asked}}, and was killed: what was tried is a kill, and no stop"
 
 NEVER_ON_A_PROCESS = "it needs containers, and found a process of this machine"
 
@@ -71,6 +84,7 @@ class ServiceProcess:
     _born: float = 0.0
     _told_exit: bool = False
     _kept_down: bool = False
+    _paused: bool = False
     _loop: Loop | None = None
     _at_it: Any = field(default_factory=Lock)
 
@@ -122,6 +136,7 @@ class ServiceProcess:
         try:
             if self._loop is not None:
                 return ()
+            self._wake_up()
             found = self.exit()
             if found and self.limits.are_on:
                 self._tell("die", found[0].how)
@@ -129,6 +144,12 @@ class ServiceProcess:
             return () if self.limits.are_on else found
         finally:
             self._at_it.release()
+
+    def _wake_up(self) -> None:
+        """One that stands still, although no fault made it, is told, and goes on."""
+        if not self._paused and stands_still(self._pid):
+            thaw(self._family)
+            self.tell(WedgeNoticed(time.time(), self.name, STOOD_STILL))
 
     def strike(self, change: ServiceChange) -> dict[str, Any]:
         """Do it, and read back what has become of the service."""
@@ -148,6 +169,7 @@ class ServiceProcess:
                     if is_frozen(self._family):
                         thaw(self._family)
                         self._tell("unpause")
+                    self._paused = False
                 case "kill" | "stop" | "restart" | "crash" | "crash_loop":
                     if self._kept_down:
                         self._start_again()
@@ -172,6 +194,7 @@ class ServiceProcess:
     def _do(self, change: ServiceChange) -> None:  # noqa: C901 - a line or two for each deed
         match change.deed:
             case "pause":
+                self._paused = True
                 freeze(self._family)
                 self._tell("pause")
             case "kill":
@@ -272,7 +295,11 @@ class ServiceProcess:
         self._kept_down = self._told_exit = True
         deed(self._family)
         if self._process is not None:
-            self._tell("die", how_it_ended(self._process.wait(DEED_SECONDS)))
+            status = self._process.wait(DEED_SECONDS)
+            self._tell("die", how_it_ended(status))
+            if deed is end and status == -signal.SIGKILL:
+                asked = signal.Signals(self.runnable.end_with).name
+                self.tell(WedgeNoticed(time.time(), self.name, WOULD_NOT_END.format(asked=asked)))
 
     def _start_again(self) -> None:
         self.start()
