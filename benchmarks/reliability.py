@@ -19,18 +19,17 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from benchmarks import reliability_growth, reliability_plants
 from benchmarks.reliability_figures import HEAD, problems_of, row_of
 from benchmarks.reliability_moments import STAGES, draw
 from benchmarks.reliability_run import PROJECT
+from benchmarks.reliability_state import State, Turns, last_attempt
 from benchmarks.reliability_trial import Order
 
 LEASE = 5.0
@@ -57,30 +56,6 @@ TRIALS = {
 }
 MANY = 200
 SERIES = ("plants", *TRIALS, "wedges", "process", "commands", "table")
-
-
-class State:
-    """What has been done so far: a line of JSON for each trial, in a file that may be read meanwhile."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def rows(self, series: str) -> list[dict[str, Any]]:
-        """Every trial of a series."""
-        return [row for row in self._all() if row["series"] == series]
-
-    def _all(self) -> Iterator[dict[str, Any]]:
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                yield json.loads(line)
-
-    def add(self, series: str, row: dict[str, Any]) -> None:
-        """One more."""
-        line = json.dumps({"series": series, "at": time.strftime("%Y-%m-%d %H:%M:%S"), **row})
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,50 +88,62 @@ def life_of(runtime: str, asked: Asked) -> dict[str, float]:
     return {stage: max(0.05, end - begin) for stage, begin, end in zip(STAGES, begins, ends, strict=True)}
 
 
+class Broken(Exception):
+    """A trial that did not come to its end, which is a defect of the trial; its sentence says what it said."""
+
+
 def carried_out(order: Order, asked: Asked) -> dict[str, Any]:
-    """One trial, in a process of its own; its folder is kept where something was wrong."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.reliability_trial"],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "RELIABILITY_KEEP": str(asked.state.path.parent / "kept")},
-        input=json.dumps(asdict(order)),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        timeout=TRIAL_SECONDS,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"expected a trial to tell what came of it, found exit code {done.returncode}: {order}")
+    """One trial, in a process and session of its own; its folder is kept where something was wrong."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.reliability_trial"],
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "RELIABILITY_KEEP": str(asked.state.path.parent / "kept")},
+            input=json.dumps(asdict(order)),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=TRIAL_SECONDS,
+            start_new_session=True,
+        )
+    except subprocess.CalledProcessError as error:
+        raise Broken(error.stderr.strip()[-1000:]) from error
+    except subprocess.TimeoutExpired as error:
+        raise Broken(str(error)) from error
     return {**asdict(order), **json.loads(done.stdout)}
 
 
 def strike(name: str, asked: Asked) -> None:
-    """Do what a series still lacks; a trial whose run was over before its moment is one more to do."""
-    series = TRIALS[name]
-    life = life_of(series.runtime, asked)
-    done = asked.state.rows(name)
-    wanted = asked.how_many(series.count)
-    numbers = iter(number for number in range(wanted * 3) if number not in {row["number"] for row in done})
-    lock = Lock()
-    hits = sum(bool(row["struck"]) for row in done)
+    """Do what a series still lacks, some at a time; interrupted, it finishes those that are under way."""
+    life = life_of(TRIALS[name].runtime, asked)
+    turns = Turns(asked.how_many(TRIALS[name].count), asked.state.rows(name))
 
     def work() -> None:
-        nonlocal hits
-        while True:
-            with lock:
-                if hits >= wanted or (number := next(numbers, None)) is None:
-                    return
-                hits += 1
-            moment = draw(series.kind, asked.seed, number, life)
-            row = carried_out(Order(series.kind, series.runtime, asked.lease, **asdict(moment)), asked)
-            asked.state.add(name, {"number": number, "seed": asked.seed, **row})
-            with lock:
-                hits -= not row["struck"]
-            say(name, number, row)
+        while (number := turns.take()) is not None:
+            turns.put_back(unless=try_out(name, number, life, asked))
 
     with ThreadPoolExecutor(asked.parallel) as pool:
-        for worker in [pool.submit(work) for _ in range(asked.parallel)]:
-            worker.result()
+        try:
+            for worker in [pool.submit(work) for _ in range(asked.parallel)]:
+                worker.result()
+        finally:
+            turns.end()
+
+
+def try_out(name: str, number: int, life: Mapping[str, float], asked: Asked) -> bool:
+    """One trial of a series; whether it struck."""
+    series = TRIALS[name]
+    moment = draw(series.kind, asked.seed, number, life)
+    order = Order(series.kind, series.runtime, asked.lease, **asdict(moment))
+    try:
+        row = carried_out(order, asked)
+    except Broken as broken:
+        asked.state.add(f"{name}-broken", {"number": number, "why": str(broken), **asdict(order)})
+        print(f"{name} {number}: the trial itself is broken: {broken}", flush=True)
+        return False
+    asked.state.add(name, {"number": number, "seed": asked.seed, **row})
+    say(name, number, row)
+    return bool(row["struck"])
 
 
 def say(name: str, number: int, row: dict[str, Any]) -> None:
@@ -180,12 +167,6 @@ def many(kind: str, asked: Asked) -> None:
     for row in runs(wanted):
         asked.state.add(kind, {"attempt": attempt, **row})
         print(f"{kind} {row['number']}: {row}", flush=True)
-
-
-def last_attempt(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the series that was begun last."""
-    last = max((row["attempt"] for row in rows), default=0)
-    return [row for row in rows if row["attempt"] == last]
 
 
 def provoke_wedges(asked: Asked) -> None:

@@ -23,7 +23,7 @@ from benchmarks.reliability_kernel import inherit_orphans
 from benchmarks.reliability_left import remove_all
 from benchmarks.reliability_run import Run, knows
 
-LOOK_EVERY = {"local": 0.05, "docker": 0.2}
+LOOK_EVERY = {"local": 0.1, "docker": 0.2}
 ASK_EVERY = 0.02
 """Seconds between two looks at what is left, and at which stage a run is in."""
 

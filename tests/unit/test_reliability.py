@@ -17,6 +17,7 @@ from benchmarks.reliability_figures import REPORTS, growth_of, limit_of, problem
 from benchmarks.reliability_kernel import address_of
 from benchmarks.reliability_left import Traces
 from benchmarks.reliability_moments import BEGINS, GUARDED, STAGES, draw
+from benchmarks.reliability_state import State, Turns, last_attempt
 
 LIFE = {
     "starting": 1.0,
@@ -156,13 +157,49 @@ def test_an_address_is_read_as_the_kernel_writes_it() -> None:
 
 
 def test_what_was_done_is_known_again_and_the_table_holds_it(tmp_path: Path) -> None:
-    state = reliability.State(tmp_path / "deep" / "state.jsonl")
+    state = State(tmp_path / "deep" / "state.jsonl")
     state.add("kills", row())
-    again = reliability.State(tmp_path / "deep" / "state.jsonl")
+    again = State(tmp_path / "deep" / "state.jsonl")
 
     assert [found["struck"] for found in again.rows("kills")] == ["fault"]
     assert again.rows("stops") == []
     assert "| kills | 1 | 0 of 1" in reliability.table(again)
+
+
+def test_a_trial_that_struck_nothing_is_made_up_for_by_another_and_what_is_done_is_not_done_again() -> None:
+    turns = Turns(3, [{"number": 0, "struck": "fault"}, {"number": 1, "struck": ""}])
+
+    assert (turns.take(), turns.take(), turns.take()) == (2, 3, None)
+    turns.put_back(unless=True)
+    assert turns.take() is None
+    turns.put_back(unless=False)
+    assert turns.take() == 4
+    turns.put_back(unless=False)
+    turns.end()
+    assert turns.take() is None
+
+
+def test_trials_that_never_strike_come_to_an_end() -> None:
+    turns = Turns(2, [])
+    taken = []
+    while (number := turns.take()) is not None:
+        taken.append(number)
+        turns.put_back(unless=False)
+
+    assert taken == list(range(6))
+
+
+def test_a_trial_that_is_broken_is_told_and_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> dict[str, Any]:
+        raise reliability.Broken("it fell over")
+
+    monkeypatch.setattr(reliability, "carried_out", broken)
+    state = State(tmp_path / "state.jsonl")
+    asked = reliability.Asked(state, seed=7, lease=5.0, parallel=1, count=1)
+
+    assert not reliability.try_out("kills", 0, LIFE, asked)
+    assert [row["why"] for row in state.rows("kills-broken")] == ["it fell over"]
+    assert state.rows("kills") == []
 
 
 def test_figures_go_between_their_marks_and_nothing_else_is_touched(tmp_path: Path) -> None:
@@ -182,8 +219,8 @@ def test_a_series_that_was_begun_again_counts_from_its_last_beginning() -> None:
         {"attempt": attempt, "number": number} for attempt in (1, 2) for number in range(random.Random(attempt).randint(1, 5))
     ]
 
-    assert {row["attempt"] for row in reliability.last_attempt(rows)} == {2}
-    assert reliability.last_attempt([]) == []
+    assert {row["attempt"] for row in last_attempt(rows)} == {2}
+    assert last_attempt([]) == []
 
 
 def test_a_folder_in_which_nothing_ran_has_nothing_left(tmp_path: Path) -> None:
