@@ -1,0 +1,221 @@
+"""The commands about the runs of this machine: `abort` ends one, or all, and `gc` removes what they left.
+
+With `cli` and `terminal`, the only one that prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import CouldNotRun, InvalidInput
+
+if TYPE_CHECKING:
+    from harness.runtime.leftovers import Found
+    from harness.runtime.registry import Registered
+    from harness.runtime.retention import Kept
+
+LEFT_BEHIND = 6
+ABORT_SECONDS = 300.0
+"""How long an aborted run is waited for: it is healed within seconds, but taking down containers may take minutes."""
+
+JUDGING_SECONDS = 60.0
+
+KEEP = (
+    click.option(
+        "--keep-runs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of each scenario keep the newest N runs, and remove the folders of older ones; else all are kept.",
+    ),
+    click.option(
+        "--keep-days",
+        type=click.FloatRange(min=0),
+        metavar="N",
+        help="Keep runs of the last N days. With --keep-runs, what either of the two keeps is kept.",
+    ),
+)
+
+
+def keeping(command: Any) -> Any:
+    """A command with options for how many runs are kept."""
+    for option in reversed(KEEP):
+        command = option(command)
+    return command
+
+
+def remove_expired(reports: Path, keep_runs: int | None, keep_days: float | None) -> None:
+    """Remove the runs that need not be kept any more; what would not go is told, and nothing else."""
+    from harness.runtime.retention import Kept, expired, remove_run
+
+    for path in expired(reports, Kept(keep_runs, keep_days)):
+        why = remove_run(path)
+        if why is not None:
+            click.echo(f"warning: an old run could not be removed: {why}", err=True)
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--why", default="", metavar="TEXT", help="The reason; in the run's history and report.")
+@click.option(
+    "--all", "every", is_flag=True, help="End all runs of this machine, of every user, and let none begin until --lift."
+)
+@click.option("--lift", is_flag=True, help="Let runs begin again.")
+def abort(run: str | None, why: str, every: bool, lift: bool) -> None:
+    """End a run from another terminal, healing first.
+
+    RUN is its folder, its name or its id; it need not be said where only one is under way.
+    """
+    if every + lift + (run is not None) > 1:
+        raise click.UsageError("expected one of RUN, --all and --lift, found several")
+    if lift:
+        _lift()
+    elif every:
+        _abort_all(why)
+    else:
+        from harness.runtime.aborting import chosen
+
+        raise click.exceptions.Exit(_abort([chosen(run)], why))
+
+
+def _lift() -> None:
+    from harness.runtime.stop_file import lift, stop_path
+
+    lifted = lift()
+    click.echo(f"lifted: {lifted}" if lifted is not None else f"nothing was stopped: there is no {stop_path()}")
+
+
+def _abort_all(why: str) -> None:
+    from harness.runtime.aborting import under_way
+    from harness.runtime.stop_file import halt
+
+    click.echo(f"nothing begins any more until chaos abort --lift: {halt(why)}")
+    raise click.exceptions.Exit(_wait_for(under_way()))
+
+
+def _abort(entries: Sequence[Registered], why: str) -> int:
+    from harness.runtime.aborting import ask_to_end
+
+    for entry in entries:
+        ask_to_end(entry, why)
+        click.echo(f"asked {entry.run} (pid {entry.pid}) to end; it heals first, then takes everything down")
+    return _wait_for(entries)
+
+
+def _wait_for(entries: Sequence[Registered]) -> int:
+    """Wait for their end, and tell what each came to; the exit code."""
+    from harness.runtime.aborting import wait_for_end
+
+    code = 0
+    for entry in entries:
+        if not wait_for_end(entry, ABORT_SECONDS, _is_over):
+            raise CouldNotRun(
+                f"expected {entry.run} to be over within {ABORT_SECONDS:g} s, found it at work (pid {entry.pid}); "
+                f"its log is in {entry.folder}/logs; kill -9 {entry.pid} leaves the rest to its guardian"
+            )
+        code = max(code, _tell_end(entry))
+    return code
+
+
+def _is_over(entry: Registered) -> bool:
+    """Whether it has undone everything, or nobody is there any more who could."""
+    from harness.runtime.leftovers import guardians_at_work
+    from harness.runtime.registry import is_alive, runs
+
+    if entry not in runs():
+        return True
+    return not is_alive(entry) and Path(entry.folder) not in guardians_at_work()
+
+
+def _tell_end(entry: Registered) -> int:
+    from harness.experiment import judge_folder
+    from harness.history.store import VERDICT
+    from harness.runtime.aborting import wait_for_end
+    from harness.runtime.registry import is_alive, runs
+
+    folder = Path(entry.folder)
+    wait_for_end(entry, JUDGING_SECONDS, lambda entry: (folder / VERDICT).exists() or not is_alive(entry))
+    verdict = judge_folder(folder).verdict
+    click.echo(f"{verdict.word}: {verdict.sentence}\n  {folder}")
+    if entry in runs() or verdict.left_behind:
+        click.echo("  something of it is left behind: chaos gc")
+        return LEFT_BEHIND
+    return 0
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Show what is left, and remove nothing; exit code 6 where something is.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found, and what would not go, as JSON.")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reports"),
+    show_default=True,
+    help="Where the runs' folders are, of which --keep-runs and --keep-days leave some.",
+)
+@keeping
+def gc(dry_run: bool, as_json: bool, reports: Path, keep_runs: int | None, keep_days: float | None) -> None:
+    """Remove what runs of this machine left: processes, containers, networks, volumes, faults, limits, temporary files.
+
+    Runs that are under way are not touched. Exit code 0 where nothing is left, 6 with what would not go.
+    """
+    from harness.runtime.leftovers import GUARDIAN_SECONDS, alone, find
+    from harness.runtime.retention import Kept
+
+    with alone():
+        found = find(os.environ, patience=0.0 if dry_run else GUARDIAN_SECONDS)
+        _add_expired(found, reports, Kept(keep_runs, keep_days))
+        failed = _clear(found, remove=not dry_run, told=not as_json)
+    lines = [{"run": left.of, "what": line} for left in found.left for line in left.lines]
+    if as_json:
+        said = {"removed": not dry_run, "left": lines, "not_removed": failed, "notes": found.notes}
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+    else:
+        _tell_sum(len(lines), len(failed), found.notes, dry_run=dry_run)
+    raise click.exceptions.Exit(LEFT_BEHIND if failed or (dry_run and lines) else 0)
+
+
+def _add_expired(found: Found, reports: Path, kept: Kept) -> None:
+    from functools import partial
+
+    from harness.runtime.leftovers import Left
+    from harness.runtime.retention import expired, remove_run
+
+    if not kept.everything and not reports.is_dir():
+        raise InvalidInput(f"--reports: expected the folder of reports, found none at {reports}")
+
+    def removed(path: Path) -> list[str]:
+        why = remove_run(path)
+        return [why] if why is not None else []
+
+    for path in expired(reports, kept):
+        found.left.append(Left(path.name, (f"remove the old run {path}",), partial(removed, path)))
+
+
+def _clear(found: Found, *, remove: bool, told: bool) -> list[dict[str, str]]:
+    """Show each thing, then remove it; what would not go."""
+    failed = []
+    for left in found.left:
+        if told:
+            click.echo("\n".join(f"{f'{left.of}: ' if left.of else ''}{line}" for line in left.lines))
+        for why in left.remove() if remove else ():
+            failed.append({"run": left.of, "why": why})
+            if told:
+                click.echo(f"  NOT REMOVED: {why}")
+    return failed
+
+
+def _tell_sum(found: int, failed: int, notes: Sequence[str], *, dry_run: bool) -> None:
+    for note in notes:
+        click.echo(f"note: {note}")
+    if not found:
+        click.echo("nothing is left behind")
+    elif dry_run:
+        click.echo(f"{found} to remove; nothing was done")
+    else:
+        click.echo("everything else is gone" if failed else "all of it is gone")

@@ -1,0 +1,265 @@
+"""What the runs of this machine left behind: found, and removed.
+
+A run whose harness is gone is found by the registry, and its journal tells how to undo it. What no registry knows any more
+is found by its name or its label: temporary folders, control groups, what is at the Docker engine. Nothing of a run that is
+under way is touched: one that is registered and whose harness is there, or whose guardian is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import psutil
+from psutil import Process
+
+from harness.errors import CouldNotRun
+from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to_data
+from harness.history.store import EVENTS, UNDO, append_line
+from harness.runtime.containers.engine import find_engine
+from harness.runtime.containers.removal import project_of
+from harness.runtime.ending import PROC, EndProcessGroup, process_table, started_at
+from harness.runtime.proxies.starting import PROXY_ENGINE
+from harness.runtime.registry import Registered, forget, is_alive, is_here, leave, runs, runs_folder
+from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects
+from harness.runtime.undo import RemoveProject, RestoreProxies, Undo, UndoJournal, describe, end_last_line, left_in, undo_now
+
+GC = "gc"
+GUARDIAN = "harness.runtime.guardian"
+LOCK = ".gc"
+LOCK_SECONDS = 300.0
+GUARDIAN_SECONDS = 120.0
+"""How long a guardian that is at work is waited for; taking down containers may take it a minute and more."""
+
+DRAFT = re.compile(r".+\.[0-9a-f]{8}\.part")
+DRAFT_SECONDS = 60.0
+"""A draft so old is nobody's any more."""
+
+WHY = "neither the harness nor its guardian was there any more, and chaos gc was called"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of one run, "" where nobody knows of which; `remove` tells why some of it is still there."""
+
+    of: str
+    lines: tuple[str, ...]
+    remove: Callable[[], Sequence[str]]
+
+
+@dataclass(slots=True)
+class Found:
+    """All that is left; `notes` tell what was not touched or not looked at, and why."""
+
+    left: list[Left] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Nobody else clears up meanwhile; the kernel gives the lock back however a process ends."""
+    descriptor = os.open(runs_folder() / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + LOCK_SECONDS
+    try:
+        while not _is_locked(descriptor):
+            if time.monotonic() > until:
+                raise CouldNotRun(f"expected nobody else to clear up, found another chaos gc at it for {LOCK_SECONDS:g} s")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Found:
+    """Everything that is left. Guardians that are at work are waited for, for so long, since they do it themselves."""
+    found = Found()
+    strays = [*stray_folders(), *stray_groups(), *stray_projects(environ, found.notes.append)]
+    # what there is first, then whose it is: a run is registered before there is anything of it
+    entries, guardians = runs(), guardians_at_work()
+    folders = {Path(entry.folder) for entry in entries} | guardians.keys()
+    claims = Claims.of(folders, [entry.project for entry in entries] + [project_of(folder.name) for folder in guardians])
+    for entry in entries:
+        _look_at(entry, guardians.get(Path(entry.folder)), patience, found)
+    for undo in strays:
+        if not claims.have(undo):
+            found.left.append(Left("", (describe(undo),), partial(undo_now, (undo,))))
+    found.left += [Left("", (f"remove {draft}",), partial(_unlink, (draft,))) for draft in _drafts_of_the_registry()]
+    return found
+
+
+def _look_at(entry: Registered, guardian: Process | None, patience: float, found: Found) -> None:
+    """What is left of one run that is registered."""
+    if not is_here(entry):
+        found.notes.append(f"{entry.run} runs on {entry.host}, or did: what it left is found there")
+    elif is_alive(entry):
+        found.notes.append(f"{entry.run} is under way (pid {entry.pid})")
+    elif guardian is not None and not _has_ended(guardian, patience):
+        found.notes.append(f"{entry.run} is gone; its guardian (pid {guardian.pid}) is at work on what it left")
+    elif any(entry.run == still.run for still in runs()):  # its guardian has not done it meanwhile
+        found.left.append(_left_of(entry))
+
+
+def guardians_at_work() -> dict[Path, Process]:
+    """The guardians on this machine, by the folder of the run that each watches."""
+    found: dict[Path, Process] = {}
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if GUARDIAN in words and "--run" in words[:-1]:
+            found[Path(words[words.index("--run") + 1])] = process
+    return found
+
+
+def _has_ended(guardian: Process, patience: float) -> bool:
+    """Wait for a guardian whose harness is gone. One that was stopped would never end, and is ended."""
+    until = time.monotonic() + patience
+    with suppress(psutil.NoSuchProcess):
+        while guardian.is_running() and guardian.status() != psutil.STATUS_ZOMBIE:
+            if patience and guardian.status() == psutil.STATUS_STOPPED:
+                guardian.kill()
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.1)
+    return True
+
+
+# one run that is gone
+
+
+def _left_of(entry: Registered) -> Left:
+    folder = Path(entry.folder)
+    if any((folder / name).is_symlink() for name in (".", UNDO, EVENTS)):
+        why = f"{folder}: expected a run's folder, found links in it, which are not followed; remove it and call chaos gc again"
+        return Left(entry.run, (f"what {folder} tells",), lambda: [why])
+    if not folder.is_dir():
+        return _left_without_folder(entry, folder)
+    left = left_in(folder / UNDO)
+    lines = [describe(undo) for name, undo in left.items() if name not in _outlived(left)]
+    drafts = [path for path in _scan(folder) if DRAFT.fullmatch(path.name)]
+    drafts += [path for path in (folder.parent / f".latest-{folder.name}",) if path.is_symlink()]
+    lines += [f"remove {draft}" for draft in drafts]
+    return Left(entry.run, (*lines, f"forget the run of {folder}"), partial(_clear, folder, drafts))
+
+
+def _clear(folder: Path, drafts: Sequence[Path]) -> Sequence[str]:
+    """Undo what the run's journal tells, and tell its history; what cannot be written down is done all the same."""
+    left = left_in(folder / UNDO)
+    try:
+        failed = _undo_by_journal(folder) if left else []
+    except OSError as error:
+        undos = [undo for name, undo in left.items() if name not in _outlived(left)]
+        failed = [*undo_now(undos), f"{folder}: it could not be written down that this was done: {error.strerror}"]
+    failed = [*failed, *_unlink(drafts)]
+    if not failed and not leave(folder):
+        failed = [f"{folder}: something is left in its journal"]
+    return failed
+
+
+def _undo_by_journal(folder: Path) -> list[str]:
+    end_last_line(folder / EVENTS)
+    events = os.open(folder / EVENTS, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    failed: list[str] = []
+
+    def record(event: UndoDone | UndoFailed | GuardianActed) -> None:
+        append_line(events, event_to_data(event))
+        if isinstance(event, UndoFailed):
+            failed.append(f"{event.undo}: {event.reason}")
+
+    journal = UndoJournal(folder / UNDO)
+    try:
+        for name in _outlived(journal.left()):
+            journal.done(name)
+        undone = journal.undo_all(record, by=GC)
+        record(GuardianActed(time.time(), undone.done, undone.failed, WHY))
+    finally:
+        journal.close()
+        os.close(events)
+    return failed
+
+
+def _outlived(left: Mapping[str, Undo]) -> set[str]:
+    """Undos that are moot, and must not be done: the engine is gone, and at its address somebody else may be by now."""
+    engines = [undo for undo in left.values() if isinstance(undo, EndProcessGroup) and undo.name == PROXY_ENGINE]
+    if any(engine.started and started_at(engine.pid) == engine.started for engine in engines):
+        return set()
+    return {name for name, undo in left.items() if isinstance(undo, RestoreProxies)}
+
+
+def _left_without_folder(entry: Registered, folder: Path) -> Left:
+    """The journal is gone too: whoever still writes into the run's folder is of the run, and its containers have its name."""
+    undos: list[Undo] = list(_writers_into(folder))
+    lines = [describe(undo) for undo in undos]
+    if entry.project:
+        lines.append(f"remove the containers, networks and volumes of {entry.project}")
+
+    def remove() -> Sequence[str]:
+        try:
+            failed = undo_now([*undos, *_project_of(entry)])
+        except CouldNotRun as why:
+            return [*undo_now(undos), f"{entry.project}: {why}"]
+        if not failed:
+            forget(entry.run)
+        return failed
+
+    return Left(entry.run, (*lines, f"forget the run of {folder}, which is no more"), remove)
+
+
+def _project_of(entry: Registered) -> list[Undo]:
+    if not entry.project:
+        return []
+    engine = find_engine(os.environ)
+    return [RemoveProject(entry.project, engine.host, engine.certificates)]
+
+
+def _writers_into(folder: Path) -> Iterator[EndProcessGroup]:
+    """Who has its output go into a folder, which may be removed by now."""
+    for process in process_table().values():
+        with suppress(OSError):
+            here = PROC / str(process.pid)
+            if any(str((here / "fd" / number).readlink()).startswith(f"{folder}/") for number in ("1", "2")):
+                name = (here / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                yield EndProcessGroup(process.pid, process.started, name)
+
+
+# drafts
+
+
+def _scan(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
+
+
+def _drafts_of_the_registry() -> list[Path]:
+    return [path for path in _scan(runs_folder()) if DRAFT.fullmatch(path.name) and _is_old(path)]
+
+
+def _is_old(path: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - path.lstat().st_mtime > DRAFT_SECONDS
+    return False
+
+
+def _unlink(paths: Sequence[Path]) -> list[str]:
+    """Remove files, or links where they are such; why some are left."""
+    failed = []
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            failed.append(f"{path}: {error.strerror}")
+    return failed

@@ -1,0 +1,137 @@
+"""What may be left of runs that no registry knows any more: temporary folders, control groups, projects at the Docker engine.
+
+Each is told by the undo that would remove it. Whose it is, a folder says itself; the rest is nobody's where no run that is
+registered, and none that has a guardian at work, has it in its journal.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CouldNotRun
+from harness.history.store import UNDO
+from harness.runtime.ending import started_at
+from harness.runtime.services.control_groups import MEMBERS, PREFIX, CannotLimit, home_of
+from harness.runtime.services.limits import KINDS
+from harness.runtime.undo import (
+    FOLDER_PREFIX,
+    OWNER,
+    RemoveControlGroup,
+    RemoveFolder,
+    RemoveProject,
+    Undo,
+    left_in,
+)
+
+GROUP_SECONDS = 60.0
+"""How long a control group has to have been empty and nobody's: a service may be between two starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What belongs to runs that are known: each takes its own back, or has it taken back by its journal."""
+
+    folders: frozenset[str]
+    groups: frozenset[str]
+    projects: frozenset[str]
+
+    @classmethod
+    def of(cls, runs: Iterable[Path], projects: Iterable[str]) -> Claims:
+        """Those of the runs in these folders, and these projects."""
+        undos = [undo for folder in runs for undo in _left_of(folder)]
+        return cls(
+            frozenset(undo.path for undo in undos if isinstance(undo, RemoveFolder)),
+            frozenset(undo.path for undo in undos if isinstance(undo, RemoveControlGroup)),
+            frozenset([*projects, *(undo.project for undo in undos if isinstance(undo, RemoveProject))]),
+        )
+
+    def have(self, undo: Undo) -> bool:
+        """Whether somebody has what this would remove."""
+        match undo:
+            case RemoveFolder(path=path):
+                return path in self.folders
+            case RemoveControlGroup(path=path):
+                return path in self.groups
+            case RemoveProject(project=project):
+                return project in self.projects
+            case _:
+                return False
+
+
+def _left_of(folder: Path) -> list[Undo]:
+    """What a run has, by its journal; nothing where that is another user's and cannot be read."""
+    with suppress(OSError):
+        return list(left_in(folder / UNDO).values())
+    return []
+
+
+def stray_folders() -> list[Undo]:
+    """The temporary folders of this user whose makers are gone; one that does not say whose it is, is no run's."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    return [RemoveFolder(str(path)) for path in sorted(temporary.glob(f"{FOLDER_PREFIX}*")) if _is_stray(path)]
+
+
+def _is_stray(path: Path) -> bool:
+    try:
+        if path.is_symlink() or os.geteuid() not in (0, path.stat().st_uid):
+            return False
+        pid, started, host = (path / OWNER).read_text(encoding="utf-8").split()
+        return host == socket.gethostname() and started_at(int(pid)) != int(started)
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+def stray_groups() -> list[Undo]:
+    """The control groups of runs that nobody is in, and nobody has come into for a while."""
+    found: dict[str, Undo] = {}
+    for kind in KINDS:
+        with suppress(CannotLimit, OSError):
+            home = home_of(kind)
+            for path in sorted(home.folder.glob(f"{PREFIX}*")):
+                if _is_empty(path):
+                    found[str(path)] = RemoveControlGroup(str(path), str(home.back))
+    return list(found.values())
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return not (path / MEMBERS).read_text(encoding="ascii").strip() and time.time() - path.stat().st_mtime > GROUP_SECONDS
+    except (OSError, ValueError):
+        return False
+
+
+def stray_projects(environ: Mapping[str, str], note: Callable[[str], object]) -> list[Undo]:
+    """What any run has at the Docker engine of this machine; told where none was asked, and what is not this machine's."""
+    from harness.runtime.containers.engine import find_engine, told_of
+
+    try:
+        engine = find_engine(environ)
+        with told_of(engine.host), closing(engine.client()) as client:
+            guarded, others = _projects_at(client)
+    except (CouldNotRun, OSError) as why:
+        note(f"containers, networks and volumes were not looked for: {why}")
+        return []
+    for project in guarded:
+        note(f"{project} is left to its guardian at {engine.host}, which is at work")
+    if others and not engine.is_here:
+        note(f"at {engine.host} there is {', '.join(others)}: what no run of this machine registered may be another's")
+        return []
+    return [RemoveProject(project, engine.host, engine.certificates) for project in others]
+
+
+def _projects_at(client: Any) -> tuple[list[str], list[str]]:
+    """The projects of runs at an engine: those whose guardian there is at work, and the others."""
+    from harness.runtime.containers.removal import GUARDIAN_LABEL, projects_at
+
+    guardians = client.api.containers(filters={"label": GUARDIAN_LABEL, "status": "running"})
+    guarded = {one["Labels"][GUARDIAN_LABEL] for one in guardians}
+    there = projects_at(client)
+    return [name for name in there if name in guarded], [name for name in there if name not in guarded]
