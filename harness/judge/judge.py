@@ -10,7 +10,16 @@ from dataclasses import replace
 from math import inf
 from typing import assert_never
 
-from harness.history.events import FaultBegan, FaultEnded, RunBegan, RunFailed, RunHalted, RunInterrupted
+from harness.history.events import (
+    FaultBegan,
+    FaultEnded,
+    GuardianActed,
+    RunBegan,
+    RunEnded,
+    RunFailed,
+    RunHalted,
+    RunInterrupted,
+)
 from harness.history.history import History
 from harness.judge.case import Case
 from harness.judge.conditions import halt_by_condition
@@ -79,7 +88,7 @@ def word_of(history: History, evidence: Sequence[Finding], expectations: Sequenc
     """
     if history.of(RunInterrupted):
         return "interrupted"
-    if history.of(RunFailed):
+    if history.of(RunFailed) or history.of(GuardianActed):
         return "error"
     if halt_by_condition(history) or (history.of(RunHalted) and not halted_before_any_fault(history)):
         return "halted"
@@ -87,7 +96,7 @@ def word_of(history: History, evidence: Sequence[Finding], expectations: Sequenc
         return "inconclusive"
     match overall(finding.counts_as for finding in (*evidence, *expectations)):
         case Outcome.PASSED:
-            return "passed"
+            return "passed" if history.of(RunEnded) else "inconclusive"
         case Outcome.INCONCLUSIVE:
             return "inconclusive"
         case Outcome.FAILED:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.history.events import LoadBegan, RunFailed, RunHalted, RunInterrupted
+from harness.history.events import GuardianActed, LoadBegan, RunEnded, RunFailed, RunHalted, RunInterrupted
+from harness.history.history import History
 from harness.judge import words
 from harness.judge.case import Case
 from harness.judge.verdict import Finding, Outcome, Word
@@ -18,6 +19,8 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
         case "failed":
             return _closed(_injected(case, _failed(expectations)))
         case "inconclusive":
+            if not (missing or case.history.of(RunEnded)):
+                return "Nothing can be concluded: the run did not come to its end, and nobody told what became of it."
             return _closed(_injected(case, _inconclusive(missing, expectations)))
         case "halted":
             halt = case.history.of(RunHalted)[0]
@@ -27,9 +30,17 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
             event = case.history.of(RunInterrupted)[0]
             return f"The run was interrupted by {event.signal} {_when(case, event.at)}; what had been seen by then is below."
         case "error":
-            failure = case.history.of(RunFailed)[0]
-            who = "The harness itself failed" if failure.defect else "The run could not go on"
-            return _closed(f"{who}: {failure.reason}")
+            return _closed(_error(case.history))
+
+
+def _error(history: History) -> str:
+    """What kept the run from its own end: an error, or the end of the harness."""
+    failures = history.of(RunFailed)
+    if not failures:
+        why = history.of(GuardianActed)[0].why or "the harness was gone"
+        return f"the run did not come to its end: {why}; its guardian healed and took everything down"
+    who = "The harness itself failed" if failures[0].defect else "The run could not go on"
+    return f"{who}: {failures[0].reason}"
 
 
 def _when(case: Case, at: float) -> str:

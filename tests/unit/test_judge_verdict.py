@@ -9,7 +9,16 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import UnreadableRun
-from harness.history.events import LoadBegan, RunFailed, RunHalted, RunInterrupted, ServiceExited, UndoDone, UndoFailed
+from harness.history.events import (
+    GuardianActed,
+    LoadBegan,
+    RunFailed,
+    RunHalted,
+    RunInterrupted,
+    ServiceExited,
+    UndoDone,
+    UndoFailed,
+)
 from harness.history.history import History, read_history
 from harness.judge.judge import judge
 from harness.judge.verdict import Outcome, Verdict, verdict_to_json
@@ -204,7 +213,20 @@ def test_a_run_that_was_cut_off_at_any_moment_can_be_judged_and_never_passes_for
     found = judge(tell(replace(CLEAN_STORY, cut_off=float(seconds))))
 
     assert isinstance(found, Verdict)
-    assert json.loads(verdict_to_json(found))["word"] == ("passed" if seconds > 72 else "inconclusive")
+    is_whole = seconds > 83
+    assert json.loads(verdict_to_json(found))["word"] == ("passed" if is_whole else "inconclusive")
+    assert ("Nothing can be concluded" in found.sentence) is not is_whole
+
+
+@pytest.mark.parametrize("story", [CLEAN_STORY, HARMED, replace(CLEAN_STORY, cut_off=31.0)])
+def test_a_run_that_its_guardian_ended_is_an_error_with_the_reason(story):
+    acted = GuardianActed(BEGAN + 90.0, 4, 0, "the harness gave no sign of life for 5 s, and was ended")
+
+    found = judge(tell(replace(story, extra=(acted,))))
+
+    assert (found.word, found.exit_code) == ("error", 5)
+    assert "did not come to its end: the harness gave no sign of life for 5 s" in found.sentence
+    assert "its guardian healed" in found.sentence
 
 
 def test_a_plan_without_an_experiment_is_an_unreadable_run():
