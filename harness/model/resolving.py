@@ -22,6 +22,8 @@ from harness.model.experiment import Experiment, System
 from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Outage
 from harness.model.kinds.group import Isolate, Partition
+from harness.model.limits import Course as FaultCourse
+from harness.model.limits import excesses
 from harness.model.load import BIND, IN_ROUNDS, PHASES, USERS_HEADROOM, Load, LoadWords, Phases, SteadyWords, stages_of
 from harness.model.parts import NAME, NAMED
 from harness.model.rates import Course
@@ -136,9 +138,11 @@ class _Resolving:
         phases = self._phases(expect)
         expect = tuple(self._settling(index, item, phases) for index, item in enumerate(expect))
         self._check_times(faults, phases, self._seed(seed))
+        self._check_limits(faults, phases, self._seed(seed))
         steady = self._steady_state(system, expect)
-        stop_when = self._stop_when(system, faults, phases, seed, [str(item.id) for item in (*expect, *steady)])
-        self._check_defects([str(item.id) for item in (*expect, *stop_when)])
+        ids = [str(item.id) for item in expect]
+        stop_when = self._stop_when(system, faults, phases, seed, [*ids, *(str(item.id) for item in steady)])
+        self._check_defects([*ids, *(str(item.id) for item in stop_when)])
         self._check_known(expect)
         queries = self._queries(expect)
         if self.problems:
@@ -398,6 +402,16 @@ class _Resolving:
             elif item.ramp is not None and item.ramp.over > end - begin - SHORTEST_FAULT:
                 told = f"ramp over {item.ramp.over:g}s in a fault of {end - begin:g}s"
                 self._say(("faults", index), f"expected a ramp that leaves {SHORTEST_FAULT:g}s at its end, found a {told}")
+
+    def _check_limits(self, faults: tuple[FaultItem, ...], phases: Phases, seed: int) -> None:
+        """What the system allows at once; where times are wrong already, nobody can add them up."""
+        if self.system.limits is None or self.problems:
+            return
+        timed = tuple(self._timed(item, phases) for item in faults)
+        course = FaultCourse(timed, self.read.system.edges, phases.fault, self.scenario.rounds, seed)
+        for excess in excesses(self.system.limits, course):
+            place = self.read.document.place(("limits", excess.limit))
+            self._say(("faults", excess.index), excess.told(self.scenario.rounds, place))
 
     def _unseen(self, timed: FaultItem, seed: int) -> str:
         """Why nobody could see that the fault was on in some round; empty where somebody can in each."""

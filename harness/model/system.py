@@ -72,6 +72,19 @@ class InvariantDeclared(Part):
     over: Over = Over(min=1)
 
 
+class Limits(Part):
+    """`limits:` of a system: at most so many services down at once, and so many edges that carry a fault."""
+
+    services_down: Annotated[int, Field(ge=0)] | None = None
+    edges: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Limits:
+        if self.services_down is None and self.edges is None:
+            raise PydanticCustomError("limits", "expected services_down, edges, or both")
+        return self
+
+
 class LocalService(Part):
     """How one service runs without containers: provided by the harness, or by a command of its own.
 
@@ -139,6 +152,7 @@ class SystemFile(Part):
     edges: Items[str] = ()
     interpose: Interpose = "all"
     egress: Items[Name] = ()
+    limits: Limits | None = None
     fallbacks: dict[Name, FallbackDeclared] = Field(default_factory=dict)
     invariants: dict[Text, InvariantDeclared] = Field(default_factory=dict)
     local: dict[Name, LocalService] = Field(default_factory=dict)
