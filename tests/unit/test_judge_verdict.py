@@ -220,7 +220,7 @@ def test_a_run_that_was_cut_off_at_any_moment_can_be_judged_and_never_passes_for
 
 @pytest.mark.parametrize("story", [CLEAN_STORY, HARMED, replace(CLEAN_STORY, cut_off=31.0)])
 def test_a_run_that_its_guardian_ended_is_an_error_with_the_reason(story):
-    acted = GuardianActed(BEGAN + 90.0, 4, 0, "the harness gave no sign of life for 5 s, and was ended")
+    acted = GuardianActed(BEGAN + 30.9, 4, 0, "the harness gave no sign of life for 5 s, and was ended")
 
     found = judge(tell(replace(story, extra=(acted,))))
 
