@@ -291,9 +291,9 @@ def test_the_terminal_during_a_hostile_run_is_not_steered(text: str) -> None:
     view = LiveView(history.plan, now=lambda: BEGAN + 31)
     screens = []
 
-    for event in history.events:
+    for number, event in enumerate(history.events, len(happened(text)) - len(history.events)):
         view.see_event(event)
-        screens.append(view.renderable().plain)
+        screens += [view.renderable().plain] if number >= 0 else []
     view.see_requests(list(history.requests))
     screens.append(view.renderable().plain)
     lines = []
