@@ -21,6 +21,7 @@ import click
 
 from harness import __version__
 from harness.errors import CouldNotRun, HarnessError, InvalidFile, InvalidInput, Problem
+from harness.machine import KEEP, abort, gc, remove_expired
 from harness.runtime.stopping import Stop, end_by_signals, ignore_signals, listening
 from harness.saying import say, say_data
 
@@ -187,6 +188,7 @@ def _options_of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
             callback=_parse_lease,
             help="How long the harness may give no sign of life until its guardian heals and takes everything down.",
         ),
+        *KEEP,
         click.option("-q", "--quiet", is_flag=True, help="Print the end of a run only."),
         click.option("--no-color", is_flag=True, help="No colour (also by the variable NO_COLOR)."),
     ]
@@ -241,6 +243,7 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
             _tell_not_run(files[len(runs) :])
             break
     _hand_on(runs, junit_xml, strict=strict)
+    _remove_expired(given)
     raise click.exceptions.Exit(_worst([finished.verdict.exit_code for finished in runs], strict=strict))
 
 
@@ -248,6 +251,10 @@ def _tell_not_run(files: Sequence[Path]) -> None:
     """What an interrupt kept from being run at all."""
     if files:
         say(f"chaos: interrupted, so not run: {', '.join(map(str, files))}", err=True)
+
+
+def _remove_expired(given: dict[str, Any]) -> None:
+    remove_expired(given["report_dir"], given["keep_runs"], given["keep_days"])
 
 
 EXTEND = 30.0
@@ -335,6 +342,7 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
         trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, Tellers(begun, over))
     finally:
         terminal.leave()
+    _remove_expired(given)
     proven = sum(trial.proven for trial in trials)
     if as_json:
         import json
@@ -559,6 +567,7 @@ def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **gi
         terminal.leave()
     say(calibration_text(found.floors, found.margins, found.steps, found.why, found.others), nl=False)
     say(f"recorded in {found.run.folder}")
+    _remove_expired(given)
     if found.margins is None:
         raise click.exceptions.Exit(found.run.verdict.exit_code or 3)
     if write:
@@ -576,6 +585,10 @@ def proxy(arguments: Sequence[str]) -> None:
     from harness.runtime.proxies.embedded.command import main as serve
 
     raise click.exceptions.Exit(serve(arguments, "chaos proxy"))
+
+
+commands.add_command(abort)
+commands.add_command(gc)
 
 
 def _listening() -> Stop:

@@ -26,6 +26,7 @@ LAYERS: dict[str, set[str]] = {
 PLACED = {
     "proof": "experiment",
     "calibration": "experiment",
+    "machine": "cli",
     "saying": "cli",
     "standard_streams": "cli",
     "terminal": "cli",
