@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
+from docker.errors import DockerException
 
 from benchmarks.reliability_kernel import (
     PREFIX,
@@ -50,11 +51,12 @@ class Left(NamedTuple):
 class Traces:
     """What is known of the run of one trial in `folder`; the rest is gathered by looking while it lives.
 
-    `engine` is a client of the Docker engine where the run has containers.
+    `engine` is a client of the Docker engine at `host`, where the run has containers.
     """
 
     folder: Path
     engine: Any = None
+    host: str = ""
     pids: set[int] = field(default_factory=set)
     listeners: set[str] = field(default_factory=set)
     groups: set[Path] = field(default_factory=set)
@@ -153,8 +155,16 @@ class Traces:
                     found.append(Left("paused", f"process {process.pid}"))
         found += [Left("limited", str(path)) for path in sorted(self.groups) if path.is_dir()]
         if self.engine is not None:
-            found += [Left("paused", one["Names"][0]) for one in self._containers() if one["State"] == "paused"]
+            found += self._faults_of_containers()
         return found
+
+    def _faults_of_containers(self) -> Iterator[Left]:
+        for one in self._containers():
+            if one["State"] == "paused":
+                yield Left("paused", one["Names"][0])
+            with suppress(DockerException):
+                if self.engine.api.inspect_container(one["Id"])["HostConfig"]["CpuQuota"] > 0:
+                    yield Left("limited", one["Names"][0])
 
     def _impaired(self) -> Iterator[Left]:
         for undo in self._journal("RestoreProxies"):
@@ -166,7 +176,9 @@ class Traces:
     def _is_ours(self, address: str) -> bool:
         """Whether this run's engine listens there still: another run may have been given the address since."""
         if self.engine is not None:
-            return any(str(port.get("PublicPort")) in address for one in self._containers() for port in one["Ports"] or [])
+            return any(
+                address.endswith(f":{port.get('PublicPort')}") for one in self._containers() for port in one["Ports"] or []
+            )
         return any(there == address and socket in self.listeners for socket, there in listening().items())
 
 
@@ -210,7 +222,7 @@ def remove_all(traces: Traces, but: Iterable[int] = ()) -> None:
         from harness.runtime.containers.removal import remove_project
 
         for project in traces.projects():
-            remove_project(project, traces.engine.api.base_url, "")
+            remove_project(project, traces.host, "")
 
 
 def _processes(folder: Path, spared: set[int]) -> Iterator[Left]:

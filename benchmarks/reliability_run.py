@@ -30,7 +30,7 @@ class Run:
 
     def __init__(self, runtime: str, lease: float) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rel-")).resolve()
-        self.traces = Traces(self.folder, _engine() if runtime == "docker" else None)
+        self.traces = _traces(self.folder, runtime)
         self.traces.temporary.mkdir()
         self.began = time.monotonic()
         command = ["run", str(SCENARIO), "--runtime", runtime, "--no-color", "--report-dir", str(self.folder / "reports")]
@@ -128,10 +128,13 @@ def knows(command: str, option: str = "") -> bool:
     return found is not None and (not option or any(option in parameter.opts for parameter in found.params))
 
 
-def _engine() -> Any:
+def _traces(folder: Path, runtime: str) -> Traces:
+    if runtime == "local":
+        return Traces(folder)
     from harness.runtime.containers.engine import find_engine
 
-    return find_engine(os.environ).client()
+    engine = find_engine(os.environ)
+    return Traces(folder, engine.client(), engine.host)
 
 
 def _is(event: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
