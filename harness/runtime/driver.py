@@ -76,6 +76,9 @@ LOOK_EVERY = 0.25
 CHANGE_SECONDS = 20.0
 """How long one change of one proxy or service may take: an engine may have to be started again."""
 
+ASKING_SECONDS = 30.0
+"""How long it may take to judge a whole baseline."""
+
 LOAD_STOP_SECONDS = 10.0
 """How long the load may take to end, beyond two of its timeouts."""
 
@@ -143,11 +146,12 @@ class Driver:
             self._heal_all()
 
     def _heal_all(self) -> None:
-        with ExitStack() as healing:  # each is healed, whatever another raises; the last one named goes first
-            for fault, proxy in reversed(self._active):
-                healing.callback(self._put_clean, fault, proxy)
+        self._stop.busy(CHANGE_SECONDS * (1 + len(self._active) + len(self._struck)))
+        with ExitStack() as healing:  # each is healed, whatever another raises; the last one named goes first: what is quick
             for fault, service in reversed(self._struck):
                 healing.callback(self._relieve_or_record, fault, service)
+            for fault, proxy in reversed(self._active):
+                healing.callback(self._put_clean, fault, proxy)
 
     def _tell_that_load_was_cut(self) -> None:
         if self._load_on:
@@ -245,6 +249,7 @@ class Driver:
             self._recorder.record(LoadEnded(now(), reason is None, reason or ""))
 
     def _ask_before_injection(self) -> None:
+        self._stop.busy(ASKING_SECONDS)
         reason = self._recorder.reason_to_halt()
         if reason is not None:
             self._recorder.record(RunHalted(now(), reason))
