@@ -24,6 +24,7 @@ from harness.runtime.containers.runtime import DockerRuntime
 from harness.runtime.driver import CHANGE_SECONDS, Driver, Halt, World
 from harness.runtime.guardian import Guardian, start_guardian
 from harness.runtime.load.locust import LOAD, LocustLoad
+from harness.runtime.load.remote import JOIN_SECONDS
 from harness.runtime.local import LocalRuntime
 from harness.runtime.ports import Runtime
 from harness.runtime.processes import JournaledLaunch
@@ -38,16 +39,13 @@ UP_SECONDS = 90.0
 """How long a service may take to come up at most, and all that is no service together."""
 
 DOCKER_UP_SECONDS = 1800.0
-"""As long for all containers: images may have to be fetched and built first."""
+"""As long for all containers in addition: images may have to be fetched and built first."""
 
 SLACK_SECONDS = 60.0
-HEAL_SECONDS = 25.0
-"""How long healing what is on may take: an engine may have to be started again, and a guardian is quicker than what hangs."""
-
 LET_GO_SECONDS = 60.0
 COLLECT_SECONDS = 15.0
 DOWN_SECONDS = 120.0
-"""As long as all of that, before it is known what is to be undone."""
+"""As long as all of that but the healing, before it is known what is to be undone."""
 
 
 def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> None:
@@ -91,8 +89,11 @@ class _Watched:
 
     def __init__(self, guardian: Guardian, stop: Stop, plan: Plan, setting: Setting) -> None:
         self._guardian, self._stop, self._plan = guardian, stop, plan
-        self._coming_up = DOCKER_UP_SECONDS if setting.docker is not None else UP_SECONDS * (1 + len(setting.compose.services))
-        self._taking_down = DOWN_SECONDS + (PROJECT_SECONDS if setting.docker is not None else 0.0)
+        self._coming_up = UP_SECONDS * (1 + len(setting.compose.services))
+        self._coming_up += DOCKER_UP_SECONDS if setting.docker is not None else 0.0
+        self._coming_up += JOIN_SECONDS if plan.load.bind is not None else 0.0
+        self._healing = CHANGE_SECONDS * (1 + sum(len(step.changes) + len(step.services) for step in plan.steps))
+        self._taking_down = self._healing + DOWN_SECONDS + (PROJECT_SECONDS if setting.docker is not None else 0.0)
         self._end_in(self._coming_up)
 
     def _end_in(self, seconds: float) -> None:
@@ -104,7 +105,7 @@ class _Watched:
 
     def taking_down(self, journal: UndoJournal) -> None:
         """Whatever comes now is the end."""
-        self._guardian.end_by(now() + HEAL_SECONDS + LET_GO_SECONDS + longest(journal.left()) + COLLECT_SECONDS)
+        self._guardian.end_by(now() + self._healing + LET_GO_SECONDS + longest(journal.left()) + COLLECT_SECONDS)
 
     def undoing(self, journal: UndoJournal) -> None:
         """Nothing but the undoing is left."""
@@ -209,7 +210,6 @@ class _Run:
             if self._driver is not None:
                 letting_go.callback(self._driver.close)
                 letting_go.callback(self._driver.heal)
-            letting_go.callback(self._stop.busy, HEAL_SECONDS)
 
     def collect(self) -> None:
         """After the undo: let go of what is held here."""
