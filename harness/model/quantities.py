@@ -27,6 +27,12 @@ _STRETCH = re.compile(rf"({_NUMBER})(us|ms|s|m|h)")
 _SHARE = re.compile(rf"({_NUMBER})\s*%")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _RATE = re.compile(rf"({_NUMBER})/s")
+_RATE_MEANT = re.compile(
+    rf"({_NUMBER})\s*(?:(?:r|req|requests|hits|it|iterations)?\s*(?:/|per|p)\s*)?"
+    r"(s|sec|second|seconds|m|min|minute|minutes|h|hour|hours)?"
+)
+SECONDS_OF = {"s": 1.0, "m": 60.0, "h": 3600.0}
+"""Seconds in what a rate is counted by, by its first letter."""
 _DATA_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(k|m|g)?b/s", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(k|m|g)(?:i?b)?|b)", re.IGNORECASE)
 
@@ -65,9 +71,21 @@ def parse_fraction(value: object) -> float:
 def parse_rate(value: object) -> float:
     """Events per second in `80/s`."""
     match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None or not 0 < float(match[1]) <= FASTEST:
+    if match is None:
+        raise _refuse(f"a rate with its unit, such as {_rate_meant(value)}", value)
+    rate = float(match[1])
+    if rate > FASTEST:
+        raise _refuse(f"a rate of at most {FASTEST:.0f}/s", value)
+    if rate <= 0:
         raise _refuse("a rate above zero, such as 80/s", value)
-    return float(match[1])
+    return rate
+
+
+def _rate_meant(value: object) -> str:
+    """How what was written is most likely meant, as an example: 80 as 80/s, 120/min as 2/s."""
+    match = _RATE_MEANT.fullmatch(str(value).strip().lower()) if not isinstance(value, bool) else None
+    rate = float(match[1]) / SECONDS_OF.get((match[2] or "s")[0], 1.0) if match is not None else 0.0
+    return f"{rate:.6g}/s" if 0 < rate <= FASTEST else "80/s"
 
 
 def parse_size(value: object) -> int:

@@ -48,7 +48,7 @@ def test_a_system_is_calibrated_and_its_file_keeps_its_comments(tmp_path: Path) 
     [
         (["nowhere"], "nowhere: expected a folder with a system.yaml in it, or such a file, found none"),
         ([str(TINY), "--windows", "3"], "3 is not in the range"),
-        ([str(TINY), "--up-to", "150"], "expected a rate above zero, such as 80/s, found '150'"),
+        ([str(TINY), "--up-to", "150"], "expected a rate with its unit, such as 150/s, found '150'"),
         ([str(TINY), "--up-to", "0.5/s"], "expected at least 1/s, found '0.5/s'"),
         ([], "Missing argument 'SYSTEM'"),
     ],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
 
 from harness.model.parts import LatencyMargin, _format_margin, _parse_margin
 from harness.model.quantities import (
@@ -104,3 +107,34 @@ def test_what_is_no_size_is_refused_with_what_was_expected(found: object) -> Non
 @given(st.integers(0, 2**50))
 def test_a_size_written_back_is_the_same(size: int) -> None:
     assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (50, "expected a rate with its unit, such as 50/s, found 50"),
+        ("50rps", "expected a rate with its unit, such as 50/s, found '50rps'"),
+        ("100 req/s", "expected a rate with its unit, such as 100/s, found '100 req/s'"),
+        ("120/min", "expected a rate with its unit, such as 2/s, found '120/min'"),
+        ("1800 per hour", "expected a rate with its unit, such as 0.5/s, found '1800 per hour'"),
+        ("-3/s", "expected a rate with its unit, such as 80/s, found '-3/s'"),
+        ("fast", "expected a rate with its unit, such as 80/s, found 'fast'"),
+        (True, "expected a rate with its unit, such as 80/s, found True"),
+        ("0/s", "expected a rate above zero, such as 80/s, found '0/s'"),
+        ("2000000/s", "expected a rate of at most 1000000/s, found '2000000/s'"),
+    ],
+)
+def test_a_wrong_rate_is_told_with_the_example_that_fits(written: object, told: str) -> None:
+    with pytest.raises(PydanticCustomError) as refused:
+        parse_rate(written)
+
+    assert refused.value.message() == told
+
+
+@given(st.one_of(st.text(max_size=30), st.integers(), st.floats(), st.none(), st.booleans()))
+def test_every_rate_that_is_shown_as_an_example_is_one(written: object) -> None:
+    try:
+        parse_rate(written)
+    except PydanticCustomError as refused:
+        example = re.search(r"such as (\S+),", refused.message())
+        assert example is None or parse_rate(example[1]) > 0
