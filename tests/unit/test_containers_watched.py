@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +16,10 @@ from docker.errors import APIError
 
 from harness.errors import CouldNotRun
 from harness.history.events import EngineGuarded
-from harness.runtime.containers import watch
+from harness.runtime.containers import watch, watch_container
 from harness.runtime.containers.engine import DockerEngine
 from harness.runtime.containers.watch import EngineGuardian
-from harness.runtime.containers.watch_container import Errand, NotGuarded, Way, image_for
+from harness.runtime.containers.watch_container import Errand, GuardianContainer, NotGuarded, Way, image_for
 from harness.runtime.stopping import Stop, Stopped
 from harness.runtime.undo import RemoveProject
 
@@ -250,6 +252,40 @@ def test_a_run_that_is_interrupted_does_not_wait_for_it(rig: Rig, monkeypatch: p
     pulled.set()
     time.sleep(0.1)
     assert (rig.made, rig.recorded) == ([], [])
+
+
+FRAMED = b"\1\0\0\0\0\0\0\5here\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ((FRAMED,), "here"),
+        ((FRAMED[:3], FRAMED[3:9], FRAMED[9:]), "here"),
+        ((b"\2\0\0\0\0\0\0\4", b"oh, ", b"\2\0\0\0\0\0\0\2no"), "oh,"),
+        ((b"\2\0\0\0\0\0\0\x09oh",), "oh"),
+        ((), "it ended at once"),
+    ],
+)
+def test_its_first_words_are_read_in_whatever_pieces_they_come(pieces: tuple[bytes, ...], expected: str) -> None:
+    ours, theirs = socket.socketpair()
+    client = SimpleNamespace(api=SimpleNamespace(attach_socket=lambda _name, _streams: ours))
+    container = GuardianContainer(client, "guardian")
+    with ours, theirs:
+        for piece in pieces:
+            theirs.sendall(piece)
+            time.sleep(0.01)
+        theirs.close()
+
+        assert container.first_words() == expected
+
+
+def test_one_that_says_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_container, "FIRST_WORDS_SECONDS", 0.1)
+    ours, theirs = socket.socketpair()
+    container = GuardianContainer(SimpleNamespace(api=SimpleNamespace(attach_socket=lambda *_: ours)), "guardian")
+    with ours, theirs:
+        assert container.first_words() == "it said nothing for 0.1 s"
 
 
 class Images:

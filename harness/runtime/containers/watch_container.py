@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -134,10 +135,15 @@ class GuardianContainer:
 
     def first_words(self) -> str:
         """What it writes first: that it watches, or why it cannot."""
-        said = self.hear(FIRST_WORDS_SECONDS)
-        if said is None:
-            return f"it said nothing for {FIRST_WORDS_SECONDS:g} s"
-        return said[FRAME:].decode("utf-8", "replace").strip() or "it ended at once"
+        until, said = time.monotonic() + FIRST_WORDS_SECONDS, b""
+        while len(said) < (whole := FRAME + int.from_bytes(said[4:FRAME], "big")) or not said[FRAME:]:
+            piece = self.hear(until - time.monotonic())
+            if piece is None:
+                return f"it said nothing for {FIRST_WORDS_SECONDS:g} s"
+            if not piece:
+                break
+            said += piece
+        return said[FRAME:whole].decode("utf-8", "replace").strip() or "it ended at once"
 
     def why_ended(self) -> str:
         """How the engine tells its end; raises what docker's SDK raises where the engine does not answer."""
