@@ -73,12 +73,12 @@ class DockerEngine:
         return {**kept, "DOCKER_HOST": self.host}
 
 
-def client_of(host: str, certificates: str, timeout: float = CALL_SECONDS) -> docker.DockerClient:
-    """A client of the engine at `host`."""
+def client_of(host: str, certificates: str, timeout: float = CALL_SECONDS, version: str | None = "auto") -> docker.DockerClient:
+    """A client of the engine at `host`, which is asked for the version of its API; with None it is not asked."""
     import docker
     from docker.tls import TLSConfig
 
-    given: dict[str, Any] = {"timeout": timeout, "version": "auto"}
+    given: dict[str, Any] = {"timeout": timeout, "version": version}
     if certificates:
         given["tls"] = TLSConfig(
             client_cert=(f"{certificates}/cert.pem", f"{certificates}/key.pem"),
@@ -132,7 +132,7 @@ def _asked(host: str, certificates: str) -> tuple[str, bool]:
     from docker.errors import DockerException
 
     try:
-        _knock(host)
+        knock(host)
         client = client_of(host, certificates, ANSWER_SECONDS)
         try:
             info = client.info()
@@ -144,7 +144,7 @@ def _asked(host: str, certificates: str) -> tuple[str, bool]:
         raise MissingPart(f"no Docker engine answers at {host} ({_root_of(error)})") from error
 
 
-def _knock(host: str) -> None:
+def knock(host: str) -> None:
     """Raises OSError where nothing listens on the engine's socket: docker's SDK leaves its own open then."""
     if host.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as sock:

@@ -21,8 +21,10 @@ from harness.runtime.containers.compose import build_command, up_command
 from harness.runtime.containers.deeds import Deeds
 from harness.runtime.containers.engine import DockerEngine
 from harness.runtime.containers.project import Project, Seen, how_ended
+from harness.runtime.containers.pulse import EnginePulse
 from harness.runtime.containers.rewrite import PROXIES, Asked
 from harness.runtime.containers.streams import ContainerEvent, EventStream, LogFollower
+from harness.runtime.logs import LogBounds
 from harness.runtime.ports import Address, Launch
 from harness.runtime.services.credentials import url_of
 from harness.runtime.services.waiting import tail_of
@@ -84,11 +86,15 @@ class DockerServices:
         self._logs = LogFollower(
             system.engine.client(), self._log_name, lambda who, line: listen(line) if who == PROXIES else None
         )
+        self._pulse = EnginePulse(system.engine, record)
+        self._bounds = LogBounds(log_file("x").parent, record)
         self._state = _State()
         self._given_up = threading.Event()
 
     def start(self) -> None:
         """Bring everything up and return when all is ready; raises what went wrong, or Taken where it is worth another try."""
+        self._pulse.begin()
+        self._bounds.begin()
         self._events.begin()
         model, project = self._system.model, self._system.project
         if self._is_anything_built():
@@ -106,11 +112,14 @@ class DockerServices:
 
     def close(self) -> None:
         """Look and listen no more."""
+        self._pulse.end()
+        self._bounds.end()
         self._deeds.close()
         self._events.end()
 
     def exited(self) -> Sequence[Event]:
         """A ServiceExited for each service that ended by itself since the last call."""
+        self._pulse.check()
         if self._events.failure is not None:
             raise CouldNotRun(f"what becomes of the containers cannot be followed any more: {self._events.failure}")
         found = []
@@ -248,6 +257,7 @@ class DockerServices:
     def _check_given_up(self) -> None:
         if self._given_up.is_set():
             raise CouldNotRun("the system was still coming up when the run was ended")
+        self._pulse.check()
 
     def _check_stalled(self) -> None:
         """Raise where services have been started, and for long nothing has become of any."""
