@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.errors import CouldNotRun, InvalidInput
+from harness.saying import say, say_data
 
 if TYPE_CHECKING:
     from harness.runtime.leftovers import Found
@@ -56,7 +57,7 @@ def remove_expired(reports: Path, keep_runs: int | None, keep_days: float | None
     for path in expired(reports, Kept(keep_runs, keep_days)):
         why = remove_run(path)
         if why is not None:
-            click.echo(f"warning: an old run could not be removed: {why}", err=True)
+            say(f"warning: an old run could not be removed: {why}", err=True)
 
 
 @click.command()
@@ -87,14 +88,14 @@ def _lift() -> None:
     from harness.runtime.stop_file import lift, stop_path
 
     lifted = lift()
-    click.echo(f"lifted: {lifted}" if lifted is not None else f"nothing was stopped: there is no {stop_path()}")
+    say(f"lifted: {lifted}" if lifted is not None else f"nothing was stopped: there is no {stop_path()}")
 
 
 def _abort_all(why: str) -> None:
     from harness.runtime.aborting import under_way
     from harness.runtime.stop_file import halt
 
-    click.echo(f"nothing begins any more until chaos abort --lift: {halt(why)}")
+    say(f"nothing begins any more until chaos abort --lift: {halt(why)}")
     raise click.exceptions.Exit(_wait_for(under_way()))
 
 
@@ -103,7 +104,7 @@ def _abort(entries: Sequence[Registered], why: str) -> int:
 
     for entry in entries:
         ask_to_end(entry, why)
-        click.echo(f"asked {entry.run} (pid {entry.pid}) to end; it heals first, then takes everything down")
+        say(f"asked {entry.run} (pid {entry.pid}) to end; it heals first, then takes everything down")
     return _wait_for(entries)
 
 
@@ -141,9 +142,9 @@ def _tell_end(entry: Registered) -> int:
     folder = Path(entry.folder)
     wait_for_end(entry, JUDGING_SECONDS, lambda entry: (folder / VERDICT).exists() or not is_alive(entry))
     verdict = judge_folder(folder).verdict
-    click.echo(f"{verdict.word}: {verdict.sentence}\n  {folder}")
+    say(f"{verdict.word}: {verdict.sentence}\n  {folder}")
     if entry in runs() or verdict.left_behind:
-        click.echo("  something of it is left behind: chaos gc")
+        say("  something of it is left behind: chaos gc")
         return LEFT_BEHIND
     return 0
 
@@ -174,7 +175,7 @@ def gc(dry_run: bool, as_json: bool, reports: Path, keep_runs: int | None, keep_
     lines = [{"run": left.of, "what": line} for left in found.left for line in left.lines]
     if as_json:
         said = {"removed": not dry_run, "left": lines, "not_removed": failed, "notes": found.notes}
-        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        say_data(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
     else:
         _tell_sum(len(lines), len(failed), found.notes, dry_run=dry_run)
     raise click.exceptions.Exit(LEFT_BEHIND if failed or (dry_run and lines) else 0)
@@ -202,20 +203,20 @@ def _clear(found: Found, *, remove: bool, told: bool) -> list[dict[str, str]]:
     failed = []
     for left in found.left:
         if told:
-            click.echo("\n".join(f"{f'{left.of}: ' if left.of else ''}{line}" for line in left.lines))
+            say("\n".join(f"{f'{left.of}: ' if left.of else ''}{line}" for line in left.lines))
         for why in left.remove() if remove else ():
             failed.append({"run": left.of, "why": why})
             if told:
-                click.echo(f"  NOT REMOVED: {why}")
+                say(f"  NOT REMOVED: {why}")
     return failed
 
 
 def _tell_sum(found: int, failed: int, notes: Sequence[str], *, dry_run: bool) -> None:
     for note in notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     if not found:
-        click.echo("nothing is left behind")
+        say("nothing is left behind")
     elif dry_run:
-        click.echo(f"{found} to remove; nothing was done")
+        say(f"{found} to remove; nothing was done")
     else:
-        click.echo("everything else is gone" if failed else "all of it is gone")
+        say("everything else is gone" if failed else "all of it is gone")
