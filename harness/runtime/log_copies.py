@@ -1,0 +1,100 @@
+"""The logs of a run, copied into its folder as they are written: what services print is theirs, secrets and all.
+
+They write into a folder of temporary files, which goes with the run; what is copied from there is without secrets. Of a
+run that is killed, the last quarter of a second is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+EVERY = 0.25
+"""Seconds between two looks."""
+
+AT_ONCE = 1 << 20
+"""Bytes that are read at once; a line that is longer is copied in pieces."""
+
+MOST_BYTES = 16 << 20
+"""How long a log may become until what was copied of it is thrown away."""
+
+
+@dataclass(slots=True)
+class _Copied:
+    """A log that is open, so that it can be read when its folder is gone already; up to where it is copied, and to where."""
+
+    source: int
+    target: int
+    position: int = 0
+
+
+class LogCopies:
+    """Copies every `*.log` in a folder into another, in a thread of its own between `begin` and `end`."""
+
+    def __init__(self, written: Path, copied: Path, without_secrets: Callable[[str], str]) -> None:
+        self._written, self._folder, self._hide = written, copied, without_secrets
+        self._logs: dict[str, _Copied] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="log copies")
+
+    def file(self, name: str) -> Path:
+        """Where the log of this name is written."""
+        return self._written / f"{name}.log"
+
+    def begin(self) -> None:
+        """Copy from now on."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Copy what is left, and then no more. Ending twice is ending once."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.look(whole=True)
+        for log in self._logs.values():
+            os.close(log.source)
+            os.close(log.target)
+        self._logs.clear()
+
+    def _work(self) -> None:
+        while not self._ended.wait(EVERY):
+            self.look()
+
+    def look(self, *, whole: bool = False) -> None:
+        """Copy the lines that have come; with `whole` a last one that has no end, too."""
+        for path in sorted(self._written.glob("*.log")):
+            if path.name not in self._logs:
+                with suppress(OSError):  # it is gone again, or is not for copying
+                    self._logs[path.name] = self._opened(path)
+        for log in self._logs.values():
+            with suppress(OSError):  # the disk is full: what cannot be copied now may be later
+                self._copy(log, whole=whole)
+
+    def _opened(self, path: Path) -> _Copied:
+        source = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return _Copied(source, os.open(self._folder / path.name, flags, 0o600))
+        except OSError:
+            os.close(source)
+            raise
+
+    def _copy(self, log: _Copied, *, whole: bool) -> None:
+        while piece := os.pread(log.source, AT_ONCE, log.position):
+            lines = piece if whole or (len(piece) == AT_ONCE and b"\n" not in piece) else piece[: piece.rfind(b"\n") + 1]
+            if not lines:
+                return
+            text = self._hide(lines.decode("utf-8", "surrogateescape"))
+            left = memoryview(text.encode("utf-8", "surrogateescape"))
+            while left:
+                left = left[os.write(log.target, left) :]
+            log.position += len(lines)
+        if log.position > MOST_BYTES and os.fstat(log.source).st_size == log.position:
+            os.ftruncate(log.source, 0)
+            log.position = 0

@@ -1,0 +1,111 @@
+"""What services print is copied into the run's folder as it comes, and without secrets."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.runtime import log_copies
+from harness.runtime.log_copies import EVERY, LogCopies
+
+SECRET = b"h4rd-t0-guess"
+
+
+def without_it(text: str) -> str:
+    return text.replace(SECRET.decode(), "***")
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    (tmp_path / "written").mkdir()
+    return tmp_path / "written"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    (tmp_path / "copied").mkdir()
+    return tmp_path / "copied"
+
+
+@pytest.fixture
+def copies(written: Path, copied: Path) -> Iterator[LogCopies]:
+    made = LogCopies(written, copied, without_it)
+    yield made
+    made.end()
+
+
+def test_whole_lines_are_copied_as_they_come_and_the_last_one_at_the_end(copies: LogCopies, copied: Path) -> None:
+    with copies.file("order").open("ab", buffering=0) as log:
+        log.write(b"one\ntwo " + SECRET[:4])
+        copies.look()
+        assert (copied / "order.log").read_bytes() == b"one\n"
+
+        log.write(SECRET[4:] + b"\nthree\xff")
+        copies.look()
+        assert (copied / "order.log").read_bytes() == b"one\ntwo ***\n"
+
+    copies.end()
+    copies.end()
+
+    assert (copied / "order.log").read_bytes() == b"one\ntwo ***\nthree\xff"
+    assert (copied / "order.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_written_last_is_copied_when_the_folder_is_gone(copies: LogCopies, written: Path, copied: Path) -> None:
+    with copies.file("order").open("ab", buffering=0) as log:
+        log.write(b"one\n")
+        copies.look()
+        log.write(b"two")
+        shutil.rmtree(written)
+
+    copies.end()
+
+    assert (copied / "order.log").read_bytes() == b"one\ntwo"
+
+
+def test_what_was_copied_of_a_long_log_is_thrown_away_and_its_writer_goes_on(
+    copies: LogCopies, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_copies, "MOST_BYTES", 1000)
+    with copies.file("order").open("ab", buffering=0) as log:
+        for number in range(5):
+            log.write(b"%04d\n" % number * 100)
+            copies.look()
+
+    assert copies.file("order").stat().st_size <= 1500
+    assert (copied / "order.log").read_bytes() == b"".join(b"%04d\n" % number * 100 for number in range(5))
+
+
+def test_a_line_without_end_is_copied_in_pieces(copies: LogCopies, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_copies, "AT_ONCE", 100)
+    copies.file("order").write_bytes(b"x" * 350)
+
+    copies.look()
+
+    assert (copied / "order.log").read_bytes() == b"x" * 300
+
+
+def test_a_link_is_not_followed(copies: LogCopies, written: Path, copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("private\n")
+    copies.file("order").symlink_to(tmp_path / "private")
+
+    copies.look()
+
+    assert list(copied.iterdir()) == []
+
+
+def test_it_copies_by_itself_between_begin_and_end(copies: LogCopies, copied: Path) -> None:
+    copies.begin()
+    copies.file("order").write_bytes(b"one\n")
+    until = time.monotonic() + 20 * EVERY
+    while not (copied / "order.log").exists() and time.monotonic() < until:
+        time.sleep(EVERY / 10)
+    copies.file("stock").write_bytes(b"two\n")
+
+    copies.end()
+
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == {"order.log": b"one\n", "stock.log": b"two\n"}
