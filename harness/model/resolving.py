@@ -33,6 +33,7 @@ from harness.model.shapes import SCENARIO, misshapen_faults, mistaken_for, unans
 from harness.model.stop_conditions import StopItem
 from harness.model.stopping import Around, named, problems_of
 from harness.model.system_reading import ReadSystem, compose_files_of, read_system
+from harness.model.user_classes import classes_of
 from harness.model.windows import SHORTEST_FAULT, cannot_be_seen, repeated, seed_of_round, windows_of
 
 DEFAULT_SEED = 1
@@ -305,6 +306,8 @@ class _Resolving:
         if not is_file(locustfile):
             at, document = (("load", "locustfile"), self.document if own_file else self.read.document)
             self.problems.append(document.problem(at, f"expected a locustfile, found no such file: {shown(locustfile)}"))
+        else:
+            self._check_classes(locustfile)
         timeout = said["timeout"] or Load.model_fields["timeout"].default
         stages = stages_of(said["rate"]) if isinstance(said["rate"], tuple) else ()
         closed = said["users"] or said["shape"]
@@ -323,6 +326,16 @@ class _Resolving:
             classes=said["classes"] or (),
         )
         return load, locustfile
+
+    def _check_classes(self, locustfile: Path) -> None:
+        """User classes that the locustfile cannot have; nothing where that is known only once it runs."""
+        own = self.scenario.load.classes is not None
+        document, asked = (self.document, self.scenario.load) if own else (self.read.document, self.system.load)
+        there = classes_of(locustfile) if asked.classes else None
+        for index, name in enumerate(asked.classes or ()):
+            if there is not None and name not in there:
+                message = f"expected a class of {shown(locustfile)}, found {name!r}{nearest(name, there)}"
+                self.problems.append(document.problem(("load", "classes", index), message))
 
     def _check_open(self, said: Mapping[str, Any]) -> None:
         """What one file may not say, both may not say together."""
