@@ -124,15 +124,26 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
     return text
 
 
-def data_without_secrets(data: Any, known: Iterable[str] = (), variable: str = "") -> Any:
-    """The same for what JSON can hold, which stays whole: in every text and in every key."""
+def data_without_secrets(data: Any, known: Iterable[str] = (), variable: str | None = None) -> Any:
+    """The same for what JSON can hold, which stays whole: in every text and key, and by their names under `environment`."""
     if isinstance(data, str):
-        return HIDDEN if _is_named(variable) and is_secret(variable, data) else without_secrets(data, known)
+        return HIDDEN if variable is not None and is_secret(variable, data) else without_secrets(data, known)
     if isinstance(data, Mapping):
-        return {without_secrets(str(key), known): data_without_secrets(item, known, str(key)) for key, item in data.items()}
+        found = {}
+        for key, item in data.items():
+            named = str(key) if variable is not None or key == "environment" else None
+            found[without_secrets(str(key), known)] = data_without_secrets(item, known, named)
+        return found
     if isinstance(data, list | tuple):
         return [data_without_secrets(item, known, variable) for item in data]
     return data
+
+
+def source_without_secrets(text: str, environments: Iterable[Mapping[str, str]], known: Iterable[str] = ()) -> str:
+    """The same for a file in which these environments are written, as in YAML: each value is hidden behind its name."""
+    for name, value in (item for variables in environments for item in variables.items() if is_secret(*item)):
+        text = re.sub(rf"({re.escape(name)}[\"']?\s*[:=]\s*[\"']?){re.escape(value)}", rf"\1{HIDDEN}", text)
+    return without_secrets(text, known)
 
 
 @lru_cache(maxsize=16)

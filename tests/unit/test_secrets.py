@@ -6,13 +6,22 @@ import base64
 import html
 import json
 import time
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.secrets import HIDDEN, data_without_secrets, is_secret, known_secrets, secrets_of, without_secrets
+from harness.model.secrets import (
+    HIDDEN,
+    data_without_secrets,
+    is_secret,
+    known_secrets,
+    secrets_of,
+    source_without_secrets,
+    without_secrets,
+)
 
 SECRET = "s3cr3t/+va l&ue\"x'yÄ<ö>\\z"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END PRIVATE KEY-----"
@@ -151,11 +160,31 @@ def test_of_a_url_only_its_password_is_the_secret_as_it_is_written_and_as_it_is_
 
 
 def test_what_json_can_hold_keeps_its_form() -> None:
-    data = {"environment": {"DB_PASSWORD": "x", "PORT": "80"}, "n": 1, "list": [None, True, f"say {SECRET}"], SECRET: 2.5}
+    data: dict[str, Any] = {
+        "journeys": {"get a token": "GET /token"},
+        "n": 1,
+        "list": [None, True, f"say {SECRET}"],
+        SECRET: 2.5,
+    }
+    data["defects"] = {"slow": {"environment": {"order": {"DB_PASSWORD": "x", "PORT": "80"}}}}
 
     told = data_without_secrets(data, frozenset([SECRET]))
 
-    assert told == {"environment": {"DB_PASSWORD": HIDDEN, "PORT": "80"}, "n": 1, "list": [None, True, "say ***"], HIDDEN: 2.5}
+    assert told == {
+        "journeys": {"get a token": "GET /token"},
+        "n": 1,
+        "list": [None, True, "say ***"],
+        HIDDEN: 2.5,
+        "defects": {"slow": {"environment": {"order": {"DB_PASSWORD": HIDDEN, "PORT": "80"}}}},
+    }
+
+
+def test_in_a_file_a_short_secret_is_hidden_behind_its_name() -> None:
+    text = "environment: {order: {DB_PASSWORD: 'orders', PORT: 80}}\n# orders are placed\nAPI_KEY=a.b\n"
+
+    told = source_without_secrets(text, [{"DB_PASSWORD": "orders", "PORT": "80", "API_KEY": "a.b"}])
+
+    assert told == "environment: {order: {DB_PASSWORD: '***', PORT: 80}}\n# orders are placed\nAPI_KEY=***\n"
 
 
 @given(
