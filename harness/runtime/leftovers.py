@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +41,9 @@ GUARDIAN_SECONDS = 120.0
 DRAFT = re.compile(r".+\.[0-9a-f]{8}\.part")
 DRAFT_SECONDS = 60.0
 """A draft so old is nobody's any more."""
+
+ROUNDING_SECONDS = 1.0
+"""Some file systems and process tables tell whole seconds alone."""
 
 WHY = "neither the harness nor its guardian was there any more, and chaos gc was called"
 
@@ -148,20 +151,21 @@ def _left_of(entry: Registered) -> Left:
     if not folder.is_dir():
         return _left_without_folder(entry, folder)
     left = left_in(folder / UNDO)
-    lines = [describe(undo) for name, undo in left.items() if name not in _outlived(left)]
+    moot = _moot(left, folder / UNDO)
+    lines = [describe(undo) for name, undo in left.items() if name not in moot]
     drafts = [path for path in _scan(folder) if DRAFT.fullmatch(path.name)]
     drafts += [path for path in (folder.parent / f".latest-{folder.name}",) if path.is_symlink()]
     lines += [f"remove {draft}" for draft in drafts]
-    return Left(entry.run, (*lines, f"forget the run of {folder}"), partial(_clear, folder, drafts))
+    return Left(entry.run, (*lines, f"forget the run of {folder}"), partial(_clear, folder, moot, drafts))
 
 
-def _clear(folder: Path, drafts: Sequence[Path]) -> Sequence[str]:
+def _clear(folder: Path, moot: Collection[str], drafts: Sequence[Path]) -> Sequence[str]:
     """Undo what the run's journal tells, and tell its history; what cannot be written down is done all the same."""
     left = left_in(folder / UNDO)
     try:
-        failed = _undo_by_journal(folder) if left else []
+        failed = _undo_by_journal(folder, moot) if left else []
     except OSError as error:
-        undos = [undo for name, undo in left.items() if name not in _outlived(left)]
+        undos = [undo for name, undo in left.items() if name not in moot]
         failed = [*undo_now(undos), f"{folder}: it could not be written down that this was done: {error.strerror}"]
     failed = [*failed, *_unlink(drafts)]
     if not failed and not leave(folder):
@@ -169,7 +173,7 @@ def _clear(folder: Path, drafts: Sequence[Path]) -> Sequence[str]:
     return failed
 
 
-def _undo_by_journal(folder: Path) -> list[str]:
+def _undo_by_journal(folder: Path, moot: Collection[str]) -> list[str]:
     end_last_line(folder / EVENTS)
     events = os.open(folder / EVENTS, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     failed: list[str] = []
@@ -181,7 +185,7 @@ def _undo_by_journal(folder: Path) -> list[str]:
 
     journal = UndoJournal(folder / UNDO)
     try:
-        for name in _outlived(journal.left()):
+        for name in moot:
             journal.done(name)
         undone = journal.undo_all(record, by=GC)
         record(GuardianActed(time.time(), undone.done, undone.failed, WHY))
@@ -191,12 +195,25 @@ def _undo_by_journal(folder: Path) -> list[str]:
     return failed
 
 
-def _outlived(left: Mapping[str, Undo]) -> set[str]:
-    """Undos that are moot, and must not be done: the engine is gone, and at its address somebody else may be by now."""
+def _moot(left: Mapping[str, Undo], journal: Path) -> set[str]:
+    """Undos that must not be done: what they would take back is gone, and its address or number may be somebody else's."""
     engines = [undo for undo in left.values() if isinstance(undo, EndProcessGroup) and undo.name == PROXY_ENGINE]
-    if any(engine.started and started_at(engine.pid) == engine.started for engine in engines):
-        return set()
-    return {name for name, undo in left.items() if isinstance(undo, RestoreProxies)}
+    has_engine = any(engine.started and started_at(engine.pid) == engine.started for engine in engines)
+    return {
+        name
+        for name, undo in left.items()
+        if (isinstance(undo, RestoreProxies) and not has_engine)
+        or (isinstance(undo, EndProcessGroup) and not undo.started and _is_younger(undo.pid, journal))
+    }
+
+
+def _is_younger(pid: int, journal: Path) -> bool:
+    """Whether a process began after the last line of the journal, and so is none that it tells of: for systems on which the
+    journal does not know when its processes were started.
+    """
+    with suppress(psutil.Error, OSError):
+        return bool(Process(pid).create_time() > journal.stat().st_mtime + ROUNDING_SECONDS)
+    return False
 
 
 def _left_without_folder(entry: Registered, folder: Path) -> Left:

@@ -1,0 +1,504 @@
+"""What dead runs left is found, by whatever still knows of it, and removed; what is somebody's is never touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.history.events import GuardianActed, UndoDone, UndoFailed
+from harness.history.store import read_events
+from harness.runtime import leftovers
+from harness.runtime.containers import engine as engines
+from harness.runtime.containers.engine import DockerEngine
+from harness.runtime.containers.removal import GUARDIAN_LABEL, PROJECT_LABEL
+from harness.runtime.ending import EndProcessGroup, Process, process_table, started_at
+from harness.runtime.leftovers import Found, alone, find
+from harness.runtime.proxies.starting import PROXY_ENGINE
+from harness.runtime.registry import register, runs, runs_folder
+from harness.runtime.strays import stray_folders
+from harness.runtime.undo import OWNER, RemoveFolder, RestoreProxies, Undo, UndoJournal, make_run_folder
+
+RUN = "20260101-000000-abcdef"
+NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A machine with no runs, and temporary files of its own."""
+    monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
+    with tempfile.TemporaryDirectory() as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        yield tmp_path
+
+
+def run_with(folder: Path, *undos: Undo, alive: bool = False) -> Path:
+    """A run with this in its journal; a dead one, unless it is to be this process's own."""
+    path = folder / "reports" / "checkout" / RUN
+    (path / "logs").mkdir(parents=True)
+    entry = register(path)
+    journal = UndoJournal(path / "undo.jsonl")
+    for undo in undos:
+        journal.before(undo)
+    journal.close()
+    if not alive:
+        die(entry.run)
+    return path
+
+
+def die(run: str) -> None:
+    """The process that is noted for a run is another one now."""
+    path = runs_folder() / f"{run}.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "started": data["started"] + 1}))
+
+
+def sleeping(*arguments: str, output: Path | None = None) -> subprocess.Popen[bytes]:
+    with (output or Path(os.devnull)).open("ab") as out:
+        code = [sys.executable, "-c", "import time; time.sleep(60)", *arguments]
+        return subprocess.Popen(code, start_new_session=True, stdout=out, stderr=out)
+
+
+def leader(process: subprocess.Popen[bytes], name: str = "service") -> EndProcessGroup:
+    return EndProcessGroup(process.pid, started_at(process.pid) or -1, name)
+
+
+def owned(pid: int, started: int, host: str | None = None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    (folder / OWNER).write_text(f"{pid} {started} {host or socket.gethostname()}")
+    return folder
+
+
+def look(patience: float = 2.0) -> Found:
+    return find(NO_ENGINE, patience)
+
+
+def removed(found: Found) -> list[str]:
+    """Remove all of it; why some is left."""
+    return [why for left in found.left for why in left.remove()]
+
+
+def lines(found: Found) -> list[str]:
+    return [line for left in found.left for line in left.lines]
+
+
+def test_on_a_clean_machine_nothing_is_found() -> None:
+    assert look().left == []
+
+
+def test_what_a_dead_run_left_is_undone_by_its_journal_and_told_in_its_history(machine: Path) -> None:
+    process, temporary = sleeping(), owned(os.getpid(), 1)
+    folder = run_with(machine, leader(process), RemoveFolder(str(temporary)))
+
+    found = look()
+
+    assert [(left.of, left.lines) for left in found.left] == [
+        (RUN, (f"remove {temporary}", f"end service (pid {process.pid})", f"forget the run of {folder}"))
+    ]
+    assert removed(found) == []
+    assert process.wait(5) == -signal.SIGTERM
+    assert not temporary.exists()
+    assert runs() == ()
+    events = read_events(folder)
+    assert [event.by for event in events if isinstance(event, UndoDone)] == ["gc", "gc"]
+    assert [(event.undone, event.failed) for event in events if isinstance(event, GuardianActed)] == [(2, 0)]
+
+
+def test_clearing_up_twice_is_clearing_up_once(machine: Path) -> None:
+    folder = run_with(machine, RemoveFolder(str(owned(os.getpid(), 1))))
+    removed(look())
+    told = read_events(folder)
+
+    again = look()
+
+    assert again.left == []
+    assert read_events(folder) == told
+
+
+def test_a_run_that_is_under_way_is_not_touched(machine: Path) -> None:
+    process, temporary = sleeping(), owned(os.getpid(), 1)
+    run_with(machine, leader(process), RemoveFolder(str(temporary)), alive=True)
+
+    found = look()
+
+    assert found.left == []
+    assert f"{RUN} is under way (pid {os.getpid()})" in found.notes
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def test_what_would_not_go_is_told_with_the_reason_and_found_again(machine: Path) -> None:
+    folder = run_with(machine, RemoveFolder("/etc"))
+
+    failed = removed(look())
+
+    assert failed == [
+        "remove /etc: expected a folder chaos-… in " + f"{Path(tempfile.gettempdir()).resolve()}; nothing else is ever removed"
+    ]
+    assert [event.undo for event in read_events(folder) if isinstance(event, UndoFailed)] == ["remove /etc"]
+    assert lines(look()) == ["remove /etc", f"forget the run of {folder}"]
+
+
+def test_of_a_run_whose_folder_was_removed_what_still_writes_there_is_ended(machine: Path) -> None:
+    temporary = owned(os.getpid(), 1)
+    folder = run_with(machine, RemoveFolder(str(temporary)))
+    process = sleeping(output=folder / "logs" / "front.log")
+    reader = subprocess.Popen(
+        ["tail", "-f", str(folder / "logs" / "front.log")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    subprocess.run(["rm", "-r", str(folder)], check=True)
+
+    found = look()
+
+    assert any(f"(pid {process.pid})" in line for line in lines(found))
+    assert removed(found) == []
+    assert process.wait(5) == -signal.SIGTERM
+    assert reader.poll() is None
+    reader.kill()
+    reader.wait()
+    assert not temporary.exists()
+    assert runs() == ()
+    assert look().left == []
+
+
+def test_a_temporary_folder_whose_maker_is_gone_is_removed_with_whoever_works_in_it() -> None:
+    temporary = owned(os.getpid(), 1)
+    dweller = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=temporary)
+
+    assert removed(look()) == []
+
+    assert dweller.wait(5) == -signal.SIGKILL
+    assert not temporary.exists()
+
+
+def test_a_temporary_folder_that_is_somebodys_or_does_not_say_whose_is_not_touched(tmp_path: Path) -> None:
+    journal = UndoJournal(tmp_path / "undo.jsonl")
+    mine = make_run_folder(journal)
+    journal.close()
+    elsewhere = owned(os.getpid(), 1, host="elsewhere")
+    silent = Path(tempfile.mkdtemp(prefix="chaos-"))
+    garbled = owned(os.getpid(), 1)
+    (garbled / OWNER).write_bytes(b"\xff not a number")
+    link = Path(tempfile.gettempdir()) / "chaos-link"
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / OWNER).write_text(f"{os.getpid()} 1 {socket.gethostname()}")
+    link.symlink_to(target)
+
+    assert stray_folders() == []
+    assert all(path.exists() for path in (mine, elsewhere, silent, garbled, link, target))
+
+
+def test_a_folder_in_the_journal_of_a_run_with_a_guardian_is_that_ones(machine: Path) -> None:
+    temporary = owned(os.getpid(), 1)
+    folder = machine / "elsewhere" / RUN
+    folder.mkdir(parents=True)
+    journal = UndoJournal(folder / "undo.jsonl")
+    journal.before(RemoveFolder(str(temporary)))
+    journal.close()
+    guardian = sleeping("harness.runtime.guardian", "--run", str(folder))
+
+    try:
+        wait_until(lambda: folder in leftovers.guardians_at_work())
+        assert look().left == []
+    finally:
+        guardian.kill()
+        guardian.wait()
+
+    assert lines(look()) == [f"remove {temporary}"]
+
+
+def wait_until(holds: Any) -> None:
+    until = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_guardian_at_work_is_left_to_it(machine: Path) -> None:
+    folder = run_with(machine, RemoveFolder("/etc"))
+    guardian = sleeping("harness.runtime.guardian", "--run", str(folder))
+    wait_until(lambda: folder in leftovers.guardians_at_work())
+
+    found = look(patience=0.3)
+
+    guardian.kill()
+    guardian.wait()
+    assert found.left == []
+    assert f"{RUN} is gone; its guardian (pid {guardian.pid}) is at work on what it left" in found.notes
+
+
+def test_a_guardian_that_was_stopped_would_never_end_and_is_ended(machine: Path) -> None:
+    folder = run_with(machine)
+    guardian = sleeping("harness.runtime.guardian", "--run", str(folder))
+    wait_until(lambda: folder in leftovers.guardians_at_work())
+    guardian.send_signal(signal.SIGSTOP)
+
+    found = look(patience=5.0)
+
+    assert guardian.wait(5) == -signal.SIGKILL
+    assert lines(found) == [f"forget the run of {folder}"]
+
+
+def test_what_its_guardian_has_done_meanwhile_is_not_left(machine: Path) -> None:
+    folder = run_with(machine)
+    guardian = sleeping("harness.runtime.guardian", "--run", str(folder))
+    wait_until(lambda: folder in leftovers.guardians_at_work())
+
+    def act() -> None:
+        time.sleep(0.3)
+        (runs_folder() / f"{RUN}.json").unlink()
+        guardian.kill()
+        guardian.wait()
+
+    acting = threading.Thread(target=act)
+    acting.start()
+    found = look(patience=5.0)
+    acting.join()
+
+    assert found.left == []
+
+
+class Asked(BaseHTTPRequestHandler):
+    """Somebody who has an address that a dead run's proxies had."""
+
+    paths: list[str]
+
+    def do_POST(self) -> None:
+        self.paths.append(self.path)
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    Asked.paths = []
+    server = HTTPServer(("127.0.0.1", 0), Asked)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_whoever_has_the_address_of_a_dead_runs_proxies_by_now_is_not_told_to_heal(machine: Path, server: HTTPServer) -> None:
+    gone = EndProcessGroup(os.getpid(), 1, PROXY_ENGINE)
+    folder = run_with(machine, RestoreProxies(f"http://127.0.0.1:{server.server_port}"), gone)
+
+    found = look()
+
+    assert not any("heal" in line for line in lines(found))
+    assert removed(found) == []
+    assert Asked.paths == []
+    assert runs() == ()
+    assert [event.undo for event in read_events(folder) if isinstance(event, UndoDone)] == [
+        f"end {PROXY_ENGINE} (pid {os.getpid()})"
+    ]
+
+
+def test_proxies_whose_engine_is_still_there_are_healed(machine: Path, server: HTTPServer) -> None:
+    engine = sleeping()
+    run_with(machine, RestoreProxies(f"http://127.0.0.1:{server.server_port}"), leader(engine, PROXY_ENGINE))
+
+    assert removed(look()) == []
+
+    assert Asked.paths == ["/reset"]
+    assert engine.wait(5) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(("age", "is_ended"), [(0, True), (3600, False)])
+def test_where_starts_are_not_told_a_process_younger_than_the_journal_is_somebodys(
+    machine: Path, age: float, is_ended: bool
+) -> None:
+    process = sleeping()
+    folder = run_with(machine, EndProcessGroup(process.pid, 0, "service"))
+    os.utime(folder / "undo.jsonl", (time.time() - age,) * 2)
+
+    with pytest.MonkeyPatch.context() as told:
+        told.setattr("harness.runtime.ending.process_table", starts_unknown)
+        assert removed(look()) == []
+
+    assert (process.poll() is not None) is is_ended
+    assert runs() == ()
+    process.kill()
+    process.wait()
+
+
+def starts_unknown() -> dict[int, Process]:
+    return {pid: replace(process, started=0) for pid, process in process_table().items()}
+
+
+@pytest.mark.parametrize("name", ["undo.jsonl", "events.jsonl"])
+def test_links_in_a_runs_folder_are_not_followed(machine: Path, name: str) -> None:
+    process = sleeping()
+    folder = run_with(machine, leader(process))
+    target = machine / "somebodys.jsonl"
+    target.write_text((folder / "undo.jsonl").read_text())
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(target)
+    before = target.read_text()
+
+    failed = removed(look())
+
+    assert len(failed) == 1
+    assert "found links in it, which are not followed" in failed[0]
+    assert target.read_text() == before
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def test_what_cannot_be_written_down_is_done_all_the_same(machine: Path) -> None:
+    temporary = owned(os.getpid(), 1)
+    folder = run_with(machine, RemoveFolder(str(temporary)))
+    (folder / "events.jsonl").mkdir()
+
+    failed = removed(look())
+
+    assert not temporary.exists()
+    assert len(failed) == 1
+    assert "it could not be written down that this was done: Is a directory" in failed[0]
+
+
+def test_half_written_files_of_dead_runs_go_and_others_stay(machine: Path) -> None:
+    folder = run_with(machine)
+    half = folder / "verdict.json.0123abcd.part"
+    kept = [folder / "verdict.json", folder / "notes.part", folder / "my.0123abcd.part.txt"]
+    for path in (half, *kept):
+        path.write_text("")
+    latest = folder.parent / f".latest-{RUN}"
+    latest.symlink_to(RUN)
+
+    assert removed(look()) == []
+
+    assert not half.exists()
+    assert not latest.is_symlink()
+    assert all(path.exists() for path in kept)
+
+
+def test_drafts_of_the_registry_go_when_nobody_can_be_writing_them() -> None:
+    old, new = (runs_folder() / f"{name}.json.0123abcd.part" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_text("{")
+    os.utime(old, (1, 1))
+
+    assert removed(look()) == []
+
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_run_of_another_machine_is_left_to_that_one(machine: Path) -> None:
+    run_with(machine)
+    path = runs_folder() / f"{RUN}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "elsewhere"}))
+
+    found = look()
+
+    assert found.left == []
+    assert f"{RUN} runs on elsewhere, or did: what it left is found there" in found.notes
+
+
+def test_whoever_comes_second_waits_for_the_first() -> None:
+    order = []
+    with alone():
+        second = threading.Thread(target=lambda: (alone().__enter__(), order.append("second")))
+        second.start()
+        time.sleep(0.3)
+        order.append("first")
+    second.join(5)
+
+    assert order == ["first", "second"]
+
+
+# what is at an engine
+
+
+class Api:
+    """A Docker engine with one thing of each project."""
+
+    def __init__(self, projects: list[str], guarded: list[str]) -> None:
+        self._projects, self._guarded = projects, guarded
+
+    def containers(self, all: bool = False, filters: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        if filters in ({"label": GUARDIAN_LABEL, "status": "running"}, {"label": GUARDIAN_LABEL}):
+            return [{"Id": name, "Labels": {GUARDIAN_LABEL: name}} for name in self._guarded]
+        return [{"Id": name, "Labels": {PROJECT_LABEL: name}} for name in self._projects]
+
+    def networks(self, filters: object) -> list[dict[str, Any]]:
+        return []
+
+    def volumes(self, filters: object) -> dict[str, None]:
+        return {"Volumes": None}
+
+
+class Client:
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def close(self) -> None:
+        pass
+
+
+class FakeEngine(DockerEngine):
+    api: Api
+
+    def client(self) -> Any:
+        return Client(self.api)
+
+
+OLD, NEW, GUARDED = (f"chaos-20260101-00000{number}-abcdef" for number in (1, 2, 3))
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    engine = FakeEngine("unix:///docker.sock", "20.10.24", "2.32.4", is_here=True)
+    monkeypatch.setattr(FakeEngine, "api", Api([OLD, NEW, GUARDED, "chaos-mesh", "shop"], [GUARDED]), raising=False)
+    monkeypatch.setattr(engines, "find_engine", lambda _environ: engine)
+    return engine
+
+
+def test_at_the_engine_only_projects_of_runs_that_nobody_has_are_left(machine: Path, engine: FakeEngine) -> None:
+    path = machine / "reports" / "checkout" / NEW.removeprefix("chaos-")
+    path.mkdir(parents=True)
+    register(path, project=NEW)
+
+    found = look()
+
+    assert lines(found) == [f"remove the containers, networks and volumes of {OLD} at unix:///docker.sock"]
+    assert f"{GUARDED} is left to its guardian at unix:///docker.sock, which is at work" in found.notes
+
+
+def test_at_another_machines_engine_what_nobody_here_registered_is_told_and_left(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
+) -> None:
+    away = replace(engine, host="tcp://builder:2376", is_here=False)
+    monkeypatch.setattr(engines, "find_engine", lambda _environ: away)
+
+    found = look()
+
+    assert found.left == []
+    assert any(note.startswith(f"at tcp://builder:2376 there is {OLD}, {NEW}") for note in found.notes)
+
+
+def test_where_no_engine_answers_it_is_said_that_none_was_asked() -> None:
+    (note,) = look().notes
+
+    assert note.startswith("containers, networks and volumes were not looked for: no Docker engine answers at unix:///nowhere")
