@@ -44,7 +44,7 @@ class LocalRuntime:
         engine = self._start_engine(addresses)
         engine.begin(_proxies_to_make(self._plan, system, addresses))
         recorder = self._recorder
-        services = LocalServices(system, self._launch, recorder.record, recorder.folder.log_file, remember=self._journal.before)
+        services = LocalServices(system, self._launch, recorder.record, recorder.log_file, remember=self._journal.before)
         self._stop.wait_for(services.start, services.give_up)
         entry = next(proxy.name for proxy in self._plan.proxies if proxy.caller == CLIENT)
         return Standing(engine, services, f"http://{system.proxies[entry]}", dict(system.proxies), addresses.probe_source)
@@ -88,7 +88,7 @@ class LocalRuntime:
 
     def _start_engine(self, addresses: RunAddresses) -> SupervisedEngine:
         self._journal.before(RestoreProxies(addresses.control_url))
-        log = self._recorder.folder.log_file("proxies")
+        log = self._recorder.log_file("proxies")
         first = self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source)
 
         def restart() -> Address:

@@ -4,30 +4,59 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
-from harness.history.events import Event, RunHalted
+from harness.history.events import Event, RunHalted, event_from_data, event_to_data
 from harness.history.parquet import PART_BYTES, part_of, read_tables
-from harness.history.store import RunFolder, record_files
+from harness.history.store import LOGS, RunFolder, record_files
 from harness.history.table import Requests
+from harness.model.secrets import data_without_secrets, without_secrets
+from harness.runtime.log_copies import LogCopies
 from harness.runtime.ports import Gate, Watch
 
 
 class Recorder:
-    """The one way into the history. May be called from any thread."""
+    """The one way into the history. May be called from any thread.
 
-    def __init__(self, folder: RunFolder, gate: Gate, *watches: Watch) -> None:
+    `known` are the secrets of the system: neither they nor what looks like one are written down, shown or logged.
+    """
+
+    def __init__(self, folder: RunFolder, gate: Gate, *watches: Watch, known: frozenset[str] = frozenset()) -> None:
         self.folder = folder
+        self.known = known
+        self._logs: LogCopies | None = None
         self._gate = gate
         self._watches = (gate, *watches)
         self._lock = threading.Lock()
 
     def record(self, event: Event) -> None:
         """Write an event or a sample, then show it to every watch."""
+        event = self._without_secrets(event)
         with self._lock:
             self.folder.record(event)
             for watch in self._watches:
                 watch.see_event(event)
+
+    def _without_secrets(self, event: Event) -> Event:
+        data = event_to_data(event)
+        told = data_without_secrets(data, self.known)
+        return event if told == data else event_from_data(told) or event
+
+    def begin_logs(self, written: Path) -> None:
+        """From now on logs are written into this folder, and copied into the run's without secrets."""
+        hide = partial(without_secrets, known=self.known)
+        self._logs = LogCopies(written, self.folder.path / LOGS, hide)
+        self._logs.begin()
+
+    def end_logs(self) -> None:
+        """Nothing writes a log any more: what is left of them is copied."""
+        if self._logs is not None:
+            self._logs.end()
+
+    def log_file(self, name: str) -> Path:
+        """Where the log of a service, or of a part of the harness, is written."""
+        return self.folder.log_file(name) if self._logs is None else self._logs.file(name)
 
     def check(self) -> None:
         """Raise CannotRecord where something could not be written down: what goes on would leave no trace."""

@@ -33,7 +33,7 @@ from harness.runtime.sabotage import UntouchedProxies, UntouchedServices
 from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop, Stopped
-from harness.runtime.undo import PROJECT_SECONDS, EndProcessGroup, UndoJournal, longest
+from harness.runtime.undo import PROJECT_SECONDS, EndProcessGroup, UndoJournal, longest, make_run_folder
 
 UP_SECONDS = 90.0
 """How long a service may take to come up at most, and all that is no service together."""
@@ -177,9 +177,10 @@ class _Run:
     def bring_up_and_drive(self, watched: _Watched) -> None:
         """The system first, then the load; then the plan."""
         self._stop.check()
+        self._recorder.begin_logs(make_run_folder(self._journal))
         began = time.monotonic()
         standing = self._runtime.bring_up()
-        load = LocustLoad(self._launch, self._setting.locustfile.parent, self._recorder.folder.log_file("load"))
+        load = LocustLoad(self._launch, self._setting.locustfile.parent, self._recorder.log_file("load"), self._recorder.known)
         records = self._recorder.folder.path / REQUESTS
         arrivals = self._plan.load.model_copy(update={"locustfile": str(self._setting.locustfile)})
         self._stop.wait_for(lambda: load.start(arrivals, standing.way_in, _marks(self._plan), records), lambda: None)
@@ -213,8 +214,10 @@ class _Run:
 
     def collect(self) -> None:
         """After the undo: let go of what is held here."""
-        self._runtime.collect()
-        self._launch.collect()
+        with ExitStack() as collecting:
+            collecting.callback(self._launch.collect)
+            collecting.callback(self._recorder.end_logs)
+            collecting.callback(self._runtime.collect)
 
 
 def _marks(plan: Plan) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import CouldNotRun
 from harness.history.events import NameUnknown
 from harness.model.compose import Compose
+from harness.history.store import LOGS
 from harness.model.edges import CLIENT
 from harness.model.experiment import System
 from harness.plan.plan import Begin, Plan, WatchBite, WatchCounter, WatchInvariant
@@ -187,8 +188,8 @@ class DockerRuntime:
             environments=self._environments(),
             called={edge.callee for edge in self._plan.experiment.system.edges},
         )
-        control = ToxiproxyEngine(way.control, str(self._recorder.folder.log_file("proxies")))
-        log_file = self._recorder.folder.log_file
+        control = ToxiproxyEngine(way.control, f"{LOGS}/proxies.log")
+        log_file = self._recorder.log_file
         services = self._services = DockerServices(
             system,
             self._launch,
@@ -216,14 +217,14 @@ class DockerRuntime:
         return tuple(dict.fromkeys(seen.proxy for seen in self._plan.observations if isinstance(seen, WatchBite)))
 
     def _supervised(self, control: Address, services: DockerServices, edges: SeenEdges) -> SupervisedEngine:
-        log = self._recorder.folder.log_file("proxies")
+        log = self._recorder.log_file("proxies")
 
         def restart() -> Address:
             services.restart_proxies()
             return control
 
         def engine_at(address: Address) -> Engine:
-            engine = ToxiproxyEngine(address, str(log))
+            engine = ToxiproxyEngine(address, f"{LOGS}/{log.name}")
             return self._with_networks(engine, services) if cuts_networks(self._plan, engine_can=self._is_embedded) else engine
 
         return SupervisedEngine(

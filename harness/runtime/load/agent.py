@@ -59,7 +59,7 @@ from harness.runtime.load.clients import (
     watch_client,
 )
 from harness.runtime.load.groups import Groups
-from harness.runtime.load.ledger import Exchange, Ledger, appending_to, now
+from harness.runtime.load.ledger import Exchange, Ledger, appending_to, hiding, now
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.pace import Pace, Turn, sleep_until
 from harness.runtime.load.userfile import Refused, follow, imported, own_traceback
@@ -83,7 +83,7 @@ class Agent:
         self.settings = settings
         self.wire = Wire(channel, gevent.spawn_later)
         write = appending_to(Path(settings["records"])) if settings["records"] else self.wire.write
-        self.ledger = Ledger(write, Marks(settings["marks"]), self._cannot_write)
+        self.ledger = Ledger(hiding(write, frozenset(settings["secrets"])), Marks(settings["marks"]), self._cannot_write)
         self.seed = settings["seed"] + (settings["number"] << 32)  # each process draws differently, and has ids of its own
         self.pace = Pace(offsets_of(settings), self.seed, StopUser)
         self.watch = Watch(self.ledger, self.pace, self.seed, settings["timeout"], StopUser)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.history.requests import Request, request_line
+from harness.model.secrets import without_secrets
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.outcomes import BadStatus, error_text, outcome_of, says_only_status
 
@@ -51,6 +52,17 @@ class Exchange:
 def appending_to(path: Path) -> Callable[[bytes], int]:
     """Writes lines to the end of a file: each is in it, whatever becomes of this process."""
     return partial(os.write, os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def hiding(write: Callable[[bytes], int], known: frozenset[str]) -> Callable[[bytes], int]:
+    """Writes lines without secrets: those that are known, and what looks like one."""
+
+    def write_without(line: bytes) -> int:
+        left = without_secrets(line.decode("utf-8", "surrogateescape"), known).encode("utf-8", "surrogateescape")
+        written = write(left)
+        return len(line) if written == len(left) else min(written, len(line) - 1)
+
+    return write_without
 
 
 class Ledger:

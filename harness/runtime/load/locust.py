@@ -32,12 +32,16 @@ SILENT_SECONDS = 4.0
 
 
 class LocustLoad:
-    """The load, by Locust. `folder` is where it works: relative paths that the user's file opens begin there."""
+    """The load, by Locust. `folder` is where it works: relative paths that the user's file opens begin there.
 
-    def __init__(self, launch: Launch, folder: Path, log: Path) -> None:
+    `known` are secrets that none of its records may hold.
+    """
+
+    def __init__(self, launch: Launch, folder: Path, log: Path, known: frozenset[str] = frozenset()) -> None:
         self._launch = launch
         self._folder = folder
         self._log = log
+        self._known = known
         self._processes: Sequence[LoadProcess | RemoteProcess] = ()
         self._timeout = self._began = 0.0
         self._ending = False
@@ -60,7 +64,9 @@ class LocustLoad:
             for number, process in enumerate(started):
                 process.records = _records_of(records, arrivals, number).resolve()
                 share = {**_settings(arrivals, locustfile, entry, marks), **_share(arrivals, number)}
-                process.send({**share, "records": str(process.records)})
+                process.known = self._known
+                secrets = sorted(self._known) if isinstance(process, LoadProcess) else []  # to others they are not told
+                process.send({**share, "records": str(process.records), "secrets": secrets})
             deadline = time.monotonic() + START_SECONDS + 2 * arrivals.timeout
             for process in started:
                 self._wait_until_ready(process, deadline)

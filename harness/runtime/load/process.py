@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.history.store import LOGS
 from harness.runtime.ports import Launch
 
 LOAD = "load"
@@ -35,6 +36,7 @@ class LoadProcess:
         self._log, self._log_begin = log, log.stat().st_size if log.exists() else 0
         self._heard = b""
         self.records: Path | None = None
+        self.known: frozenset[str] = frozenset()
         self._channel, theirs = socket.socketpair()
         try:
             with theirs:
@@ -107,7 +109,7 @@ class LoadProcess:
             file.seek(max(self._log_begin, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
         tail = "".join(f"\n    {line}" for line in lines) or "\n    (it wrote no log)"
-        return f"the last lines of {self._log}:{tail}"
+        return f"the last lines of {LOGS}/{self._log.name}:{tail}"
 
 
 def _environment() -> dict[str, str]:

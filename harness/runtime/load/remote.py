@@ -22,6 +22,7 @@ from typing import Any
 from harness import __version__
 from harness.errors import LoadError
 from harness.history.store import write_whole
+from harness.model.secrets import without_secrets
 
 PORT = 5557
 """As of Locust's own distributed mode."""
@@ -54,6 +55,7 @@ class RemoteProcess:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
         self.peer = peer
         self.records: Path | None = None
+        self.known: frozenset[str] = frozenset()
         self._connection = connection
         self._file: int | None = None
         self._told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -125,7 +127,7 @@ class RemoteProcess:
             if self._file is None and self.records is not None:
                 self._file = os.open(self.records, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             if self._file is not None:
-                write_whole(self._file, lines.encode("utf-8", "surrogateescape"))
+                write_whole(self._file, without_secrets(lines, self.known).encode("utf-8", "surrogateescape"))
         except OSError as error:
             self._unkept = f"records from {self.peer} that could not be written: {error}"
             raise
