@@ -12,8 +12,8 @@ from typing import Any
 
 from harness.errors import CouldNotRun
 from harness.history.events import NameUnknown
-from harness.model.compose import Compose
 from harness.history.store import LOGS
+from harness.model.compose import Compose
 from harness.model.edges import CLIENT
 from harness.model.experiment import System
 from harness.plan.plan import Begin, Plan, WatchBite, WatchCounter, WatchInvariant

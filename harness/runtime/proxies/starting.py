@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import CouldNotRun, ProxyError
+from harness.history.store import LOGS
 from harness.runtime.ports import Address, Launch
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 
@@ -78,7 +79,7 @@ def start_embedded(launch: Launch, listen: socket.socket, log: Path, ignore_sour
     finally:
         os.close(watched)
         listen.close()  # so that once the engine is gone, nobody seems to be listening
-    started = StartedEngine(process, ToxiproxyEngine(control, str(log)), control, lifeline)
+    started = StartedEngine(process, ToxiproxyEngine(control, f"{LOGS}/{log.name}"), control, lifeline)
     _await_answer(started, log)
     return started
 
