@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 
 from harness.errors import CouldNotRun
-from harness.history.store import LOGS
 from harness.runtime.containers.images import PYTHON_IMAGE, TOXIPROXY_IMAGE
 from harness.runtime.containers.rewrite import PROXIES
 
@@ -86,7 +85,7 @@ def _last_reason(said: str) -> str:
 
 def with_log(error: CouldNotRun, log: str) -> CouldNotRun:
     """The same, and where the rest of what was said is."""
-    return type(error)(f"{error}\n    all that docker compose said is in {LOGS}/{log.name}")
+    return type(error)(f"{error}\n    all that docker compose said is in {log}")
 
 
 def of_a_build(said: str) -> CouldNotRun:
