@@ -352,10 +352,15 @@ class RunHalted:
 
 @dataclass(frozen=True, slots=True)
 class RunInterrupted:
-    """A signal asked the run to end."""
+    """The run was asked to end: by a signal, by its name, or in words: "aborted by anna: page storm"."""
 
     at: float
     signal: str
+
+    @property
+    def how(self) -> str:
+        """In words."""
+        return f"interrupted by {self.signal}" if self.signal.startswith("SIG") else self.signal
 
 
 @dataclass(frozen=True, slots=True)

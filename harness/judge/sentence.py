@@ -28,7 +28,7 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
             return _closed(f"The run was halted{when}: {halt.reason}")
         case "interrupted":
             event = case.history.of(RunInterrupted)[0]
-            return f"The run was interrupted by {event.signal} {_when(case, event.at)}; what had been seen by then is below."
+            return f"The run was {event.how}, {_when(case, event.at)}; what had been seen by then is below."
         case "error":
             return _closed(_error(case.history))
 

@@ -377,8 +377,8 @@ def _mishap(event: Event) -> str:
             return _of_the_network(event)
         case RunHalted(reason=reason):
             return f"halted: {clean(reason)}"
-        case RunInterrupted(signal=signal):
-            return f"interrupted by {clean(signal)}: healing, then taking everything down"
+        case RunInterrupted(how=how):
+            return f"{clean(how)}: healing, then taking everything down"
         case RunFailed(reason=reason):
             return f"could not go on: {clean(reason)}"
         case UndoFailed(undo=undo, reason=reason):

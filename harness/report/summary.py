@@ -118,8 +118,8 @@ def _trouble(event: Event) -> tuple[str, tuple[str, ...]] | None:
             return wedge_in_words(event), ()
         case RunHalted(reason=reason):
             return f"the run was halted: {reason}", ()
-        case RunInterrupted(signal=signal):
-            return f"the run was interrupted by {signal}", ()
+        case RunInterrupted(how=how):
+            return f"the run was {how}", ()
         case RunFailed(reason=reason, defect=defect):
             first, *rest = reason.splitlines() or [""]
             return f"{'a defect of the harness' if defect else 'the run could not go on'}: {first}", tuple(rest)

@@ -53,6 +53,7 @@ WORDS = [
     (replace(HARMED, extra=(RunFailed(BEGAN + 40.0, "the proxy engine is gone"),)), "error", 5),
     (replace(CLEAN_STORY, cut_off=30.0, extra=(RunInterrupted(BEGAN + 29.9, "SIGINT"),)), "interrupted", 130),
     (replace(CLEAN_STORY, cut_off=30.0, extra=(RunInterrupted(BEGAN + 29.9, "SIGTERM"),)), "interrupted", 143),
+    (replace(CLEAN_STORY, cut_off=30.0, extra=(RunInterrupted(BEGAN + 29.9, "aborted by anna"),)), "interrupted", 143),
     (
         replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN + 29.9, "SIGINT"), RunFailed(BEGAN + 30.0, "the load is gone"))),
         "interrupted",
@@ -97,9 +98,13 @@ SENTENCES = [
     (replace(CLEAN_STORY, extra=(RunFailed(BEGAN, "KeyError: 'x'", True),)), "The harness itself failed: KeyError: 'x'."),
     (
         replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN + 29.9, "SIGTERM"),)),
-        "interrupted by SIGTERM 30 s after the load began",
+        "interrupted by SIGTERM, 30 s after the load began",
     ),
-    (replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN - 1.0, "SIGINT"),)), "interrupted by SIGINT before the load began"),
+    (replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN - 1.0, "SIGINT"),)), "interrupted by SIGINT, before the load began"),
+    (
+        replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN + 29.9, "aborted by anna: page storm"),)),
+        "The run was aborted by anna: page storm, 30 s after the load began; what had been seen by then is below.",
+    ),
     (
         Story(faults=(), damage=(), expect=(expectation("error_rate", max="1%"),)),
         "Nothing was injected: 0.0 % of 1280 requests failed [0.0, 0.3].",
@@ -116,7 +121,7 @@ def test_a_run_interrupted_before_there_was_any_load_says_that_the_system_came_u
     told = tell(replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN + 8.0, "SIGINT"),)))
     without_load = [event for event in told.events if not isinstance(event, LoadBegan) and event.at <= BEGAN + 8.0]
 
-    assert "interrupted by SIGINT while the system came up;" in judge(History(told.plan, without_load, ())).sentence
+    assert "interrupted by SIGINT, while the system came up;" in judge(History(told.plan, without_load, ())).sentence
 
 
 def test_an_expectation_that_lacks_its_evidence_keeps_what_was_measured_and_decides_nothing():
