@@ -354,6 +354,8 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
         say_data(json.dumps({"scenario": str(file), "trials": rows}, indent=2) + "\n")
     else:
         say(_proof_table(file, trials))
+    if stop.signal is not None:
+        say("chaos: interrupted, so NOT PROVEN: what was not tried shows nothing", err=True)
     ends = [trial.run.verdict.exit_code for trial in trials if trial.run.verdict.exit_code in (5, 6, 130, 143)]
     raise click.exceptions.Exit(_worst(ends, strict=False) if ends else 0 if proven == len(trials) else 1)
 
