@@ -7,11 +7,12 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from shlex import quote
-from urllib.parse import urlsplit
+from typing import Any
 
 from harness.errors import InvalidFile, InvalidInput, MissingPart
 from harness.history.drafts import draft_of
@@ -31,11 +32,20 @@ from harness.model.runnable import (
     check_runs_with_toxiproxy,
     needs_embedded,
 )
+from harness.model.secrets import (
+    HIDDEN,
+    data_without_secrets,
+    is_secret,
+    known_secrets,
+    source_without_secrets,
+    without_secrets,
+)
 from harness.plan.plan import Plan
 from harness.plan.planning import plan_of, plan_to_json
 from harness.report.html import html_report
 from harness.report.junit import Undecided, joined, junit_xml
 from harness.report.markdown import markdown_summary
+from harness.report.plain import clean_json
 from harness.runtime.aborting import heeding
 from harness.runtime.choosing import Choice, Engine
 from harness.runtime.containers.blackholes import can_enter
@@ -220,16 +230,19 @@ class Stage:
 
     def _carry_out(self, resolved: Resolved, plan: Plan, path: Path) -> None:
         folder = _new_folder(path)
+        environments = _environments(resolved, self.options.environment)
+        known = known_secrets([*environments, os.environ])
         for name, text in resolved.files.items():
-            folder.write(name, text)
-        folder.write("compose.json", _compose_json(resolved.system.compose))
-        decided = plan_to_json(plan)
-        folder.write(PLAN, decided)
+            folder.write(name, source_without_secrets(text, environments, known))
+        folder.write("compose.json", _as_json(data_without_secrets(_told(resolved.system.compose), known)))
+        decided = data_without_secrets(json.loads(plan_to_json(plan)), known)
+        folder.write(PLAN, _as_json(decided))
         _point_latest_to(path)
         watcher = self.audience(plan)
-        recorder = Recorder(folder, LiveJudge(json.loads(decided)), *([watcher] if watcher is not None else []))
+        recorder = Recorder(folder, LiveJudge(decided), *([watcher] if watcher is not None else []), known=known)
         try:
-            carry_out(plan, self._setting(resolved, plan, path.name), recorder, self.stop)
+            with _saying_no_secrets(known):
+                carry_out(plan, self._setting(resolved, plan, path.name), recorder, self.stop)
         finally:
             folder.close()
 
@@ -258,7 +271,7 @@ def command_for(scenario: Path, seed: int, options: Options) -> str:
     on = "local" if options.choice.docker is None else "docker"
     engine = " --engine embedded" if options.choice.docker is not None and options.choice.engine == "embedded" else ""
     laid_over = [
-        f" --env {quote(f'{service}.{name}={_without_secret(name, value)}')}"
+        f" --env {quote(f'{service}.{name}={HIDDEN if is_secret(name, value) else value}')}"
         for service, variables in options.environment.items()
         for name, value in variables.items()
     ]
@@ -273,7 +286,7 @@ def judge_folder(folder: Path) -> Run:
     verdict = judge(history)
     command = next((began.command for began in history.of(RunBegan)), "") or f"chaos run {folder / 'scenario.yaml'}"
     texts = {
-        VERDICT: verdict_to_json(verdict),
+        VERDICT: clean_json(verdict_to_json(verdict)),
         JUNIT: junit_xml(history, verdict),
         MARKDOWN: markdown_summary(history, verdict, command),
         HTML: html_report(history, verdict, command),
@@ -321,25 +334,31 @@ def _point_latest_to(folder: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _compose_json(compose: Compose) -> str:
-    """The Compose file as it was understood, without what looks like a secret."""
+def _told(compose: Compose) -> dict[str, Any]:
+    """The Compose file as it was understood."""
     services = {
-        name: {
-            "environment": {variable: _without_secret(variable, value) for variable, value in service.environment.items()},
-            "depends_on": service.depends_on,
-            "ports": list(service.ports),
-        }
+        name: {"environment": service.environment, "depends_on": service.depends_on, "ports": list(service.ports)}
         for name, service in compose.services.items()
     }
-    return json.dumps({"services": services}, indent=2, ensure_ascii=False) + "\n"
+    return {"services": services}
 
 
-SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential")
-HIDDEN = "***"
+def _as_json(data: Any) -> str:
+    return clean_json(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def _without_secret(variable: str, value: str) -> str:
-    if any(word in variable.lower() for word in SECRET_WORDS):
-        return HIDDEN
-    password = urlsplit(value).password if "://" in value else None
-    return value.replace(f":{password}@", f":{HIDDEN}@") if password else value
+def _environments(resolved: Resolved, laid_over: Overrides) -> list[Mapping[str, str]]:
+    """Every environment that a service may find."""
+    of_defects = (defect.environment.values() for defect in resolved.experiment.defects.values())
+    services = (service.environment for service in resolved.system.compose.services.values())
+    return [*services, *laid_over.values(), *chain.from_iterable(of_defects)]
+
+
+@contextmanager
+def _saying_no_secrets(known: frozenset[str]) -> Iterator[None]:
+    """What is raised here says no secret."""
+    try:
+        yield
+    except Exception as error:
+        error.args = tuple(without_secrets(part, known) if isinstance(part, str) else part for part in error.args)
+        raise

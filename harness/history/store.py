@@ -60,6 +60,13 @@ def write_whole(descriptor: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {written} of {len(data)} bytes were taken")
 
 
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those that it is to be in where there are none, for its owner alone."""
+    for folder in reversed((path, *path.parents)):
+        if not folder.exists():
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+
 class RunFolder:
     """Writes a run's folder. Every method leaves the folder readable.
 
@@ -69,8 +76,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (path / LOGS).mkdir(exist_ok=True, mode=0o700)
+        make_private_folder(path / LOGS)
         flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
         self._events = os.open(path / EVENTS, flags, 0o600)
         self._samples = os.open(path / SAMPLES, flags, 0o600)

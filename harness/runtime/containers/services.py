@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import CouldNotRun, InvalidInput, ProxyError, ServiceNotReady
 from harness.history.events import Event, ServiceChanged, ServiceExited, ServiceReady, ServiceStarted
-from harness.model.reading import shown
+from harness.history.store import LOGS
 from harness.plan.plan import ServiceChange
 from harness.runtime.containers import complaints
 from harness.runtime.containers.compose import build_command, up_command
@@ -252,7 +252,7 @@ class DockerServices:
             with log.open("rb") as said:
                 said.seek(written)
                 error = why_not(said.read().decode("utf-8", "replace"))
-            raise error if isinstance(error, ServiceNotReady) else complaints.with_log(error, shown(log))
+            raise error if isinstance(error, ServiceNotReady) else complaints.with_log(error, f"{LOGS}/{log.name}")
 
     def _check_given_up(self) -> None:
         if self._given_up.is_set():
