@@ -500,12 +500,11 @@ def export(run: Path, kind: Any, output: Path | None) -> None:
     from harness.experiment import read_run
     from harness.history.drafts import draft_of
     from harness.history.export import write_export
-    from harness.history.history import read_history
 
     stdout = sys.stdout.buffer
     if output is None and kind == "parquet" and stdout.isatty():
         raise click.UsageError("Parquet is binary, and standard output is a terminal: give --output FILE, or lead it elsewhere")
-    history = read_history(run)
+    history = read_run(run)
     if output is not None and output.resolve().is_relative_to(run.resolve()):
         raise InvalidInput(
             f"{output}: expected a file outside of the run's folder, which keeps what was recorded; found one in it"

@@ -14,10 +14,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from harness.errors import InvalidFile, InvalidInput, MissingPart
+from harness.errors import InvalidFile, InvalidInput, MissingPart, UnreadableRun
 from harness.history.drafts import draft_of
 from harness.history.events import RunBegan
-from harness.history.history import read_history
+from harness.history.history import History, read_history
 from harness.history.store import PLAN, VERDICT, RunFolder, pack_requests
 from harness.judge.judge import judge
 from harness.judge.live import LiveJudge
@@ -278,11 +278,21 @@ def command_for(scenario: Path, seed: int, options: Options) -> str:
     return f"chaos run {quote(str(scenario))} --seed {seed} --runtime {on}{engine}{''.join(laid_over)}"
 
 
+def read_run(folder: Path) -> History:
+    """What was recorded of a run; raises UnreadableRun where its plan is none that could have been carried out."""
+    history = read_history(folder)
+    try:
+        Plan.model_validate(history.plan)
+    except ValueError as error:
+        raise UnreadableRun(f"{folder / PLAN}: expected a plan that this version can read, found: {error}") from error
+    return history
+
+
 def judge_folder(folder: Path) -> Run:
     """Judge a stored run, and write its verdict and reports beside it."""
     with suppress(OSError):  # where they cannot be put into columns, the lines are judged
         pack_requests(folder)
-    history = read_history(folder)
+    history = read_run(folder)
     verdict = judge(history)
     command = next((began.command for began in history.of(RunBegan)), "") or f"chaos run {folder / 'scenario.yaml'}"
     texts = {
@@ -302,7 +312,7 @@ def judge_folder(folder: Path) -> Run:
 def joined_junit(runs: Sequence[Run], *, strict: bool) -> str:
     """One JUnit document for several runs; `strict` tells what could not be decided as failed."""
     undecided = Undecided.FAILURE if strict else Undecided.SKIPPED
-    return joined([junit_xml(read_history(run.folder), run.verdict, undecided) for run in runs])
+    return joined([junit_xml(read_run(run.folder), run.verdict, undecided) for run in runs])
 
 
 def _write(path: Path, text: str) -> None:

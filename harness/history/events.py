@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
+
+from harness.history.shapes import fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,11 +451,9 @@ def event_to_data(event: Event) -> dict[str, Any]:
 
 
 def event_from_data(data: dict[str, Any]) -> Event | None:
-    """The event from plain data; None for a kind that this version does not know."""
+    """The event from plain data; None for a kind that this version does not know. Raises Misfit for data that are none."""
     kind = KINDS.get(str(data.get("event")))
     if kind is None:
         return None
-    known = {part.name for part in fields(kind)}
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known}
-    event: Event = kind(**given)
+    event: Event = kind(**fitting(kind, data))
     return event

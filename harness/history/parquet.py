@@ -15,11 +15,9 @@ Its columns, which other programs may rely on:
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,8 +29,9 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from harness.history.drafts import draft_of
+from harness.history.lines import object_in
 from harness.history.requests import OUTCOMES, Request, request_from_data
-from harness.history.table import OTHER, Places, Requests, requests_of
+from harness.history.table import LONGEST_TRACE, OTHER, Places, Requests, requests_of
 
 pa.set_memory_pool(pa.system_memory_pool())  # it gives back what is read a piece at a time; Arrow's own keeps it
 
@@ -62,6 +61,15 @@ _CANNOT_LACK = (*_TIMES, "outcome")
 
 PART_BYTES = 4 << 20
 """How much of the lines is read at once: what it costs in memory does not grow with a run."""
+
+ENDLESS = b"\0"
+"""What the beginning of a line is kept with that is longer than any, so that with its end it is no request."""
+
+LATEST = 1e11
+"""Seconds since the epoch, in 3000 years."""
+
+ROWS_OF_ANY_FILE = 1_000_000
+"""So many requests are believed of a file of any size; each further one takes a byte at least."""
 
 _REQUEST = b'{"journey"'
 """What a request's line begins with, as the load process writes it."""
@@ -94,6 +102,8 @@ def parts_of(files: Iterable[Path]) -> Iterator[Part]:
                 whole, newline, rest = (rest + more).rpartition(b"\n")
                 if newline:
                     yield part_of(whole.split(b"\n"))
+                elif len(rest) > PART_BYTES:
+                    rest = ENDLESS + rest[:1000]
         if rest:
             yield Part(SCHEMA.empty_table(), (rest,))
 
@@ -122,11 +132,11 @@ def _read(lines: Sequence[bytes]) -> pa.Table | None:
             read_options=pyarrow.json.ReadOptions(block_size=len(text) + 1, use_threads=False),
             parse_options=pyarrow.json.ParseOptions(explicit_schema=_LINES, unexpected_field_behavior="ignore"),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+    except (pa.ArrowException, UnicodeDecodeError):
         return None
     if table.num_rows != len(lines) or any(table[name].null_count for name in _CANNOT_LACK):
         return None
-    if not all(pc.all(pc.is_finite(table[name])).as_py() for name in _TIMES):
+    if not all(_are_moments(table[name].to_numpy()) for name in _TIMES):
         return None
     return pa.table([_filled(table[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
@@ -137,9 +147,8 @@ def _one_by_one(lines: Iterable[bytes]) -> tuple[pa.Table, tuple[bytes, ...]]:
     others: list[bytes] = []
     for line in filter(None, lines):
         try:
-            data = json.loads(line)
-            request = request_from_data({key: _encodable(value) for key, value in data.items()})
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            request = request_from_data(object_in(line) or {})
+        except (ValueError, TypeError, LookupError, OverflowError):
             others.append(line)
             continue
         if _fits(request):
@@ -151,14 +160,9 @@ def _one_by_one(lines: Iterable[bytes]) -> tuple[pa.Table, tuple[bytes, ...]]:
 
 def _fits(request: Request) -> bool:
     """Whether its times are moments, and its numbers and words such as the columns can hold."""
-    if not all(map(isfinite, (request.due, request.start, request.end))):
+    if not all(abs(at) < LATEST for at in (request.due, request.start, request.end)):
         return False
     return 0 <= request.status < 2**16 and abs(request.bytes) < 2**63 and all(isinstance(mark, str) for mark in request.marks)
-
-
-def _encodable(value: Any) -> Any:
-    """Half a character, which some client put into its words, is shown as one that is not known."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
 def _filled(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -180,13 +184,45 @@ ROWS = 100_000
 
 def read_parquet(path: Path) -> Requests:
     """The requests of a file, in order; its columns one after the other, so that little is held twice."""
+    try:
+        return _read_columns(path)
+    except (pa.ArrowException, IndexError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_columns(path: Path) -> Requests:
     with pq.ParquetFile(path) as file:
         if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
             raise ValueError(f"it lacks {', '.join(missing)}")
+        if strange := [field.name for field in SCHEMA if not _is_like(file.schema_arrow.field(field.name).type, field.type)]:
+            raise ValueError(f"{strange[0]} is of another type")
+        if file.metadata.num_rows > ROWS_OF_ANY_FILE + path.stat().st_size:
+            raise ValueError(f"it says that it holds {file.metadata.num_rows:,} requests, more than it has room for")
         return _requests(
             file.metadata.num_rows,
-            lambda name: (batch.column(0) for batch in file.iter_batches(ROWS, columns=[name], use_threads=False)),
+            lambda name: (_whole(batch.column(0)) for batch in file.iter_batches(ROWS, columns=[name], use_threads=False)),
         )
+
+
+def _is_like(found: pa.DataType, asked: pa.DataType) -> bool:
+    """Whether it is the type; what the items of a list are called makes no difference."""
+    if pa.types.is_list(asked) and pa.types.is_list(found):
+        return bool(found.value_type == asked.value_type)
+    return bool(found == asked)
+
+
+def _whole(chunk: pa.Array) -> pa.Array:
+    """The same, unless something in it is missing."""
+    holes = chunk.null_count + (chunk.flatten().null_count if pa.types.is_list(chunk.type) else 0)
+    if pa.types.is_dictionary(chunk.type):
+        holes += chunk.dictionary.null_count
+    if holes:
+        raise ValueError("not every row is whole")
+    return chunk
+
+
+def _are_moments(times: NDArray[Any]) -> bool:
+    return bool((np.abs(times) < LATEST).all())
 
 
 def read_tables(tables: Iterable[pa.Table]) -> Requests:
@@ -197,7 +233,7 @@ def read_tables(tables: Iterable[pa.Table]) -> Requests:
 
 def _requests(size: int, chunks: Chunks) -> Requests:
     times = {name: _joined(size, np.dtype(np.float64), map(_numbers, chunks(name))) for name in _TIMES}
-    if strange := [name for name, column in times.items() if not np.isfinite(column).all()]:
+    if strange := [name for name, column in times.items() if not _are_moments(column)]:
         raise ValueError(f"not every {strange[0]} is a moment")
     order = np.lexsort((times["end"], times["start"], times["due"]))
     places = np.empty(size, dtype=np.intp)
@@ -208,6 +244,7 @@ def _requests(size: int, chunks: Chunks) -> Requests:
 
     journeys, markings, errors = Places(), Places(), Places()
     longest = max((pc.max(pc.binary_length(chunk)).as_py() or 1 for chunk in chunks("trace")), default=1)
+    longest = min(longest, LONGEST_TRACE)
     return Requests(
         due=times.pop("due")[order],
         start=times.pop("start")[order],
@@ -262,7 +299,7 @@ def _traces(longest: int, chunk: pa.StringArray) -> NDArray[np.bytes_]:
     """As bytes of one length, which most are anyway."""
     if not pc.all(pc.string_is_ascii(chunk)).as_py():
         return np.array([trace.encode("ascii", "replace") for trace in chunk.to_pylist()], dtype=f"S{longest}")
-    even = pc.utf8_rpad(chunk, longest, "\0").cast(pa.binary(longest))
+    even = pc.utf8_rpad(pc.utf8_slice_codeunits(chunk, 0, longest), longest, "\0").cast(pa.binary(longest))
     return np.frombuffer(even.buffers()[1], dtype=f"S{longest}")[even.offset : even.offset + len(even)]
 
 

@@ -14,12 +14,14 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from harness.errors import CannotRecord, UnreadableRun
 from harness.history.drafts import draft_of
 from harness.history.events import CounterRead, EdgeSeen, Event, InvariantAsked, MachineSeen, event_from_data, event_to_data
+from harness.history.lines import object_in
 from harness.history.parquet import parts_of, read_parquet, read_tables, write_parquet
+from harness.history.shapes import Misfit, is_number
 from harness.history.table import Requests
 
 PLAN = "plan.json"
@@ -36,6 +38,10 @@ LOGS = "logs"
 MAKE_ROOM = "make room there, and run it again"
 
 OVER = ("RunEnded", "GuardianActed")
+MEASURED = ("finished", "vitals")
+
+LONGEST_LINE = 8 << 20
+"""Bytes: no event is longer."""
 
 
 def append_line(descriptor: int, data: dict[str, Any]) -> None:
@@ -146,18 +152,32 @@ class RunFolder:
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Every whole line of a file; a last line that was cut off is left out, as is a line that is no JSON object."""
+    return (data for _, data in numbered_lines(path))
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same, each with its number in the file."""
     if not path.exists():
         return
+    if not path.is_file():  # a pipe would be waited for, and a device never ends
+        raise UnreadableRun(f"{path}: expected a file, found something else")
     with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
+        for number, line in enumerate(_whole_lines(file), 1):
+            data = object_in(line)
+            if data is not None:
+                yield number, data
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines with their ends; one that nobody wrote, for it is longer than any, counts as empty."""
+    while line := file.readline(LONGEST_LINE):
+        if not line.endswith(b"\n"):
+            if len(line) < LONGEST_LINE:
                 return
-            try:
-                data = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(data, dict):
-                yield data
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LONGEST_LINE)
+            line = b"\n"
+        yield line
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -167,7 +187,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise UnreadableRun(f"{folder}: expected the folder of a run, with {PLAN} in it; found none")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnreadableRun(f"{path}: expected JSON, found something else ({error})") from error
     if not isinstance(data, dict) or "experiment" not in data:
         raise UnreadableRun(f"{path}: expected a plan with its experiment, found none")
@@ -178,8 +198,11 @@ def read_events(folder: Path) -> tuple[Event, ...]:
     """Everything that was recorded, events and samples, in the order of their times."""
     found = []
     for name in (EVENTS, SAMPLES):
-        for data in read_lines(folder / name):
-            event = event_from_data(data)
+        for number, data in numbered_lines(folder / name):
+            try:
+                event = event_from_data(data)
+            except Misfit as misfit:
+                raise UnreadableRun(f"{folder / name}:{number}: {misfit}") from misfit
             if event is not None:
                 found.append(event)
     return tuple(sorted(found, key=lambda event: event.at))
@@ -195,7 +218,7 @@ class Records(NamedTuple):
 
 def record_files(folder: Path) -> list[Path]:
     """The files that the load's processes append to: one, or one for each of several."""
-    return sorted(path for path in folder.glob("requests*.jsonl") if RECORDS.fullmatch(path.name))
+    return sorted(path for path in folder.glob("requests*.jsonl") if RECORDS.fullmatch(path.name) and path.is_file())
 
 
 def read_requests(folder: Path) -> Records:
@@ -213,7 +236,7 @@ def read_requests(folder: Path) -> Records:
 
 
 def _packed(folder: Path) -> Records:
-    said = (folder / NOTES).read_bytes() if (folder / NOTES).exists() else b""
+    said = (folder / NOTES).read_bytes() if (folder / NOTES).is_file() else b""
     return Records(_columns(folder / PARQUET), *_notes(said.split(b"\n")))
 
 
@@ -226,27 +249,30 @@ def _columns(path: Path) -> Requests:
 
 def _is_packed(folder: Path) -> bool:
     """The notes are written last: without them the columns may not be all there is, as long as there are lines."""
-    return (folder / PARQUET).exists() and ((folder / NOTES).exists() or not record_files(folder))
+    return (folder / PARQUET).is_file() and ((folder / NOTES).is_file() or not record_files(folder))
 
 
 def _notes(lines: Iterable[bytes]) -> tuple[tuple[dict[str, Any], ...], int]:
     """The notes among lines that are no request, and how many lines are none."""
     notes, unread = [], 0
     for line in filter(None, lines):
-        try:
-            data = json.loads(line)
-        except ValueError:
-            data = None
-        if isinstance(data, dict) and "load" in data:
+        data = object_in(line)
+        if data is not None and _is_note(data):
             notes.append(data)
         else:
             unread += 1
     return tuple(sorted(notes, key=_told_at)), unread
 
 
+def _is_note(data: dict[str, Any]) -> bool:
+    """Whether it is something that the load said of itself, with numbers where it counted or measured."""
+    kind = data.get("load")
+    numbers = [value for key, value in data.items() if key == "at" or (kind in MEASURED and key != "load")]
+    return isinstance(kind, str) and all(map(is_number, numbers))
+
+
 def _told_at(note: dict[str, Any]) -> float:
-    at = note.get("at")
-    return float(at) if isinstance(at, int | float) else 0.0
+    return float(note.get("at", 0.0))
 
 
 def pack_requests(folder: Path) -> None:

@@ -23,6 +23,9 @@ ENDLESS = (OUTCOMES.index("unfinished"), OUTCOMES.index("dropped"))
 DROPPED = OUTCOMES.index("dropped")
 OTHER = OUTCOMES.index("other")
 
+LONGEST_TRACE = 64
+"""How much of a trace id is kept; those of W3C have 32 characters."""
+
 
 @dataclass(frozen=True)
 class Words:
@@ -153,7 +156,7 @@ def requests_of(requests: Iterable[Request]) -> Requests:
         bytes=np.array([request.bytes for request in listed], dtype=np.int64),
         marks=np.array([markings.place(request.marks) for request in listed], dtype=np.int32),
         error=np.array([errors.place(request.error) for request in listed], dtype=np.int32),
-        trace=np.array([request.trace.encode("ascii", "replace") for request in listed], dtype=np.bytes_),
+        trace=np.array([request.trace[:LONGEST_TRACE].encode("ascii", "replace") for request in listed], dtype=np.bytes_),
         journeys=journeys.words,
         markings=markings.words,
         errors=errors.words,

@@ -113,6 +113,8 @@ class RequestTail:
             file.seek(position)
             added = file.read(PART_BYTES)
         whole = added[: added.rfind(b"\n") + 1]
+        if not whole and len(added) == PART_BYTES:  # longer than any line: what it holds is no request
+            whole = added
         self._positions[path] = position + len(whole)
         return whole.split(b"\n")
 
