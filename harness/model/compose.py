@@ -66,12 +66,19 @@ class ComposeService:
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """All services by name, in the order of the file. `external_volumes` and `external_networks` are not the run's own."""
+    """All services by name, in the order of the file. `external_volumes` and `external_networks` are not the run's own.
+
+    What follows is known only of a file that Compose itself has read, and is what two runs of it would write to:
+    `volumes_kept` are the real names of the external volumes, `host_paths_written` what of the engine's host is mounted
+    and not read-only.
+    """
 
     services: dict[str, ComposeService]
     not_honoured: tuple[Problem, ...] = ()
     external_volumes: tuple[str, ...] = ()
     external_networks: tuple[str, ...] = ()
+    volumes_kept: tuple[str, ...] = ()
+    host_paths_written: tuple[str, ...] = ()
 
     def at_home(self, service: str) -> str:
         """The service in whose network this one lives: itself, unless it shares another's."""

@@ -55,11 +55,33 @@ def _compose_of(config: Mapping[str, Any], places: Places) -> Compose:
         {name: replace(service, shares_network_with=_home(name, read)) for name, service in read.items()},
         external_volumes=_external(config, "volumes"),
         external_networks=_external(config, "networks"),
+        volumes_kept=tuple(_volumes_kept(config)),
+        host_paths_written=tuple(dict.fromkeys(_host_paths_written(config))),
     )
 
 
 def _external(config: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     return tuple(str(name) for name, written in _mapping(config.get(kind)).items() if _mapping(written).get("external"))
+
+
+def _volumes_kept(config: Mapping[str, Any]) -> Iterator[str]:
+    """The names that external volumes have at the engine."""
+    for key, written in _mapping(config.get("volumes")).items():
+        if _mapping(written).get("external"):
+            yield str(_mapping(written).get("name") or key)
+
+
+def _host_paths_written(config: Mapping[str, Any]) -> Iterator[str]:
+    """Folders and files of the engine's host that services may write to, mounted themselves or under a volume's name."""
+    for service in _mapping(config.get("services")).values():
+        for mount in _sequence(_mapping(service).get("volumes")):
+            said = _mapping(mount)
+            if said.get("type") == "bind" and said.get("source") and not said.get("read_only"):
+                yield str(said["source"])
+    for volume in _mapping(config.get("volumes")).values():
+        device = _mapping(_mapping(volume).get("driver_opts")).get("device")
+        if device and not _mapping(volume).get("external"):
+            yield str(device)
 
 
 def _home(name: str, services: Mapping[str, ComposeService]) -> str:
