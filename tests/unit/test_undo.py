@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from harness.errors import CouldNotRun
+from harness.history.events import UndoFailed
+from harness.runtime import undo as undo_module
 from harness.runtime.ending import EndProcessGroup, Process, family_of, parse_stat
-from harness.runtime.undo import RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, describe
+from harness.runtime.undo import RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, Undone, describe
 
 ENGINE = RestoreProxies("http://127.0.0.1:1")
 FOLDER = RemoveFolder("/tmp/chaos-unit")
 GROUP = EndProcessGroup(4_000_000, 17, "order", signal.SIGINT)
+GONE = EndProcessGroup(4_000_000, 17, "gone", signal.SIGTERM)
 LIMITS = RemoveControlGroup("/sys/fs/cgroup/cpu/chaos-unit", "/sys/fs/cgroup/cpu")
 
 
@@ -134,3 +140,66 @@ def test_a_process_is_read_from_its_line_whatever_its_program_is_called() -> Non
 
 def test_a_process_that_has_ended_and_waits_to_be_collected_is_not_living() -> None:
     assert parse_stat(b"42 (sh) Z 7 42 41 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 8812 1 2\n") is None
+
+
+def test_nothing_is_started_once_everything_is_being_undone(path: Path) -> None:
+    journal = UndoJournal(path)
+    with journal.starting():
+        pass
+
+    journal.undo_all(lambda _event: None)
+
+    with pytest.raises(CouldNotRun, match="being undone"), journal.starting():
+        pass
+
+
+def test_a_start_that_is_under_way_is_in_the_journal_before_that_is_read(path: Path) -> None:
+    journal, began = UndoJournal(path), threading.Event()
+
+    def start() -> None:
+        with journal.starting():
+            began.set()
+            time.sleep(0.2)
+            journal.before(GONE)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    began.wait(5)
+    undone = journal.undo_all(lambda _event: None)
+    starting.join()
+
+    assert undone == Undone(1, 0)
+
+
+def test_what_hangs_is_left_behind_and_keeps_nothing_else_from_being_undone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undo_module, "HEAL_SECONDS", 0.1)
+    monkeypatch.setattr(undo_module, "_restore", lambda _engine: time.sleep(20))
+    journal, told = UndoJournal(path), []
+    journal.before(GONE)
+    journal.before(ENGINE)
+    began = time.monotonic()
+
+    undone = journal.undo_all(told.append)
+
+    assert time.monotonic() - began < 3
+    assert undone == Undone(1, 1)
+    reasons = [event.reason for event in told if isinstance(event, UndoFailed)]
+    assert reasons == ["expected its end within 0.2 s, found it at work"]
+    assert list(journal.left().values()) == [ENGINE]
+
+
+@pytest.mark.parametrize("error", [ValueError("made up"), OSError("made up")])
+def test_an_undo_that_raises_is_one_that_failed(path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def raises(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(undo_module, "end_process_groups", raises)
+    journal, told = UndoJournal(path), []
+    journal.before(GONE)
+
+    undone = journal.undo_all(told.append)
+
+    assert undone == Undone(0, 1)
+    assert f"{type(error).__name__}: made up" in told[0].reason
