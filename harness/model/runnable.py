@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from harness.errors import InvalidFile
+from harness.errors import InvalidFile, Problem
 from harness.model.aiming import edges_hit, sees_requests
 from harness.model.compose import Compose
 from harness.model.containability import uncarried
@@ -15,6 +15,7 @@ from harness.model.faults import FaultItem
 from harness.model.kinds.edge import Partial
 from harness.model.kinds.group import Isolate, Partition
 from harness.model.kinds.service import Scale
+from harness.model.outside import outside_hosts
 from harness.model.resolving import Resolved
 
 MANY_EDGES = 100
@@ -35,6 +36,7 @@ def check_runs_locally(resolved: Resolved, cannot: Mapping[str, str] | None = No
         if name not in resolved.system.file.local:
             message = f"expected how {name} runs without containers, as local: {{{name}: {{command: …}}}}; found nothing"
             problems.append(resolved.system.document.problem(("local",), message))
+    problems += [*_outside(resolved), *_outside_by_defect(resolved)]
     for index, item in enumerate(resolved.experiment.faults):
         why = _beyond_processes(item, cannot or {})
         if why:
@@ -42,6 +44,46 @@ def check_runs_locally(resolved: Resolved, cannot: Mapping[str, str] | None = No
     if problems:
         raise InvalidFile(tuple(problems))
     return resolved
+
+
+def _outside(resolved: Resolved) -> Iterator[Problem]:
+    """Hosts outside the system that services would call, and that nobody allowed: on this machine nothing keeps them in."""
+    compose = resolved.system.compose
+    for name, service in compose.services.items():
+        for variable, value in service.environment.items():
+            if hosts := _not_allowed(resolved, name, variable, value):
+                yield _problem_at(service.places.get(variable, ""), _told(name, variable, hosts))
+
+
+def _problem_at(place: str, message: str) -> Problem:
+    """A problem at a place that is written `file:line:column`, or names the file alone."""
+    file, *numbers = place.rsplit(":", 2)
+    if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+        return Problem(file, int(numbers[0]), int(numbers[1]), message)
+    return Problem(place, 0, 0, message)
+
+
+def _outside_by_defect(resolved: Resolved) -> Iterator[Problem]:
+    for name, defect in resolved.experiment.defects.items():
+        for service, variables in defect.environment.items():
+            for variable, value in variables.items():
+                if hosts := _not_allowed(resolved, service, variable, value):
+                    path = ("defects", name, "environment", service, variable)
+                    yield resolved.documents[0].problem(path, _told(service, variable, hosts))
+
+
+def _not_allowed(resolved: Resolved, service: str, variable: str, value: str) -> tuple[str, ...]:
+    if service in resolved.experiment.system.egress:
+        return ()
+    compose = resolved.system.compose
+    return outside_hosts(variable, value, (*compose.services, *compose.names_for(service)))
+
+
+def _told(service: str, variable: str, hosts: tuple[str, ...]) -> str:
+    found = f"{', '.join(hosts)} in {variable}"
+    return (
+        f"expected {service} to call services of the system alone, found {found}: egress: [{service}] in system.yaml allows it"
+    )
 
 
 def _beyond_processes(item: FaultItem, cannot: Mapping[str, str]) -> str:

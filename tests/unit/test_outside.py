@@ -1,0 +1,94 @@
+"""On processes nothing keeps a service in: one that names a host outside the system is refused, unless that is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import InvalidFile
+from harness.model.outside import outside_hosts
+from harness.model.resolving import resolve
+from harness.model.runnable import check_runs_in_containers, check_runs_locally
+from tests.systems import COMPOSE, SCENARIO, SYSTEM, write_system
+
+SERVICES = ("order", "postgres")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "found"),
+    [
+        ("PAY_URL", "https://api.pay.example/v1", ("api.pay.example",)),
+        ("WHATEVER", "https://api.pay.example/v1", ("api.pay.example",)),
+        ("DSN", "postgresql://order:p%40ss@db.example:5432/orders", ("db.example",)),
+        ("BROKERS", "kafka://one.example:9092,two.example:9092", ("one.example", "two.example")),
+        ("HOOKS", "http://a.example/x http://b.example/y http://a.example/z", ("a.example", "b.example")),
+        ("PAY_HOST", "api.pay.example", ("api.pay.example",)),
+        ("PAY_HOST", "192.0.2.7:443", ("192.0.2.7",)),
+        ("PAY_URL", "http://[2001:db8::1]:80/", ("2001:db8::1",)),
+        ("PAY_URL", "http://bare", ("bare",)),
+        ("PAY_URL", "http://order:8000", ()),
+        ("PAY_URL", "http://ORDER:8000", ()),
+        ("DSN", "postgresql://order:secret@postgres/orders", ()),
+        ("BIND_ADDR", "0.0.0.0:8000", ()),
+        ("PAY_URL", "http://localhost:1", ()),
+        ("PAY_URL", "http://127.0.0.1:1", ()),
+        ("PAY_URL", "http://[::1]:1", ()),
+        ("PAY_HOST", "word", ()),
+        ("VERSION", "1.2.3", ()),
+        ("GREETING", "see example.org", ()),
+        ("EMPTY_URL", "", ()),
+    ],
+)
+def test_a_host_that_is_neither_a_service_nor_this_machine_is_outside(
+    variable: str, value: str, found: tuple[str, ...]
+) -> None:
+    assert outside_hosts(variable, value, SERVICES) == found
+
+
+@given(st.text(max_size=100), st.text(max_size=300))
+def test_any_text_can_be_read(variable: str, value: str) -> None:
+    assert all(host for host in outside_hosts(variable, value, SERVICES))
+
+
+def refused(folder: Path, *, system: str = SYSTEM, value: str = "https://api.pay.example", more: str = "") -> list[str]:
+    compose = COMPOSE.replace("REDIS_HOST: redis\n", f"REDIS_HOST: redis\n      PAY_URL: {value}\n")
+    resolved = resolve(write_system(folder, system=system, compose=compose, scenario=SCENARIO + more), environ={})
+    check_runs_in_containers(resolved)  # where a network of their own keeps them in
+    try:
+        check_runs_locally(resolved)
+    except InvalidFile as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_it_is_refused_by_line_on_processes_and_not_in_containers(tmp_path: Path) -> None:
+    assert refused(tmp_path) == [
+        f"{tmp_path}/compose.yaml:13:16: expected order to call services of the system alone, found api.pay.example in PAY_URL: "
+        "egress: [order] in system.yaml allows it"
+    ]
+
+
+def test_who_may_go_out_by_name_is_let_out(tmp_path: Path) -> None:
+    assert refused(tmp_path, system=SYSTEM + "egress: [order]\n") == []
+
+
+def test_that_another_service_may_go_out_is_not_enough(tmp_path: Path) -> None:
+    assert len(refused(tmp_path, system=SYSTEM + "egress: [gateway]\n")) == 1
+
+
+def test_a_defect_is_no_way_out_either(tmp_path: Path) -> None:
+    defect = "defects: {away: {environment: {order: {PAY_URL: 'http://elsewhere.example'}}, caught_by: recovery-1}}\n"
+
+    (told,) = refused(tmp_path, value="http://shipping:8000", more=defect)
+
+    assert told.startswith(f"{tmp_path}/scenario.yaml:10:49: expected order to call")
+    assert "found elsewhere.example in PAY_URL" in told
+
+
+def test_what_a_password_is_is_not_told(tmp_path: Path) -> None:
+    (told,) = refused(tmp_path, value="https://anna:hunter2@api.pay.example")
+
+    assert "hunter2" not in told
