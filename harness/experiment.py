@@ -58,6 +58,7 @@ from harness.runtime.registry import forget, leave, register
 from harness.runtime.run import carry_out
 from harness.runtime.services.limits import cannot_limit
 from harness.runtime.setting import Setting
+from harness.runtime.shares import shared_at, shared_here
 from harness.runtime.stop_file import refuse_where_halted
 from harness.runtime.stopping import Stop
 
@@ -220,13 +221,20 @@ class Stage:
         """Carry out a plan, judge what was recorded, and write the reports."""
         refuse_where_halted()
         path = _new_path(self.options.reports, plan.experiment.name)
-        register(path, project="" if self.options.choice.docker is None else project_of(path.name))
+        docker = self.options.choice.docker
+        register(path, project="" if docker is None else project_of(path.name), shares=self._shares(resolved))
         try:
             with heeding(path.name, self.stop):
                 self._carry_out(resolved, plan, path)
         finally:
             leave(path)
         return judge_folder(path)
+
+    def _shares(self, resolved: Resolved) -> tuple[str, ...]:
+        docker, system = self.options.choice.docker, resolved.system
+        if docker is not None:
+            return shared_at(docker, system.compose)
+        return shared_here(system.compose, system.file.local, self.options.environment, system.folder)
 
     def _carry_out(self, resolved: Resolved, plan: Plan, path: Path) -> None:
         folder = _new_folder(path)
