@@ -123,3 +123,13 @@ def test_an_engine_that_hangs_while_the_system_comes_up_is_no_reason_to_wait(
 
     later.join()
     assert time.monotonic() - began < 1.0 + NOTICED_WITHIN + 0.5
+
+
+def test_an_engine_that_hangs_before_it_told_anything_is_no_reason_to_wait(stub: StubEngine, services: DockerServices) -> None:
+    stub.hangs = True
+    began = time.monotonic()
+
+    with pytest.raises(CouldNotRun, match="expected a stream of events within"):
+        services.start()
+
+    assert time.monotonic() - began < NOTICED_WITHIN + 0.5

@@ -21,6 +21,10 @@ TOLD_OF_NETWORKS = ("connect", "disconnect")
 """These do not say whose project they belong to, so they are asked for from everybody."""
 
 
+OPENED_WITHIN = 4.5
+"""Seconds until an engine must have begun to tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerEvent:
     """Something that became of a container. `engine_time` is on the engine's clock, seconds since the epoch."""
@@ -40,17 +44,20 @@ class EventStream:
     def __init__(self, client: Any, project: str, hand_on: Callable[[ContainerEvent], None]) -> None:
         self._client, self._project, self._hand_on = client, project, hand_on
         self._stream: Any = None
-        self._thread: threading.Thread | None = None
+        self._opened = threading.Event()
         self._ended = False
         self.failure: Exception | None = None
         self._known: dict[str, tuple[str, str]] = {}
 
     def begin(self) -> None:
-        """Events from now on are told."""
-        filters = {"type": ["container", "network"], "event": [*TOLD, *TOLD_OF_NETWORKS]}
-        self._stream = self._client.events(decode=True, filters=filters)
-        self._thread = threading.Thread(target=self._follow, daemon=True, name="docker events")
-        self._thread.start()
+        """Events from now on are told. Raises CouldNotRun where the engine does not begin to tell."""
+        threading.Thread(target=self._follow, daemon=True, name="docker events").start()
+        if not self._opened.wait(OPENED_WITHIN):
+            self.end()
+            found = f"expected a stream of events within {OPENED_WITHIN:g} s, found none: it hangs"
+            raise CouldNotRun(f"the Docker engine: {found}; restart it, then: chaos gc")
+        if self.failure is not None:
+            raise self.failure
 
     def end(self) -> None:
         """No more is told."""
@@ -61,7 +68,10 @@ class EventStream:
 
     def _follow(self) -> None:
         """Until the stream is closed here; one that ends otherwise is a `failure`: what it would have told is missing."""
+        filters = {"type": ["container", "network"], "event": [*TOLD, *TOLD_OF_NETWORKS]}
         try:
+            self._stream = self._client.events(decode=True, filters=filters)
+            self._opened.set()
             for told in self._stream:
                 event = self._event_of(told)
                 if event is not None:
@@ -71,6 +81,7 @@ class EventStream:
             failure = error
         if not self._ended:
             self.failure = failure
+        self._opened.set()
 
     def _event_of(self, told: dict[str, Any]) -> ContainerEvent | None:
         """An event of this run, None for somebody else's."""
