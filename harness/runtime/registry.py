@@ -99,7 +99,7 @@ def _refuse_shared(own: Registered) -> None:
 
 
 def _who(other: Registered) -> str:
-    if is_alive(other) and other.pid != os.getpid():
+    if is_alive(other):
         return f"the run {other.run} (pid {other.pid}); wait for its end, or end it: chaos abort {other.run}"
     return f"the run {other.run}, which is gone and has left something; remove that: chaos gc"
 
