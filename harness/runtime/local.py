@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from harness.errors import CouldNotRun
 from harness.history.store import LOGS
@@ -41,7 +44,7 @@ class LocalRuntime:
         self._logs.begin()
         addresses = self._addresses = RunAddresses.claim()
         system = self._local_system(addresses)
-        engine = self._start_engine(addresses)
+        engine = self._start_engine(addresses, _token_in(system.temporary))
         engine.begin(_proxies_to_make(self._plan, system, addresses))
         recorder = self._recorder
         services = LocalServices(system, self._launch, recorder.record, recorder.log_file, remember=self._journal.before)
@@ -86,16 +89,16 @@ class LocalRuntime:
             limited={change.service for step in self._plan.steps for change in step.services if change.deed == "memory"},
         )
 
-    def _start_engine(self, addresses: RunAddresses) -> SupervisedEngine:
-        self._journal.before(RestoreProxies(addresses.control_url))
+    def _start_engine(self, addresses: RunAddresses, token_file: Path) -> SupervisedEngine:
+        self._journal.before(RestoreProxies(addresses.control_url, str(token_file)))
         log = self._recorder.log_file("proxies")
-        first = self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source)
+        first = self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source, token_file)
 
         def restart() -> Address:
             """Where it was: another process, since the one that is there may stand still."""
             if self._engine is not None:
                 self._engine.kill()
-            self._engine = start_embedded(self._launch, _listen_again(first.control), log, addresses.probe_source)
+            self._engine = start_embedded(self._launch, _listen_again(first.control), log, addresses.probe_source, token_file)
             return self._engine.control
 
         self._proxies = SupervisedEngine(
@@ -106,6 +109,14 @@ class LocalRuntime:
             log_tail=lambda: tail_of(log, LOG_LINES),
         )
         return self._proxies
+
+
+def _token_in(folder: Path) -> Path:
+    """A file with a new token, which its owner alone can read: the guardian needs it, too."""
+    path = folder / "proxy-engine.token"
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(32))
+    return path
 
 
 def _listen_again(control: Address) -> socket.socket:

@@ -79,9 +79,13 @@ OWNER = ".harness"
 
 @dataclass(frozen=True, slots=True)
 class RestoreProxies:
-    """Heal everything on the proxy engine whose control API is at this URL. One that is gone holds no fault."""
+    """Heal everything on the proxy engine whose control API is at this URL. One that is gone holds no fault.
+
+    `token_file` holds what the engine asks of whoever changes something, "" where it asks nothing.
+    """
 
     control: str
+    token_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +331,7 @@ def _restore(engine: RestoreProxies) -> str | None:
     control = urlsplit(engine.control)
     connection = BoundedConnection(control.hostname or "", control.port, timeout=HEAL_SECONDS)
     try:
-        connection.request("POST", "/reset", headers={"Content-Length": "0"})
+        connection.request("POST", "/reset", headers={"Content-Length": "0", **_proof(engine.token_file)})
         status = connection.getresponse().status
     except ConnectionRefusedError:
         return None
@@ -336,6 +340,15 @@ def _restore(engine: RestoreProxies) -> str | None:
     finally:
         connection.close()
     return None if status < 300 else f"expected POST {engine.control}/reset to heal, found status {status}"
+
+
+def _proof(token_file: str) -> dict[str, str]:
+    if not token_file:
+        return {}
+    try:
+        return {"Authorization": f"Bearer {Path(token_file).read_text(encoding='ascii')}"}
+    except (OSError, ValueError):  # its folder is gone, and with it the engine
+        return {}
 
 
 def _remove_project(undo: RemoveProject) -> str | None:

@@ -95,10 +95,12 @@ def _said(content: object) -> str:
 class Session:
     """Requests to one server: to this address alone, in time, and with the server's refusals raised."""
 
-    def __init__(self, control: Address) -> None:
+    def __init__(self, control: Address, token: str = "") -> None:
         self._base = f"http://{control}"
         self._http = bounded_session()
         self._http.headers["User-Agent"] = "chaos-harness"
+        if token:
+            self._http.headers["Authorization"] = f"Bearer {token}"
         self._end = 0.0
 
     @contextmanager

@@ -56,11 +56,13 @@ class StartedEngine:
             raise ProxyError(f"proxy engine: expected its end within {END_WITHIN:g} s of SIGKILL, found it there") from None
 
 
-def start_embedded(launch: Launch, listen: socket.socket, log: Path, ignore_source: str) -> StartedEngine:
+def start_embedded(
+    launch: Launch, listen: socket.socket, log: Path, ignore_source: str, token_file: Path | None = None
+) -> StartedEngine:
     """Start the embedded engine with its control API on `listen`, which is taken over; return once it answers.
 
-    Connections from `ignore_source` are forwarded and impaired like others, and not counted. Raises
-    CouldNotRun, with the last lines of the log, where the engine does not come up.
+    Connections from `ignore_source` are forwarded and impaired like others, and not counted. Who changes something needs
+    the token in `token_file`. Raises CouldNotRun, with the last lines of the log, where the engine does not come up.
     """
     listen.listen(128)
     control = Address(*listen.getsockname()[:2])
@@ -68,7 +70,7 @@ def start_embedded(launch: Launch, listen: socket.socket, log: Path, ignore_sour
     try:
         process = launch(
             PROXY_ENGINE,
-            _command(listen.fileno(), watched, ignore_source),
+            [*_command(listen.fileno(), watched, ignore_source), *(["--token-file", str(token_file)] if token_file else [])],
             environment=_environment(),
             log=log,
             pass_fds=(listen.fileno(), watched),
@@ -79,7 +81,8 @@ def start_embedded(launch: Launch, listen: socket.socket, log: Path, ignore_sour
     finally:
         os.close(watched)
         listen.close()  # so that once the engine is gone, nobody seems to be listening
-    started = StartedEngine(process, ToxiproxyEngine(control, f"{LOGS}/{log.name}"), control, lifeline)
+    token = token_file.read_text(encoding="ascii") if token_file is not None else ""
+    started = StartedEngine(process, ToxiproxyEngine(control, f"{LOGS}/{log.name}", token), control, lifeline)
     _await_answer(started, log)
     return started
 

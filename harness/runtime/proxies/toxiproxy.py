@@ -31,13 +31,14 @@ OLDEST = (2, 6)
 
 
 class ToxiproxyEngine:
-    """The port `Proxies`, over the engine whose control API answers at `control`; `log` is where that engine writes.
+    """The port `Proxies`, over the engine whose control API answers at `control`; `log` is where that engine writes,
+    `token` what it asks of whoever changes something.
 
     A call that found the engine gone, or hanging, raises EngineGone, which is a ProxyError.
     """
 
-    def __init__(self, control: Address, log: str = "") -> None:
-        self._session = Session(control)
+    def __init__(self, control: Address, log: str = "", token: str = "") -> None:
+        self._session = Session(control, token)
         self._where = f"proxy engine at {control}" + (f" (its log: {log})" if log else "")
         self._made: dict[str, ProxyMade] = {}
         self._replacing: dict[str, dict[str, Any]] = {}

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from harness import __version__
 from harness.runtime.proxies.embedded.config import COULD_NOT_RUN, INVALID, CannotStart, read_config
+from harness.runtime.proxies.embedded.door import read_token
 from harness.runtime.proxies.embedded.healthy import is_healthy, who_answers
 from harness.runtime.proxies.embedded.log import LEVELS, Lines, Log, as_json, as_text
 from harness.runtime.proxies.embedded.sources import Sources
@@ -57,6 +58,7 @@ def _serve(given: argparse.Namespace) -> None:
         seed=given.seed,
         config=config,
         runtime_metrics=given.runtime_metrics,
+        token=read_token(Path(given.token_file)) if given.token_file else "",
         log=_log(given),
     )
     try:
@@ -109,6 +111,7 @@ def _add_own(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--allow-any-address", action="store_true", help="listen outside loopback too; without it that is refused")
     add("--any-interface", action="store_true", help="count refused attempts that come in outside loopback too")
+    add("--token-file", metavar="FILE", help="whoever changes something needs the token in this file: Authorization: Bearer TOKEN")
     add("--no-packet-socket", dest="packet_socket", action="store_false", help="do not count refused attempts")
     add(
         "--ignore-source",

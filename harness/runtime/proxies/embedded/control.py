@@ -46,6 +46,7 @@ class Asked:
     body: bytes
     user_agent: str = ""
     is_last: bool = False
+    authorization: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class ControlConnection(asyncio.Protocol):
         self._answering: asyncio.Task[None] | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._url = self._agent = b""
+        self._url = self._agent = self._authorization = b""
         self._body = bytearray()
         self._is_last = self._has_head = False
         self._taken = 0
@@ -132,7 +133,7 @@ class ControlConnection(asyncio.Protocol):
         self._may_write.set()
 
     def on_message_begin(self) -> None:
-        self._url = self._agent = b""
+        self._url = self._agent = self._authorization = b""
         self._body = bytearray()
         self._has_head = False
 
@@ -142,6 +143,8 @@ class ControlConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"user-agent":
             self._agent = value
+        elif name.lower() == b"authorization":
+            self._authorization = value
 
     def on_headers_complete(self) -> None:
         self._is_last = not self._parser.should_keep_alive()
@@ -155,7 +158,8 @@ class ControlConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         path = self._url.split(b"?", 1)[0].decode("latin-1")
         method = self._parser.get_method().decode("latin-1")
-        self._asked.append(Asked(method, path, bytes(self._body), self._agent.decode("latin-1"), self._is_last))
+        agent = self._agent.decode("latin-1")
+        self._asked.append(Asked(method, path, bytes(self._body), agent, self._is_last, self._authorization))
         self._taken = 0
 
     def _read(self, data: bytes) -> None:

@@ -21,6 +21,7 @@ from harness.runtime.proxies.embedded.api import SPEAKS, Api
 from harness.runtime.proxies.embedded.api_log import ApiLog
 from harness.runtime.proxies.embedded.config import Entry
 from harness.runtime.proxies.embedded.control import Answer, ControlConnection, json_answer
+from harness.runtime.proxies.embedded.door import Door
 from harness.runtime.proxies.embedded.log import SILENT, Log
 from harness.runtime.proxies.embedded.metrics import CONTENT_TYPE, page
 from harness.runtime.proxies.embedded.populating import populate
@@ -34,7 +35,8 @@ from harness.runtime.proxies.embedded.toxics import Refused
 class Options:
     """How one engine runs. `parent_fd` is the end of a pipe that closes when the starter is gone.
 
-    The proxies of `config` are made before the control API answers.
+    The proxies of `config` are made before the control API answers. `token` is what whoever changes something there
+    has to know, empty where anybody may.
     """
 
     control: socket.socket
@@ -45,6 +47,7 @@ class Options:
     seed: int | None = None
     config: Sequence[Entry] = ()
     runtime_metrics: bool = False
+    token: str = ""
     log: Log = SILENT
 
 
@@ -68,7 +71,8 @@ async def serve(options: Options) -> None:
     api = Api(registry, around.refusals, {"health": watched.health, "metrics": watched.metrics})
     log.info("Starting embedded proxy engine", version=__version__, api=SPEAKS)
     await populate(options.config, api, around)
-    answer = ApiLog(api.answer, log).answer
+    through = Door(api.answer, options.token).answer if options.token else api.answer
+    answer = ApiLog(through, log).answer
     control = await loop.create_server(lambda: ControlConnection(loop, answer), sock=options.control)
     gc.freeze()
     gc.set_threshold(5_000, 10, 10)  # every connection leaves cycles behind: looking for them costs less at longer intervals
