@@ -314,7 +314,7 @@ def _worst(codes: Sequence[int], *, strict: bool) -> int:
 def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show that a scenario can say no: run it clean, on each of its defects, and as its free twins.
 
-    The clean system must pass; each defect must be caught by the expectation it names; a fault withheld, one
+    The clean system must pass; each defect must be caught by the expectation or stop condition it names; a fault withheld, one
     accepted and not applied, and one on a proxy that nobody calls must be inconclusive; a cut where the load comes in
     must fail.
     """

@@ -69,7 +69,7 @@ def test_the_readme_has_every_exit_code() -> None:
     text = PAGES[0].read_text(encoding="utf-8")
     shown = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE) for code in row.split(",")}
 
-    assert shown == {*EXIT_CODES.values(), INVALID, LEFT_BEHIND, TERMINATED} - {EXIT_CODES["halted"]}
+    assert shown == {*EXIT_CODES.values(), INVALID, LEFT_BEHIND, TERMINATED}
 
 
 def test_the_page_on_scenarios_has_every_kind() -> None:

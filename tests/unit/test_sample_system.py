@@ -50,7 +50,7 @@ def test_payment_is_asked_twice_unless_a_defect_says_otherwise(defects: tuple[De
     assert payment_at("http://payment", frozenset(defects)).patience.tries == tries
 
 
-def test_every_defect_is_caught_by_one_scenario() -> None:
+def test_every_defect_is_caught_by_a_scenario() -> None:
     claimed = [
         (name, service, environment["DEFECTS"])
         for path in SCENARIOS
@@ -58,7 +58,7 @@ def test_every_defect_is_caught_by_one_scenario() -> None:
         for service, environment in defect.environment.items()
     ]
 
-    assert sorted(claimed) == sorted((defect.title, defect.service, defect.title) for defect in Defect)
+    assert sorted(set(claimed)) == sorted((defect.title, defect.service, defect.title) for defect in Defect)
 
 
 def test_the_readme_tells_every_scenario_with_its_defects() -> None:
