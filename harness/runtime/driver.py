@@ -146,7 +146,6 @@ class Driver:
             self._heal_all()
 
     def _heal_all(self) -> None:
-        self._stop.busy(CHANGE_SECONDS * (1 + len(self._active) + len(self._struck)))
         with ExitStack() as healing:  # each is healed, whatever another raises; the last one named goes first: what is quick
             for fault, service in reversed(self._struck):
                 healing.callback(self._relieve_or_record, fault, service)
@@ -302,7 +301,7 @@ class Driver:
     # faults
 
     def _take(self, step: Step) -> None:
-        self._stop.busy(CHANGE_SECONDS * (1 + len(step.changes) + len(step.services)))
+        self._stop.busy(CHANGE_SECONDS)
         self._sampler.look_at_edges()
         if isinstance(step, Heal):
             for change in step.changes:
@@ -318,6 +317,8 @@ class Driver:
 
     def _put(self, step: Begin | Vary, proxy: str, state: ProxyState) -> None:
         """It counts as on before it is: what was half set is healed too."""
+        self._stop.check()
+        self._stop.busy(CHANGE_SECONDS)
         asked_at = now()
         self._active[step.fault, proxy] = step.kind
         try:
@@ -329,12 +330,14 @@ class Driver:
         self._recorder.record(event(now(), asked_at, step.fault, step.kind, proxy, _data(state), _data(found)))
 
     def _heal_one(self, step: Heal, proxy: str, state: ProxyState) -> None:
+        self._stop.busy(CHANGE_SECONDS)
         asked_at = now()
         found = self._world.proxies.put(proxy, state)
         self._active.pop((step.fault, proxy), None)
         self._recorder.record(FaultEnded(now(), asked_at, step.fault, step.kind, proxy, _data(state), _data(found)))
 
     def _put_clean(self, fault: str, proxy: str) -> None:
+        self._stop.busy(CHANGE_SECONDS)
         asked_at = now()
         kind = self._active.pop((fault, proxy))
         try:
@@ -346,6 +349,8 @@ class Driver:
 
     def _strike(self, step: Begin | Vary, change: ServiceChange) -> None:
         """It counts as struck before it is: half a deed is taken back too."""
+        self._stop.check()
+        self._stop.busy(CHANGE_SECONDS)
         asked_at = now()
         self._struck[step.fault, change.service] = step.kind, change
         try:
@@ -358,6 +363,7 @@ class Driver:
         self._recorder.record(event(now(), asked_at, step.fault, step.kind, "", asked, found, change.service))
 
     def _relieve(self, fault: str, kind: str, change: ServiceChange) -> None:
+        self._stop.busy(CHANGE_SECONDS)
         asked_at = now()
         found = self._world.services.relieve(change)
         self._struck.pop((fault, change.service), None)
