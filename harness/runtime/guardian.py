@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from harness.errors import CouldNotRun
+from harness.errors import CouldNotRun, HarnessError
 from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to_data
 from harness.history.store import EVENTS, LOGS, UNDO, append_line
-from harness.runtime.registry import leave
+from harness.runtime.registry import STATE_DIR, leave, state_folder
 from harness.runtime.stopping import STOPPING, Stop
 from harness.runtime.undo import UndoJournal, end_last_line
 
@@ -48,7 +48,6 @@ HELD_UP_SECONDS = 1.0
 """A guardian that wakes up so much too late was held up itself, and so perhaps was the harness."""
 
 KILL_SECONDS = 2.0
-KEPT_VARIABLES = ("PATH", "HOME", "XDG_STATE_HOME", "CHAOS_STATE_DIR")
 SPARED = Path("/proc/self/oom_score_adj")
 
 
@@ -170,9 +169,12 @@ def start_guardian(folder: Path, stop: Stop, lease: float = LEASE_SECONDS) -> Gu
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    own = {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "TMPDIR": tempfile.gettempdir()}
-    return {"PATH": os.defpath, **kept, **own}
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "TMPDIR": tempfile.gettempdir(),
+        STATE_DIR: str(state_folder()),
+    }
 
 
 # the guardian itself
@@ -257,7 +259,8 @@ def undo_what_is_left(run: Path, why: str) -> None:
 
     undone = UndoJournal(run / UNDO).undo_all(record, by="guardian")
     record(GuardianActed(time.time(), undone.done, undone.failed, why))
-    leave(run)
+    with suppress(HarnessError, OSError):  # it stays noted where the registry cannot be written to
+        leave(run)
 
 
 def _be_spared() -> None:

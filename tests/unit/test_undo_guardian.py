@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.runtime.guardian import why_to_act
+from harness.runtime.guardian import HELD_UP_SECONDS, why_to_act
 from harness.runtime.undo import end_last_line
 
 
@@ -67,6 +69,22 @@ def test_a_harness_that_beats_on_is_ended_at_its_hard_end() -> None:
 
 def test_the_last_hard_end_counts() -> None:
     assert told(b"until %.3f\n" % (time.time() - 5), b"until %.3f\n" % (time.time() + 99), b"done\n") is None
+
+
+def test_a_guardian_that_was_held_up_itself_gives_the_harness_another_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, held_up = select.select, []
+
+    def first_held_up(*watched: Any) -> Any:
+        if not held_up:
+            held_up.append(True)
+            time.sleep(0.2 + HELD_UP_SECONDS + 0.1)
+            return [], [], []
+        return real(*watched)
+
+    monkeypatch.setattr(select, "select", first_held_up)
+
+    assert told(b"beat\ndone\n", closes=False) is None
+    assert held_up
 
 
 def test_every_beat_is_answered() -> None:
