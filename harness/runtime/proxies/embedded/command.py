@@ -111,7 +111,11 @@ def _add_own(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--allow-any-address", action="store_true", help="listen outside loopback too; without it that is refused")
     add("--any-interface", action="store_true", help="count refused attempts that come in outside loopback too")
-    add("--token-file", metavar="FILE", help="whoever changes something needs the token in this file: Authorization: Bearer TOKEN")
+    add(
+        "--token-file",
+        metavar="FILE",
+        help="whoever changes something needs the token in this file: Authorization: Bearer TOKEN",
+    )
     add("--no-packet-socket", dest="packet_socket", action="store_false", help="do not count refused attempts")
     add(
         "--ignore-source",
