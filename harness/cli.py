@@ -571,7 +571,7 @@ def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **gi
     _remove_expired(given)
     if found.margins is None:
         raise click.exceptions.Exit(found.run.verdict.exit_code or 3)
-    if write:
+    if write and stop.signal is None:
         say(f"written to {write_margins(system, found.margins)}")
 
 
