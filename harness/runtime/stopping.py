@@ -123,12 +123,17 @@ def listening(stop: Stop) -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         stop.ask(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in STOPPING}
+    before = {number: signal.signal(number, note) for number in _heeded()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    """All, but that of a closed terminal where somebody asked to go on without it (`nohup`)."""
+    return [number for number in STOPPING if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
 
 
 def end_by_signals(stop: Stop) -> None:
@@ -146,7 +151,7 @@ def end_by_signals(stop: Stop) -> None:
             asked = time.monotonic()
             raise KeyboardInterrupt
 
-    for number in STOPPING:
+    for number in _heeded():
         signal.signal(number, end)
 
 

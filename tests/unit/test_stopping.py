@@ -160,3 +160,17 @@ def test_only_the_first_signal_ends_a_command_or_one_that_comes_long_after() -> 
     answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
 
     assert answer.stdout.splitlines() == ["ended", "went on", "went on", "ended again", "SIGTERM"]
+
+
+def test_who_asked_to_go_on_without_a_terminal_goes_on() -> None:
+    program = (
+        "import os, signal; signal.signal(1, signal.SIG_IGN)\n"
+        "from harness.runtime.stopping import Stop, end_by_signals, listening\n"
+        "stop = Stop(); end_by_signals(stop)\n"
+        "with listening(stop): os.kill(os.getpid(), 1)\n"
+        "print(stop.signal); os.kill(os.getpid(), 1); print('went on')\n"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert answer.stdout.split("\n") == ["None", "went on", ""]
