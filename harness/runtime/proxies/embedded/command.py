@@ -49,6 +49,7 @@ def _serve(given: argparse.Namespace) -> None:
 
     packets = (AllPackets() if given.any_interface else LoopbackPackets()) if given.packet_socket else Packets()
     config = read_config(Path(given.config)) if given.config else ()
+    token = read_token(Path(given.token_file)) if given.token_file else ""
     options = Options(
         control=_control_socket(given),
         parent_fd=given.parent_fd,
@@ -58,7 +59,7 @@ def _serve(given: argparse.Namespace) -> None:
         seed=given.seed,
         config=config,
         runtime_metrics=given.runtime_metrics,
-        token=read_token(Path(given.token_file)) if given.token_file else "",
+        token=token,
         log=_log(given),
     )
     try:
