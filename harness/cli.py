@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -243,7 +243,7 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
             _tell_not_run(files[len(runs) :])
             break
     _hand_on(runs, junit_xml, strict=strict)
-    _remove_expired(given)
+    _remove_expired(given, runs)
     raise click.exceptions.Exit(_worst([finished.verdict.exit_code for finished in runs], strict=strict))
 
 
@@ -253,8 +253,9 @@ def _tell_not_run(files: Sequence[Path]) -> None:
         say(f"chaos: interrupted, so not run: {', '.join(map(str, files))}", err=True)
 
 
-def _remove_expired(given: dict[str, Any]) -> None:
-    remove_expired(given["report_dir"], given["keep_runs"], given["keep_days"])
+def _remove_expired(given: dict[str, Any], runs: Iterable[Run]) -> None:
+    """Of the scenarios that were run now, older runs go where that is asked for."""
+    remove_expired({run.folder.parent for run in runs}, given["keep_runs"], given["keep_days"])
 
 
 EXTEND = 30.0
@@ -342,7 +343,7 @@ def prove(file: Path, only: tuple[str, ...], as_json: bool, **given: Any) -> Non
         trials = prove_scenario(file, Stage(options, stop, terminal.audience), only, Tellers(begun, over))
     finally:
         terminal.leave()
-    _remove_expired(given)
+    _remove_expired(given, [trial.run for trial in trials])
     proven = sum(trial.proven for trial in trials)
     if as_json:
         import json
@@ -568,7 +569,7 @@ def calibrate(system: Path, windows: int, up_to: float | None, write: bool, **gi
         terminal.leave()
     say(calibration_text(found.floors, found.margins, found.steps, found.why, found.others), nl=False)
     say(f"recorded in {found.run.folder}")
-    _remove_expired(given)
+    _remove_expired(given, [found.run])
     if found.margins is None:
         raise click.exceptions.Exit(found.run.verdict.exit_code or 3)
     if write and stop.signal is None:
