@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import CouldNotRun, InvalidInput
+from harness.errors import CouldNotRun, InvalidInput, UnreadableRun
 from harness.saying import say, say_data
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def keeping(command: Any) -> Any:
     return command
 
 
-def remove_expired(reports: Path, keep_runs: int | None, keep_days: float | None) -> None:
-    """Remove the runs that need not be kept any more; what would not go is told, and nothing else."""
-    from harness.runtime.retention import Kept, expired, remove_run
+def remove_expired(scenarios: Collection[Path], keep_runs: int | None, keep_days: float | None) -> None:
+    """Remove the runs in the folders of scenarios that need not be kept any more; told is only what would not go."""
+    from harness.runtime.retention import Kept, expired_in, remove_run
 
-    for path in expired(reports, Kept(keep_runs, keep_days)):
+    for path in expired_in(scenarios, Kept(keep_runs, keep_days)):
         why = remove_run(path)
         if why is not None:
             say(f"warning: an old run could not be removed: {why}", err=True)
@@ -141,7 +141,11 @@ def _tell_end(entry: Registered) -> int:
 
     folder = Path(entry.folder)
     wait_for_end(entry, JUDGING_SECONDS, lambda entry: (folder / VERDICT).exists() or not is_alive(entry))
-    verdict = judge_folder(folder).verdict
+    try:
+        verdict = judge_folder(folder).verdict
+    except UnreadableRun:
+        say(f"over before anything was recorded\n  {folder}")
+        return LEFT_BEHIND if entry in runs() else 0
     say(f"{verdict.word}: {verdict.sentence}\n  {folder}")
     if entry in runs() or verdict.left_behind:
         say("  something of it is left behind: chaos gc")

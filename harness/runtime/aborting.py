@@ -64,8 +64,8 @@ def ask_to_end(entry: Registered, why: str) -> None:
     path = _asked_in(entry.run)
     said = {"by": user_name(os.getuid()), "why": one_line(why) or UNSAID}
     try:
-        with draft_of(path) as draft:
-            draft.write_text(json.dumps(said), encoding="utf-8")
+        with draft_of(path) as draft, open(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            file.write(json.dumps(said))
     except OSError as error:
         raise CouldNotRun(f"{path}: expected to note what is asked for, found: {error.strerror}") from error
 

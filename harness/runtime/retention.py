@@ -44,10 +44,15 @@ def expired(reports: Path, kept: Kept) -> list[Path]:
     Never one that `latest` leads to, one that is registered (it is under way, or chaos gc needs its journal), or one that
     is no run's. Links are not followed.
     """
+    return expired_in(_folders_in(reports), kept)
+
+
+def expired_in(scenarios: Collection[Path], kept: Kept) -> list[Path]:
+    """The same, of these scenarios' folders alone."""
     if kept.everything:
         return []
     registered = {Path(entry.folder) for entry in runs()}
-    return sorted(path for scenario in _folders_in(reports) for path in _expired_of(scenario, kept, registered))
+    return sorted(path for scenario in set(scenarios) for path in _expired_of(scenario, kept, registered))
 
 
 def _expired_of(scenario: Path, kept: Kept, registered: Collection[Path]) -> Iterator[Path]:

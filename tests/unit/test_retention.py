@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.cli import commands
+from harness.machine import remove_expired
 from harness.runtime.registry import register
 from harness.runtime.retention import DAY, Kept, expired, remove_run
 
@@ -55,6 +56,25 @@ def test_the_newest_runs_of_each_scenario_are_kept(reports: Path) -> None:
 
     assert expired(reports, Kept(runs=2)) == checkout[:3]
     assert expired(reports, Kept(runs=1)) == [*checkout[:4], search[0]]
+
+
+def test_after_a_run_only_its_own_scenarios_runs_go(reports: Path) -> None:
+    checkout = [run_of(reports, "checkout", day) for day in (1, 2)]
+    search = [run_of(reports, "search", day) for day in (1, 2)]
+
+    remove_expired([reports / "checkout"], keep_runs=1, keep_days=None)
+
+    assert [path.exists() for path in (*checkout, *search)] == [False, True, True, True]
+
+
+def test_an_old_run_that_would_not_go_is_a_warning(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = run_of(reports, "checkout", 1)
+    run_of(reports, "checkout", 2)
+    (reports / "checkout" / f".removing-{old.name}").write_text("in the way")
+
+    remove_expired([reports / "checkout"], keep_runs=1, keep_days=None)
+
+    assert "warning: an old run could not be removed" in capsys.readouterr().err
 
 
 def test_runs_of_the_last_days_are_kept(reports: Path) -> None:
