@@ -71,15 +71,14 @@ def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> N
 
 
 def _undo(run: _Run, journal: UndoJournal, recorder: Recorder, watched: _Watched) -> None:
-    """Undo everything; the guardian is dismissed once that is over, whatever else goes wrong."""
+    """Undo everything; once that is over the guardian is dismissed, whatever else goes wrong. Else the rest is left to it."""
     try:
         watched.undoing(journal)
         journal.undo_all(recorder.record)
-        try:
-            run.collect()
-            recorder.record(RunEnded(now()))
-        finally:
-            watched.over()
+        with ExitStack() as ending:
+            ending.callback(watched.over)
+            ending.callback(lambda: recorder.record(RunEnded(now())))
+            _tell_how_it_ended(run.collect, recorder)
     finally:
         journal.close()
 

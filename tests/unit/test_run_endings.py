@@ -36,6 +36,7 @@ class Ending:
 
     def collect(self) -> None:
         self.said.append("collected")
+        raise CouldNotRun("the engine did not end")
 
 
 class Watcher:
@@ -84,3 +85,4 @@ def test_what_was_started_is_undone_whatever_letting_go_raises(
     failures = [event.reason for event in events if isinstance(event, RunFailed)]
     assert failures[0] == "it does not come up"
     assert str(breaks) in failures[1]
+    assert failures[2:] == ["the engine did not end"]
