@@ -88,7 +88,7 @@ def word_of(history: History, evidence: Sequence[Finding], expectations: Sequenc
     """
     if history.of(RunInterrupted):
         return "interrupted"
-    if history.of(RunFailed) or history.of(GuardianActed):
+    if any(isinstance(event, RunFailed | GuardianActed) for event in history.events):
         return "error"
     if halt_by_condition(history) or (history.of(RunHalted) and not halted_before_any_fault(history)):
         return "halted"

@@ -19,7 +19,7 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
         case "failed":
             return _closed(_injected(case, _failed(expectations)))
         case "inconclusive":
-            if not (missing or case.history.of(RunEnded)):
+            if not missing and not case.history.of(RunEnded):
                 return "Nothing can be concluded: the run did not come to its end, and nobody told what became of it."
             return _closed(_injected(case, _inconclusive(missing, expectations)))
         case "halted":
