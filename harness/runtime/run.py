@@ -63,7 +63,7 @@ def carry_out(plan: Plan, setting: Setting, recorder: Recorder, stop: Stop) -> N
         recorder.record(_run_began(plan, setting))
         _tell_how_it_ended(partial(run.bring_up_and_drive, watched), recorder)
     finally:
-        watched.taking_down(journal)
+        watched.taking_down()
         try:
             _tell_how_it_ended(run.let_go, recorder)
         finally:
@@ -102,13 +102,15 @@ class _Watched:
         """The system stands, and the plan begins."""
         self._end_in(longest_drive(self._plan))
 
-    def taking_down(self, journal: UndoJournal) -> None:
+    def taking_down(self) -> None:
         """Whatever comes now is the end."""
-        self._guardian.end_by(now() + self._healing + LET_GO_SECONDS + longest(journal.left()) + COLLECT_SECONDS)
+        self._end_in(0.0)
 
     def undoing(self, journal: UndoJournal) -> None:
         """Nothing but the undoing is left."""
-        self._stop.busy(longest(journal.left()) + COLLECT_SECONDS)
+        seconds = longest(journal.left()) + COLLECT_SECONDS
+        self._stop.busy(seconds)
+        self._guardian.end_by(now() + seconds)
 
     def over(self) -> None:
         """Nothing is left that anybody would have to undo."""
