@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from harness.history.shapes import fitting
 
@@ -410,6 +411,7 @@ class RunEnded:
     at: float
 
 
+E = TypeVar("E")
 Sample: TypeAlias = EdgeSeen | CounterRead | InvariantAsked | MachineSeen
 Event: TypeAlias = (
     RunBegan
@@ -455,5 +457,10 @@ def event_from_data(data: dict[str, Any]) -> Event | None:
     kind = KINDS.get(str(data.get("event")))
     if kind is None:
         return None
-    event: Event = kind(**fitting(kind, data))
+    event: Event = fitting_event(kind, data)
     return event
+
+
+def fitting_event(kind: type[E], data: Mapping[str, Any]) -> E:
+    """An event of this kind; raises Misfit for data that are none."""
+    return kind(**fitting(kind, data))

@@ -59,6 +59,14 @@ class Process:
 Table = Mapping[int, Process]
 
 
+def signal_name(number: int) -> str:
+    """What a signal is called; its number where it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
 def process_table() -> Table:
     """Every living process by its number. One that has ended and only waits to be collected is not living."""
     found = _from_proc() if (PROC / "self/stat").exists() else _from_ps()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -32,6 +33,7 @@ from urllib.parse import urlsplit
 
 from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import UndoDone, UndoFailed
+from harness.history.shapes import Misfit, fitting
 from harness.history.store import append_line, read_lines
 from harness.runtime.ending import (
     GRACE_SECONDS,
@@ -255,10 +257,17 @@ def make_run_folder(journal: UndoJournal) -> Path:
 
 def _undo_from_data(data: dict[str, Any]) -> Undo | None:
     kind = KINDS.get(str(data.get("undo")))
-    if kind is None or data.keys() != {"id", "undo", *(part.name for part in fields(kind))}:
+    if kind is None or "id" not in data or not data.keys() <= {"id", "undo", *(part.name for part in fields(kind))}:
         return None
-    undo: Undo = kind(**{part.name: data[part.name] for part in fields(kind)})
-    return undo
+    try:
+        undo: Undo = kind(**fitting(kind, data))
+    except Misfit:
+        return None  # somebody damaged it: what it would have undone nobody can tell
+    return undo if not isinstance(undo, EndProcessGroup) or _can_be_ended(undo) else None
+
+
+def _can_be_ended(group: EndProcessGroup) -> bool:
+    return group.pid > 1 and group.signal in signal.valid_signals()
 
 
 def _of(left: Mapping[str, Undo], kind: type[U]) -> dict[str, U]:

@@ -192,7 +192,7 @@ def _scale(random: Random, data: Any, place: Place) -> None:
     inside = holder(data, place)
     value = inside[place[-1]]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        inside[place[-1]] = random.choice((-value, value + 1, value - 1, str(value)[:50], value / 1000, [value], value > 0))
+        inside[place[-1]] = random.choice((-value, value + 1, value - 1, str(value)[:50], value * 1000, [value], value > 0))
 
 
 CHANGES: tuple[Callable[[Random, Any, Place], None], ...] = (_replace, _replace, _drop, _wrap, _repeat, _move, _rename, _scale)

@@ -12,13 +12,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.history.lines import object_in
 from harness.history.store import LOGS
+from harness.runtime.ending import signal_name
 from harness.runtime.ports import Launch
 
 LOAD = "load"
 """What a load process is called."""
 
 LOG_LINES = 20
+MOST_HEARD = 1 << 20
+"""Bytes: no message is longer."""
+
 TAIL_BYTES = 64 * 1024
 SEND_SECONDS = 2.0
 """How long a message may take to be taken: one that stands still reads none."""
@@ -64,7 +69,13 @@ class LoadProcess:
             self._channel.settimeout(None)
 
     def message(self, deadline: float) -> dict[str, Any] | None:
-        """The next thing it says, or None when it says nothing more, or nothing by then."""
+        """The next thing it says, or None when it says nothing more, or nothing by then. What is no message is passed over."""
+        while (line := self._line(deadline)) is not None:
+            if (message := object_in(line)) is not None:
+                return message
+        return None
+
+    def _line(self, deadline: float) -> bytes | None:
         while b"\n" not in self._heard:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -78,10 +89,9 @@ class LoadProcess:
                 self._channel.settimeout(None)
             if not more:
                 return None
-            self._heard += more
+            self._heard = (self._heard + more)[-MOST_HEARD:]
         line, self._heard = self._heard.split(b"\n", 1)
-        message: dict[str, Any] = json.loads(line)
-        return message
+        return line
 
     def waited_for(self, seconds: float) -> bool:
         """Wait for its end; whether it came."""
@@ -94,7 +104,7 @@ class LoadProcess:
     def exit_words(self) -> str:
         """How it ended."""
         code = self._process.returncode
-        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        return f"exit code {code}" if code >= 0 else f"signal {signal_name(-code)}"
 
     def end(self) -> None:
         """It is gone when this returns, and its channel is closed; what not even SIGKILL ends is left to the undo."""

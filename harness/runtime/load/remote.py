@@ -34,6 +34,10 @@ JOIN_SECONDS = 300.0
 SEND_SECONDS = 2
 """How long a message may take to be taken, in whole seconds: one that stands still reads none."""
 
+LONGEST_LINE = 16 << 20
+MOST_MESSAGES = 1000
+"""Bytes of a message, and messages that wait to be read: who sends more is no load process."""
+
 GREETING_SECONDS = 10.0
 """How long one that connected may take to say what it is."""
 
@@ -58,7 +62,7 @@ class RemoteProcess:
         self.known: frozenset[str] = frozenset()
         self._connection = connection
         self._file: int | None = None
-        self._told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._told: queue.Queue[dict[str, Any]] = queue.Queue(MOST_MESSAGES)
         self._gone = threading.Event()
         self._unkept = ""
         self._sending = threading.Lock()
@@ -114,8 +118,8 @@ class RemoteProcess:
                 elif "records" in message:
                     self._keep(message["records"])
                 else:
-                    self._told.put(message)
-        except (OSError, ValueError, RecursionError):
+                    self._told.put_nowait(message)
+        except (OSError, queue.Full, ValueError, RecursionError):
             return  # what follows cannot be read: it is missing, and the counts say so
         finally:
             self._gone.set()
@@ -135,7 +139,7 @@ class RemoteProcess:
 
 def _messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
     with connection.makefile("rb") as lines:
-        for line in lines:
+        while line := lines.readline(LONGEST_LINE):
             message = json.loads(line)
             if isinstance(message, dict):
                 yield message

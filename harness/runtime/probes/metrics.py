@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite, nan
 
 import requests
 import urllib3.exceptions
@@ -51,5 +52,14 @@ def find_counter(page: str, metric: str) -> float | None:
             continue
         series = _SERIES.fullmatch(line)
         if series is not None and series["name"] == asked["name"] and labels <= set(_LABEL.findall(series["labels"] or "")):
-            values.append(float(series["value"]))
-    return sum(values) if values else None
+            values.append(_number(series["value"]))
+    total = sum(values) if values else None
+    return total if total is not None and isfinite(total) else None
+
+
+def _number(text: str) -> float:
+    """What a series says; not a number where it says none."""
+    try:
+        return float(text)
+    except ValueError:
+        return nan

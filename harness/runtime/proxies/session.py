@@ -42,6 +42,7 @@ FOREIGN = (
     KeyError,
     TypeError,
     AttributeError,
+    RecursionError,
     OSError,
 )
 """All that the library, and what it stands on, may raise; `explained` has words for each."""
@@ -88,7 +89,7 @@ def _said(content: object) -> str:
     raw = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
     try:
         return str(json.loads(raw)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return raw.strip()[:300] or "refused without a reason"
 
 

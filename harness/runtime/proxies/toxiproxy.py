@@ -17,7 +17,7 @@ import toxiproxy
 import toxiproxy.exceptions
 
 from harness.errors import ProxyError
-from harness.history.events import EdgeSeen
+from harness.history.events import EdgeSeen, fitting_event
 from harness.plan.plan import CLEAN, ProxyState, Toxic
 from harness.runtime.ports import Address, ProxyMade
 from harness.runtime.proxies.changes import is_same, kept_toxics, spares_connections, word, words
@@ -109,7 +109,7 @@ class ToxiproxyEngine:
             except toxiproxy.exceptions.NotFound:
                 self._tells_edges = False
                 return ()
-            return tuple(EdgeSeen(**edge) for edge in edges)
+            return tuple(fitting_event(EdgeSeen, edge) for edge in edges)
 
     def _create(self, proxy: ProxyMade) -> None:
         if "/" in proxy.name or proxy.name in {"", ".", ".."}:

@@ -30,11 +30,11 @@ class AcceptedCounts:
 
     def feed(self, line: bytes | str) -> None:
         """A line of the log arrived."""
-        raw = line.encode() if isinstance(line, str) else line
+        raw = line.encode("utf-8", "replace") if isinstance(line, str) else line
         if ACCEPTED not in raw:  # most lines of a busy run do, but those of other levels need not be read
             return
         told = _told(raw)
-        proxy, client = told.get("name"), str(told.get("client", ""))
+        proxy, client = str(told.get("name")), str(told.get("client", ""))
         if told.get("message") != ACCEPTED.decode() or proxy not in self._accepted or _host(client) in self._ignored:
             return
         with self._lock:
@@ -55,7 +55,7 @@ def _told(line: bytes) -> dict[str, Any]:
     """The line's JSON, whatever stands before it (a time that Docker puts there); empty where it has none."""
     try:
         told = json.loads(line[line.index(b"{") :])
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 

@@ -1,0 +1,56 @@
+"""The long form: so many inputs of every kind, each kind in a process of its own, and a table of what came of them.
+
+python -m tests.fuzz [--inputs 100000] [--kind NAME]… [--from NUMBER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzz.kinds import KINDS
+from tests.fuzz.trying import Tally, table_of, tried
+
+
+def main() -> int:
+    """Try them; 0 where every input was taken or refused as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=100_000, help="how many of each kind")
+    parser.add_argument(
+        "--kind", action="append", choices=[kind.name for kind in KINDS], help="this kind alone; may be repeated"
+    )
+    parser.add_argument("--from", dest="first", type=int, default=0, help="the first number to draw an input from")
+    parser.add_argument("--alone", action="store_true", help="in this process, and tell it as JSON")
+    asked = parser.parse_args()
+    names = asked.kind or [kind.name for kind in KINDS]
+    if asked.alone:
+        print(json.dumps(_tally(names[0], asked.first, asked.inputs).to_data()))
+        return 0
+    tallies = []
+    for name in names:
+        tallies.append(_in_another_process(name, asked.first, asked.inputs))
+        print(table_of(tallies[-1:]), flush=True)
+    print(f"\n{table_of(tallies)}")
+    return 0 if all(tally.is_clean for tally in tallies) else 1
+
+
+def _tally(name: str, first: int, inputs: int) -> Tally:
+    kind = next(kind for kind in KINDS if kind.name == name)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        return tried(kind, Path(folder), range(first, first + inputs))
+
+
+def _in_another_process(name: str, first: int, inputs: int) -> Tally:
+    argv = [sys.executable, "-m", "tests.fuzz", "--alone", "--kind", name, "--from", str(first), "--inputs", str(inputs)]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        return Tally(name, tracebacks=1, defects={f"the process ended with {done.returncode}": "see above"})
+    return Tally(**json.loads(done.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
