@@ -173,6 +173,23 @@ def test_a_counter_that_cannot_be_read_says_why(reply: bytes, detail: str) -> No
     assert detail in reading.detail
 
 
+def test_a_service_leads_nobody_who_reads_its_counters_elsewhere() -> None:
+    asked: list[bytes] = []
+
+    def elsewhere(connection: socket.socket) -> None:
+        asked.append(connection.recv(4096))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nplain 1\n")
+
+    with server(elsewhere) as other:
+        away = b"HTTP/1.1 302 away\r\nLocation: http://%s/metrics\r\nContent-Length: 0\r\n\r\n" % str(other).encode()
+        with server(answer(away)) as address, requests.Session() as session:
+            reading = read_counter(address, "plain", session)
+
+    assert asked == []
+    assert reading.value is None
+    assert reading.detail.endswith("answered 302")
+
+
 def test_a_database_that_is_not_there_gives_no_answer_and_says_why() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
