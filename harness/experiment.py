@@ -52,6 +52,7 @@ from harness.runtime.containers.blackholes import can_enter
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import compose_version
 from harness.runtime.containers.removal import project_of
+from harness.runtime.load.token import worker_token
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
 from harness.runtime.registry import forget, leave, register
@@ -140,6 +141,8 @@ def prepare(scenario: Path, options: Options) -> tuple[Resolved, Plan]:
     resolved = resolve(scenario, seed=options.seed, compose_of=compose_reader(options.choice))
     _check_overrides(resolved, options.environment)
     resolved = _extending(for_choice(resolved, options.choice), options.extend)
+    if resolved.experiment.load.bind is not None:
+        worker_token(os.environ)
     return resolved, plan_of(resolved.experiment, resolved.queries)
 
 

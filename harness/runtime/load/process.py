@@ -15,6 +15,7 @@ from typing import Any
 from harness.history.lines import object_in
 from harness.history.store import LOGS
 from harness.runtime.ending import signal_name
+from harness.runtime.load.token import TOKEN
 from harness.runtime.ports import Launch
 
 LOAD = "load"
@@ -127,6 +128,6 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("LOCUST_") and name.lower() not in PROXY_VARIABLES
+        if not name.startswith(("LOCUST_", TOKEN)) and name.lower() not in PROXY_VARIABLES
     }
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}

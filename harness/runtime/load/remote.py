@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import secrets
 import socket
 import struct
 import threading
@@ -23,6 +24,7 @@ from harness import __version__
 from harness.errors import LoadError
 from harness.history.store import write_whole
 from harness.model.secrets import without_secrets
+from harness.runtime.load.token import HOW, proves, worker_token
 
 PORT = 5557
 """As of Locust's own distributed mode."""
@@ -58,6 +60,7 @@ class RemoteProcess:
         connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
         self.peer = peer
+        self.challenge = secrets.token_hex(16)
         self.records: Path | None = None
         self.known: frozenset[str] = frozenset()
         self._connection = connection
@@ -114,7 +117,7 @@ class RemoteProcess:
         try:
             for message in _messages(self._connection):
                 if "ping" in message:
-                    self.send({"pong": time.time()})
+                    self.send({"pong": time.time(), "challenge": self.challenge})
                 elif "records" in message:
                     self._keep(message["records"])
                 else:
@@ -146,8 +149,12 @@ def _messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 def joined(number: int, bind: str) -> tuple[RemoteProcess, ...]:
-    """Wait at an address until so many processes have joined; raises LoadError when they do not."""
+    """Wait at an address until so many processes have joined; raises LoadError when they do not.
+
+    Who does not know the token is let go.
+    """
     host, port = address_of(bind)
+    token = worker_token(os.environ)
     found: list[RemoteProcess] = []
     deadline = time.monotonic() + JOIN_SECONDS
     try:
@@ -156,7 +163,7 @@ def joined(number: int, bind: str) -> tuple[RemoteProcess, ...]:
                 door.settimeout(max(0.01, deadline - time.monotonic()))
                 connection, peer = door.accept()
                 process = RemoteProcess(connection, f"{peer[0]}:{peer[1]}")
-                if _is_of_ours(process):
+                if _is_of_ours(process, token):
                     found.append(process)
     except BaseException as error:
         for process in found:
@@ -169,13 +176,17 @@ def joined(number: int, bind: str) -> tuple[RemoteProcess, ...]:
     return tuple(found)
 
 
-def _is_of_ours(process: RemoteProcess) -> bool:
+def _is_of_ours(process: RemoteProcess, token: bytes) -> bool:
     """Whether who connected is a load process; raises LoadError for one of another release, which may count differently."""
-    said = (process.message(time.monotonic() + GREETING_SECONDS) or {}).get("joined")
-    if said == __version__:
+    greeting = process.message(time.monotonic() + GREETING_SECONDS) or {}
+    said = greeting.get("joined")
+    is_known = proves(token, process.challenge, greeting.get("proof"))
+    if is_known and said == __version__:
         return True
+    if not is_known:
+        process.send({"refused": f"expected the token that the run has, found another; {HOW}"})
     process.end()
-    if said is None:
+    if not is_known or said is None:
         return False
     raise LoadError(f"expected load processes of chaos-harness {__version__}, found {said} on {process.peer}")
 

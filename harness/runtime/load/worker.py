@@ -4,20 +4,24 @@
 
 It waits for the run to begin where it is not there yet, and ends with it. `--host` is where the system's entry is reached
 from here; without it, the address is the one the run itself uses, which on another machine is most often a wrong one.
+CHAOS_WORKER_TOKEN, or the file that CHAOS_WORKER_TOKEN_FILE names, holds the token that the run has, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 import time
 from pathlib import Path
 
 from harness import __version__
+from harness.errors import InvalidInput
 from harness.runtime.load import agent, ledger
 from harness.runtime.load.channel import Channel
 from harness.runtime.load.remote import address_of
+from harness.runtime.load.token import proof_of, worker_token
 
 KNOCK_EVERY = 0.5
 PINGS = 7
@@ -33,21 +37,34 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.locustfile.is_file():
         parser.error(f"expected a locustfile, found no such file: {asked.locustfile}")
+    token = _token()
     channel = agent.channel_on(_connected(asked.address, asked.patience))
-    offset, within = clock_offset(channel)
+    offset, within, challenge = clock_offset(channel)
     ledger.correct_clock(offset)
-    channel.tell(joined=__version__)
+    channel.tell(joined=__version__, proof=proof_of(token, challenge))
     settings = channel.heard()
     if settings is None:
         sys.exit(agent.EXIT_ALONE)
+    if "refused" in settings:
+        sys.exit(f"the run did not take this process: {settings['refused']}")
     here = {"locustfile": str(asked.locustfile.resolve()), "entry": asked.host or settings["entry"], "records": None}
     facts = {"offset": round(offset, 6), "within": round(within, 6)}
     agent.serve(channel, {**settings, **here, "clock": facts, "ends_with_parent": False})
 
 
-def clock_offset(channel: Channel) -> tuple[float, float]:
-    """By how much the run's clock is ahead of this one, and how far that may be off: half of the quickest round trip."""
-    tries = []
+def _token() -> bytes:
+    try:
+        return worker_token(os.environ)
+    except InvalidInput as error:
+        sys.exit(str(error))
+
+
+def clock_offset(channel: Channel) -> tuple[float, float, str]:
+    """By how much the run's clock is ahead of this one, and how far that may be off: half of the quickest round trip.
+
+    And the run's challenge, which comes with its answers.
+    """
+    tries, challenge = [], ""
     for _ in range(PINGS):
         before = ledger.now()
         channel.tell(ping=True)
@@ -55,9 +72,10 @@ def clock_offset(channel: Channel) -> tuple[float, float]:
         if answer is None:
             sys.exit(agent.EXIT_ALONE)
         after = ledger.now()
+        challenge = str(answer.get("challenge", ""))
         tries.append(((after - before) / 2, float(answer["pong"]) - (before + after) / 2))
     within, offset = min(tries)
-    return offset, within
+    return offset, within, challenge
 
 
 def _connected(address: tuple[str, int], patience: float) -> socket.socket:
