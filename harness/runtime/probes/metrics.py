@@ -28,7 +28,7 @@ def read_counter(address: Address, metric: str, session: requests.Session, *, pa
     """Ask the service for its metrics and look for the counter."""
     url = f"http://{address}/metrics"
     try:
-        with session.get(url, timeout=patience, stream=True) as answer:
+        with session.get(url, timeout=patience, stream=True, allow_redirects=False) as answer:  # nobody leads us elsewhere
             if answer.status_code != 200:
                 return Reading(None, f"{url} answered {answer.status_code}")
             page = answer.raw.read(LARGEST_PAGE + 1, decode_content=True)
