@@ -126,6 +126,8 @@ class RemoteProcess:
             return  # what follows cannot be read: it is missing, and the counts say so
         finally:
             self._gone.set()
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
 
     def _keep(self, lines: object) -> None:
         if not isinstance(lines, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 from contextlib import closing, suppress
 from http.client import HTTPException
@@ -11,7 +12,6 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from harness.runtime.bounded import BoundedConnection
-from harness.runtime.ending import signal_name
 from harness.runtime.ports import Address
 
 LOOK_SECONDS = 1.0
@@ -88,7 +88,7 @@ def how_it_ended(status: int) -> str:
     if status >= 0:
         return f"exit code {status}"
     try:
-        return f"killed by {signal_name(-status)}"
+        return f"killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"killed by signal {-status}"
 
