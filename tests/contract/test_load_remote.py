@@ -20,11 +20,18 @@ from typing import cast
 import pytest
 
 from harness import __version__
-from harness.errors import InvalidLocustfile, LoadError
+from harness.errors import InvalidInput, InvalidLocustfile, LoadError
 from harness.runtime.load import locust, remote
+from harness.runtime.load.token import proof_of, worker_token
 from tests.contract.load_rig import Rig, Server, browser, load_rig
 
 ROOT = Path(__file__).parents[2]
+TOKEN = "known-to-every-machine"
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAOS_WORKER_TOKEN", TOKEN)
 
 
 @pytest.fixture
@@ -218,13 +225,87 @@ def test_a_machine_that_does_not_end_when_told_to_is_named_with_where_its_log_is
     )
 
 
+def join_as(bind: str, release: str, token: str, answers: list[str]) -> None:
+    """Join as a process of a release that knows this token."""
+    host, port = remote.address_of(bind)
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        try:
+            with socket.create_connection((host, port), 1) as connection, connection.makefile("rwb") as lines:
+                lines.write(b'{"ping": true}\n')
+                lines.flush()
+                challenge = json.loads(lines.readline())["challenge"]
+                proof = proof_of(token.encode(), challenge)
+                lines.write(json.dumps({"joined": release, "proof": proof}).encode() + b"\n")
+                lines.flush()
+                answers.append(lines.readline().decode())
+                return
+        except OSError:
+            time.sleep(0.02)
+
+
 def test_a_process_of_another_release_is_refused(bind: str) -> None:
-    stranger = threading.Thread(target=speak, args=(bind, json.dumps({"joined": "0.0.1"}).encode() + b"\n"))
+    stranger = threading.Thread(target=join_as, args=(bind, "0.0.1", TOKEN, []))
     stranger.start()
 
     with pytest.raises(LoadError, match=rf"expected load processes of chaos-harness {__version__}, found 0\.0\.1"):
         remote.joined(1, bind)
     stranger.join()
+
+
+def test_who_knows_another_token_is_told_and_let_go_and_the_run_waits_on(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "JOIN_SECONDS", 1.0)
+    answers: list[str] = []
+    stranger = threading.Thread(target=join_as, args=(bind, __version__, "another-token-than-that", answers))
+    stranger.start()
+
+    with pytest.raises(LoadError, match="0 of 1 load processes joined"):
+        remote.joined(1, bind)
+    stranger.join()
+
+    assert "CHAOS_WORKER_TOKEN" in json.loads(answers[0])["refused"]
+    assert TOKEN not in answers[0]
+
+
+def test_a_proof_that_was_overheard_is_none_for_another_connection(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "JOIN_SECONDS", 1.0)
+    overheard = json.dumps({"joined": __version__, "proof": proof_of(TOKEN.encode(), "of another connection")})
+    stranger = threading.Thread(target=speak, args=(bind, overheard.encode() + b"\n"))
+    stranger.start()
+
+    with pytest.raises(LoadError, match="0 of 1 load processes joined"):
+        remote.joined(1, bind)
+    stranger.join()
+
+
+def test_without_a_token_nobody_is_waited_for(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHAOS_WORKER_TOKEN")
+
+    with pytest.raises(InvalidInput, match="expected a token of at least 16 characters, found none; set CHAOS_WORKER_TOKEN"):
+        remote.joined(1, bind)
+
+
+def test_a_machine_without_a_token_says_so_before_it_joins(
+    machines: Machines, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.file(browser("HttpUser"))
+    monkeypatch.delenv("CHAOS_WORKER_TOKEN")
+    machines.join(1)
+
+    _, said = machines.processes[0].communicate(timeout=20)
+
+    assert machines.processes[0].returncode == 1
+    assert "expected a token of at least 16 characters, found none" in said
+
+
+def test_the_token_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+
+    assert worker_token({"CHAOS_WORKER_TOKEN_FILE": str(tmp_path / "token")}) == TOKEN.encode()
+    with pytest.raises(InvalidInput, match="CHAOS_WORKER_TOKEN_FILE: expected a file with a token"):
+        worker_token({"CHAOS_WORKER_TOKEN_FILE": str(tmp_path / "gone")})
+    with pytest.raises(InvalidInput, match="found one of 5 characters"):
+        worker_token({"CHAOS_WORKER_TOKEN": "short"})
 
 
 def test_a_machine_without_the_locustfile_says_so_before_it_joins(machines: Machines) -> None:

@@ -163,7 +163,8 @@ def test_a_closed_loop_says_what_it_hides(tmp_path: Path, load: str) -> None:
 
 
 @pytest.fixture
-def free_address() -> str:
+def free_address(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CHAOS_WORKER_TOKEN", "known-to-every-machine")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
