@@ -83,7 +83,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         make_private_folder(path / LOGS)
-        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
+        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._events = os.open(path / EVENTS, flags, 0o600)
         self._samples = os.open(path / SAMPLES, flags, 0o600)
         self._failure: CannotRecord | None = None

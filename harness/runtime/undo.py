@@ -153,7 +153,7 @@ class UndoJournal:
     def __init__(self, path: Path) -> None:
         self.path = path
         end_last_line(path)
-        self.descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._starting = Lock()
         self._sealed = False
 

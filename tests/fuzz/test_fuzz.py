@@ -1,0 +1,60 @@
+"""The short form: some inputs of every kind, each time the same. `make fuzz` is the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import CouldNotRun, HarnessError, InvalidFile
+from tests.fuzz.kinds import KINDS
+from tests.fuzz.trying import Kind, Reader, TookTooLong, is_told, table_of, tried
+
+QUICK = {"scenario": 200, "system.yaml": 200, "compose file": 150, "compose config": 150}
+QUICK |= dict.fromkeys(("plan.json", "events.jsonl", "samples.jsonl", "requests.jsonl", "requests.parquet", "load.jsonl"), 40)
+QUICK |= {"workers' channel": 50}
+USUAL = 300
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_whatever_comes_is_taken_or_refused_in_words_and_soon(kind: Kind, tmp_path: Path) -> None:
+    tally = tried(kind, tmp_path, range(QUICK.get(kind.name, USUAL)))
+
+    assert tally.is_clean, "\n" + table_of([tally])
+
+
+def made_of(reader: Reader) -> Kind:
+    return Kind("made up", lambda _folder: reader)
+
+
+def raising(error: BaseException) -> Reader:
+    def read(_random: object) -> None:
+        raise error
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "error", [CouldNotRun(""), InvalidFile(()), KeyError("a"), RecursionError(), Warning("a"), TookTooLong()]
+)
+def test_what_is_no_refusal_in_words_is_noticed(error: BaseException, tmp_path: Path) -> None:
+    tally = tried(made_of(raising(error)), tmp_path, range(3))
+
+    assert (tally.inputs, tally.tracebacks, tally.is_clean) == (3, 3, False)
+    assert "number 0" in table_of([tally])
+
+
+def test_a_refusal_in_words_is_none_of_these(tmp_path: Path) -> None:
+    tally = tried(made_of(raising(HarnessError("expected this, found that"))), tmp_path, range(3))
+
+    assert (tally.refused, tally.is_clean) == (3, True)
+    assert is_told(HarnessError("expected this, found that"))
+
+
+def test_memory_is_noticed(tmp_path: Path) -> None:
+    kept: list[bytes] = []
+
+    tally = tried(made_of(lambda _random: kept.append(b"x" * 12_000_000)), tmp_path, range(60))
+
+    assert tally.memory > 200
+    assert not tally.is_clean
