@@ -62,6 +62,11 @@ check-all: env
 docker-answers: env
 	@$(BIN)/python -c 'import sys; from tests.conftest import why_no_docker; why = why_no_docker(); sys.exit(why and "SKIPPED the Docker suite: " + why)'
 
+# What is known to be wrong with what is depended on. Exit 1 of the script: something is; 3: nobody could tell, and why.
+audit: env
+	@test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; } || true
+	@PIP_AUDIT=.venv/audit/bin/pip-audit $(BIN)/python scripts/audit
+
 format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
