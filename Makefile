@@ -5,7 +5,7 @@ READY := .venv/.ready
 # The stand-ins of scripts/offline-images, where it has built them.
 IMAGES := scripts/with-offline-images
 
-.PHONY: env demo demo-docker images test test-slow test-docker nightly reliability check check-all docker-answers format clean
+.PHONY: env demo demo-docker images test test-slow test-docker nightly reliability fuzz check check-all docker-answers format clean
 
 env: $(READY)
 
@@ -37,6 +37,10 @@ test-slow: env
 
 test-docker: env docker-answers
 	$(IMAGES) $(BIN)/python -m pytest -m 'docker and not nightly'
+
+# 100,000 bad inputs of every kind that is read; KIND="--kind scenario" is one kind alone.
+fuzz: env
+	$(BIN)/python -m tests.fuzz --inputs 100000 $(KIND)
 
 nightly: env
 	$(IMAGES) $(BIN)/python -m pytest -m nightly --timeout 7200

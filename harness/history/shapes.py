@@ -55,11 +55,11 @@ def _is_needed(part: Field[Any]) -> bool:
 
 
 def _check(hint: Any) -> Check:
-    """What tells whether a value is of a type, as events use them."""
+    """What tells whether a value is of a type, as events use them: a union is always one with None."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
-        choices = [_check(choice) for choice in get_args(hint)]
-        return lambda value: any(choice(value) for choice in choices)
+        (choice,) = (_check(choice) for choice in get_args(hint) if choice is not NoneType)
+        return lambda value: value is None or choice(value)
     if origin is tuple:
         item = _check(get_args(hint)[0])
         return lambda value: isinstance(value, list | tuple) and all(map(item, value))
@@ -79,6 +79,5 @@ SIMPLE: dict[Any, Check] = {
     int: lambda value: type(value) is int and -LARGEST < value < LARGEST,
     str: lambda value: type(value) is str,
     bool: lambda value: type(value) is bool,
-    NoneType: lambda value: value is None,
     Any: lambda _value: True,
 }

@@ -55,7 +55,7 @@ def why_aborted(path: Path) -> str | None:
         return f"aborted by {asked['by']}: {asked['why']}"
     except OSError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"aborted: {UNSAID}"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,10 @@ def main() -> int:
 def _tally(name: str, first: int, inputs: int) -> Tally:
     kind = next(kind for kind in KINDS if kind.name == name)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        return tried(kind, Path(folder), range(first, first + inputs))
+        os.environ["CHAOS_STATE_DIR"] = f"{folder}/state"
+        inputs_of = Path(folder) / "inputs"
+        inputs_of.mkdir()
+        return tried(kind, inputs_of, range(first, first + inputs))
 
 
 def _in_another_process(name: str, first: int, inputs: int) -> Tally:

@@ -14,8 +14,11 @@ from typing import Any
 from harness import __version__
 from harness.errors import CouldNotRun
 from harness.plan.plan import Arrivals
+from harness.runtime.aborting import why_aborted
 from harness.runtime.load.locust import LocustLoad
 from harness.runtime.load.remote import RemoteProcess, _is_of_ours, address_of
+from harness.runtime.registry import ABORT, is_alive, leave, runs, runs_folder
+from harness.runtime.stop_file import _reason_in
 from harness.runtime.undo import UndoJournal, describe
 from tests.fuzz.mutating import a_value, json_lines, json_of, raw
 from tests.fuzz.trying import Kind, Reader
@@ -135,9 +138,31 @@ def journals(folder: Path) -> Reader:
     return read
 
 
+ENTRY = {"run": "a", "folder": "/tmp/a", "pid": 2**22 + 1, "started": 5, "host": "", "project": "chaos-a", "shares": ["b"]}
+ASKED = {"by": "anna", "why": "page storm"}
+
+
+def registries(_folder: Path) -> Reader:
+    """The entries of runs, and who asks for the end of one; whoever calls this has a registry of its own."""
+    folder = runs_folder()
+    host = socket.gethostname()
+
+    def read(random: Random) -> None:
+        (folder / "a.json").write_bytes(json_of(random, {**ENTRY, "host": host}))
+        (folder / f"a{ABORT}").write_bytes(json_of(random, ASKED))
+        (folder.parent / "stop").write_bytes(raw(random, b"page storm\n"))
+        for entry in runs():
+            is_alive(entry)
+            leave(Path(entry.folder))
+        json.dumps([why_aborted(folder / f"a{ABORT}"), _reason_in(folder.parent / "stop")])
+
+    return read
+
+
 CHANNELS = (
     Kind("load's channel", load_channel),
     Kind("workers' channel", workers),
     Kind("workers' address", addresses),
     Kind("guardian's journal", journals),
+    Kind("registry of runs", registries),
 )

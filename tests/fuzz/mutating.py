@@ -246,7 +246,7 @@ MISCHIEF: tuple[bytes, ...] = (
     b"'", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b": ", b"- ", b"? ", b"&a ", b"*a ", b"<<: ", b"| \n", b"> \n", b"%YAML 9.9\n",
     b"---\n", b"...\n", b"#", b"@", b"`", b"!!binary ", b"!!timestamp ", b"!!int ", b"!!float ", b"!!bool ", b"!!set ", b"!!omap ",
     b"!!python/object/apply:os.system ", b"!", b"!<x> ", b"NaN", b"-Infinity", b"1e999", b"9" * 5000, b'"\\ud800"', b'"\\UFFFFFFFF"',
-    b'"\\x00"', b"[" * 200, b"{" * 200, b'{"a":' * 200,
+    b'"\\x00"', b"[" * 2000, b"{" * 2000, b'{"a":' * 2000,
 )  # fmt: skip
 
 

@@ -17,8 +17,13 @@ USUAL = 300
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_whatever_comes_is_taken_or_refused_in_words_and_soon(kind: Kind, tmp_path: Path) -> None:
-    tally = tried(kind, tmp_path, range(QUICK.get(kind.name, USUAL)))
+def test_whatever_comes_is_taken_or_refused_in_words_and_soon(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "inputs").mkdir()
+
+    tally = tried(kind, tmp_path / "inputs", range(QUICK.get(kind.name, USUAL)))
 
     assert tally.is_clean, "\n" + table_of([tally])
 
