@@ -8,6 +8,9 @@ from typing import Any
 
 import asyncpg
 
+MOST_ROWS = 2
+"""More are not fetched: two are one too many already."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -18,11 +21,20 @@ class Answer:
     detail: str = ""
 
 
-def ask(url: str, query: str, *, patience: float = 5.0) -> Answer:
-    """Run a query that gives one row, `value` and then, where it can say so, `over`; it may change nothing."""
+PATIENCE = 4.5
+"""Seconds for connecting and for the whole answer together: a database that hangs is noticed within 5 s."""
+
+
+def ask(url: str, query: str, *, patience: float = PATIENCE) -> Answer:
+    """Run a query that gives one row, `value` and then, where it can say so, `over`; it may change nothing.
+
+    A query that takes longer than `patience` is ended by the database too, where that still answers.
+    """
     try:
         row = asyncio.run(_fetch(url, query, patience))
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except TimeoutError:
+        return Answer(None, None, f"expected an answer within {patience:g} s, found none: it hangs")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         return Answer(None, None, f"{type(error).__name__}: {error}".strip(": "))
     if row is None or not 1 <= len(row) <= 2:
         return Answer(None, None, "expected one row of one or two columns (value, over)")
@@ -36,8 +48,9 @@ async def _fetch(url: str, query: str, patience: float) -> Any:
     async with asyncio.timeout(patience):
         connection = await asyncpg.connect(url, timeout=patience)
         try:
-            async with connection.transaction(readonly=True):
-                rows = await connection.fetch(query)
+            await connection.transaction(readonly=True).start()
+            await connection.execute(f"SET LOCAL statement_timeout = {max(1, int(patience * 1000))}")
+            rows = await (await connection.cursor(query)).fetch(MOST_ROWS)
         finally:
-            connection.terminate()
+            connection.terminate()  # which ends the transaction; whoever hangs would not answer a ROLLBACK either
     return rows[0] if len(rows) == 1 else None
