@@ -107,7 +107,9 @@ class Trial:
         self.came.struck = list(self.run.stages())[-1]
         first = time.monotonic()
         for name, after in self.order.signals:
-            self.run.outlasts(first + after - time.monotonic())
+            while (left := first + after - time.monotonic()) > 0:
+                self._see(time.monotonic() - first)
+                time.sleep(min(left, LOOK_EVERY[self.order.runtime]))
             if struck.is_running():
                 struck.send_signal(getattr(signal, name))
         return first
@@ -116,7 +118,6 @@ class Trial:
         """Look until nothing is left, or the time is over for it."""
         until = time.monotonic() + self._patience()
         while True:
-            self.run.look()
             now = time.monotonic()
             self._see(now - first)
             left = self.run.traces.left()
@@ -125,6 +126,7 @@ class Trial:
             time.sleep(LOOK_EVERY[self.order.runtime])
         self.came.gone = None if left else round(time.monotonic() - first, 3)
         time.sleep(SETTLED[self.order.runtime])
+        self._see(time.monotonic() - first)
         self.came.left = sorted(str(one) for one in self.run.traces.left())
 
     def _patience(self) -> float:
@@ -136,6 +138,7 @@ class Trial:
     def _see(self, now: float) -> None:
         """Whether the harness has ended, and whether everything is healed."""
         came = self.came
+        self.run.look()
         if came.ended is None and self.run.has_ended():
             code = self.run.harness.returncode
             came.code, came.ended = code if code >= 0 else 128 - code, round(now, 3)

@@ -7,5 +7,5 @@ class Visitor(FastHttpUser):
         self.client.get("/with-back")
 
     @task
-    def alone(self) -> None:
-        self.client.get("/alone")
+    def with_aside(self) -> None:
+        self.client.get("/with-aside")

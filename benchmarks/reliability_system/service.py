@@ -11,13 +11,14 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-BACK = os.environ.get("BACK_URL", "")
+ASKED = {"/with-back": os.environ.get("BACK_URL", ""), "/with-aside": os.environ.get("ASIDE_URL", "")}
+"""Which page needs which other service."""
 
 
-def ask_back() -> bool:
-    """Whether the other service answers within a second."""
-    where = urlsplit(BACK)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=1)
+def answers(url: str) -> bool:
+    """Whether a service answers within half a second."""
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=0.5)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read() == b"ok"
@@ -28,13 +29,13 @@ def ask_back() -> bool:
 
 
 class Pages(BaseHTTPRequestHandler):
-    """Every page is small; one of them needs the other service."""
+    """Every page is small; some of them need another service."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """Answer."""
-        is_well = self.path != "/with-back" or ask_back()
+        is_well = self.path not in ASKED or answers(ASKED[self.path])
         body = b"ok" if is_well else b"no"
         self.send_response(200 if is_well else 503)
         self.send_header("Content-Length", str(len(body)))
