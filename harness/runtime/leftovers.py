@@ -25,11 +25,21 @@ from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to
 from harness.history.store import EVENTS, UNDO, append_line
 from harness.runtime.containers.engine import find_engine
 from harness.runtime.containers.removal import project_of
-from harness.runtime.ending import PROC, EndProcessGroup, process_table, started_at
+from harness.runtime.ending import EndProcessGroup, started_at
 from harness.runtime.proxies.starting import PROXY_ENGINE
 from harness.runtime.registry import Registered, forget, is_alive, is_here, leave, runs, runs_folder
-from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects
-from harness.runtime.undo import RemoveProject, RestoreProxies, Undo, UndoJournal, describe, end_last_line, left_in, undo_now
+from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects, writers_into
+from harness.runtime.undo import (
+    RemoveFolder,
+    RemoveProject,
+    RestoreProxies,
+    Undo,
+    UndoJournal,
+    describe,
+    end_last_line,
+    left_in,
+    undo_now,
+)
 
 GC = "gc"
 GUARDIAN = "harness.runtime.guardian"
@@ -100,7 +110,8 @@ def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Foun
         _look_at(entry, guardians.get(Path(entry.folder)), patience, found)
     for undo in strays:
         if not claims.have(undo):
-            found.left.append(Left("", (describe(undo),), partial(undo_now, (undo,))))
+            undos = (*writers_into(Path(undo.path)), undo) if isinstance(undo, RemoveFolder) else (undo,)
+            found.left.append(Left("", tuple(map(describe, undos)), partial(undo_now, undos)))
     found.left += [Left("", (f"remove {draft}",), partial(_unlink, (draft,))) for draft in _drafts_of_the_registry()]
     return found
 
@@ -218,7 +229,7 @@ def _is_younger(pid: int, journal: Path) -> bool:
 
 def _left_without_folder(entry: Registered, folder: Path) -> Left:
     """The journal is gone too: whoever still writes into the run's folder is of the run, and its containers have its name."""
-    undos: list[Undo] = list(_writers_into(folder))
+    undos: list[Undo] = list(writers_into(folder))
     lines = [describe(undo) for undo in undos]
     if entry.project:
         lines.append(f"remove the containers, networks and volumes of {entry.project}")
@@ -240,16 +251,6 @@ def _project_of(entry: Registered) -> list[Undo]:
         return []
     engine = find_engine(os.environ)
     return [RemoveProject(entry.project, engine.host, engine.certificates)]
-
-
-def _writers_into(folder: Path) -> Iterator[EndProcessGroup]:
-    """Who has its output go into a folder, which may be removed by now."""
-    for process in process_table().values():
-        with suppress(OSError):
-            here = PROC / str(process.pid)
-            if any(str((here / "fd" / number).readlink()).startswith(f"{folder}/") for number in ("1", "2")):
-                name = (here / "comm").read_text(encoding="utf-8", errors="replace").strip()
-                yield EndProcessGroup(process.pid, process.started, name)
 
 
 # drafts

@@ -10,7 +10,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import CouldNotRun
 from harness.history.store import UNDO
-from harness.runtime.ending import started_at
+from harness.runtime.ending import PROC, EndProcessGroup, process_table, started_at
 from harness.runtime.services.control_groups import MEMBERS, PREFIX, CannotLimit, home_of
 from harness.runtime.services.limits import KINDS
 from harness.runtime.undo import (
@@ -87,6 +87,16 @@ def _is_stray(path: Path) -> bool:
         return host == socket.gethostname() and started_at(int(pid)) != int(started)
     except (OSError, ValueError, OverflowError):
         return False
+
+
+def writers_into(folder: Path) -> Iterator[EndProcessGroup]:
+    """Who has its output go into a folder, which may be removed by now: what a run started, and nobody who only reads."""
+    for process in process_table().values():
+        with suppress(OSError):
+            here = PROC / str(process.pid)
+            if any(str((here / "fd" / number).readlink()).startswith(f"{folder}/") for number in ("1", "2")):
+                name = (here / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                yield EndProcessGroup(process.pid, process.started, name)
 
 
 def stray_groups() -> list[Undo]:

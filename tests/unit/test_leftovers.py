@@ -185,6 +185,23 @@ def test_a_temporary_folder_whose_maker_is_gone_is_removed_with_whoever_works_in
     assert not temporary.exists()
 
 
+def test_whoever_writes_into_a_temporary_folder_of_nobody_is_ended_and_whoever_reads_is_not() -> None:
+    temporary = owned(os.getpid(), 1)
+    writer = sleeping(output=temporary / "front.log")
+    (temporary / "back.log").write_text("")
+    reader = subprocess.Popen(["tail", "-f", str(temporary / "back.log")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    found = look()
+
+    assert lines(found) == [f"end {Path(sys.executable).name} (pid {writer.pid})", f"remove {temporary}"]
+    assert removed(found) == []
+    assert writer.wait(5) == -signal.SIGTERM
+    assert reader.poll() is None
+    reader.kill()
+    reader.wait()
+    assert not temporary.exists()
+
+
 def test_a_temporary_folder_that_is_somebodys_or_does_not_say_whose_is_not_touched(tmp_path: Path) -> None:
     journal = UndoJournal(tmp_path / "undo.jsonl")
     mine = make_run_folder(journal)
