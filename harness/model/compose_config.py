@@ -36,7 +36,7 @@ def compose_from_config(config: Mapping[str, Any], places: Places | None = None)
     """
     try:
         return _compose_of(config, places or {})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidInput(f"{CONFIG}: expected services as Compose writes them, found something else ({error})") from error
 
 
@@ -48,7 +48,8 @@ def _compose_of(config: Mapping[str, Any], places: Places) -> Compose:
         )
     reader = _Reader(places)
     names = reader.in_order(("services",), map(str, services))
-    if strange := next((name for name in names if not NAME.fullmatch(name)), None):
+    strange = next((name for name in names if not NAME.fullmatch(name)), None)
+    if strange is not None:
         raise InvalidFile((Problem(*reader.place(("services", strange)), f"expected {NAMED}, found {strange!r}"),))
     read = {name: reader.service(name, _mapping(services[name])) for name in names}
     return Compose(

@@ -9,6 +9,7 @@ from random import Random
 import yaml
 
 from harness.errors import InvalidFile
+from harness.history.lines import object_in
 from harness.model.compose import Compose
 from harness.model.compose_config import compose_from_config
 from harness.model.compose_reading import read_compose
@@ -17,7 +18,7 @@ from harness.model.resolving import Resolved, resolve
 from harness.model.runnable import check_runs_in_containers, check_runs_locally
 from harness.plan.planning import plan_of, plan_to_json
 from harness.plan.text import explanation, plan_text
-from tests.fuzz.mutating import changed, yaml_of
+from tests.fuzz.mutating import json_of, yaml_of
 from tests.fuzz.trying import Kind, Reader
 from tests.systems import SCENARIO, SYSTEM, write_system
 
@@ -184,7 +185,9 @@ def compose_answers(folder: Path) -> Reader:
     scenario = _folder(folder)
 
     def read(random: Random) -> None:
-        config = changed(random, CONFIG)
+        config = object_in(json_of(random, CONFIG))
+        if config is None:
+            return
         planned(resolve(scenario, environ={}, compose_of=lambda _files, _environ: compose_from_config(config)))
 
     return read

@@ -171,7 +171,7 @@ def test_a_scenario_whose_name_cannot_be_that_of_a_folder_of_runs_is_refused(tmp
         resolve(scenario, environ={})
 
 
-STRANGE_SERVICES = ["_a", "..", "../../etc/cron.d/x", "a/b", "x" * 64, "a b", "-a", "a\nb"]
+STRANGE_SERVICES = ["", "_a", "..", "../../etc/cron.d/x", "a/b", "x" * 64, "a b", "-a", "a\nb"]
 
 
 @pytest.mark.parametrize("name", STRANGE_SERVICES)
@@ -192,7 +192,13 @@ def test_a_service_of_that_name_that_compose_tells_of_is_refused_too(name: str) 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"scale": "many"}, {"scale": [1]}, {"ports": [{"target": "http"}]}, {"healthcheck": {"test": "x", "retries": "often"}}],
+    [
+        {"scale": "many"},
+        {"scale": [1]},
+        {"ports": [{"target": "http"}]},
+        {"healthcheck": {"test": "x", "retries": "often"}},
+        {"scale": float("inf")},
+    ],
 )
 def test_what_compose_never_writes_is_refused_in_words(changed: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match="as Compose writes them"):

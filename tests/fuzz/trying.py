@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -70,14 +71,16 @@ class Kind:
     reader: Callable[[Path], Reader]
 
 
-def tried(kind: Kind, folder: Path, numbers: range) -> Tally:
-    """Draw an input from each of these numbers, and have it read."""
+def tried(kind: Kind, folder: Path, numbers: range, seconds: float = inf) -> Tally:
+    """Draw an input from each of these numbers, and have it read; no more of them when so many seconds have passed."""
     tally = Tally(kind.name)
     read = kind.reader(folder)
     before = 0.0
     with warnings.catch_warnings(), _bounded(), _threads_told(tally):
         warnings.simplefilter("error")
         for number in numbers:
+            if tally.seconds > seconds:
+                break
             if tally.inputs == min(WARMED_UP, len(numbers) - 1):
                 before = peak_memory()
             _try(tally, read, number)

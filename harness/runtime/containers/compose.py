@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InvalidInput, MissingPart
+from harness.history.lines import object_in
 
 CONFIG_SECONDS = 60.0
 READING = "chaos-reading"
@@ -31,7 +31,6 @@ def compose_config(files: Sequence[Path], environ: Mapping[str, str], project: s
             [*argv, "config", "--format", "json"],
             env=dict(environ),
             capture_output=True,
-            text=True,
             timeout=CONFIG_SECONDS,
             check=False,
         )
@@ -39,11 +38,11 @@ def compose_config(files: Sequence[Path], environ: Mapping[str, str], project: s
         raise MissingPart(f"docker compose config could not be run: {error}") from error
     if done.returncode != 0:
         told = "; ".join(str(file) for file in files)
-        raise InvalidInput(f"{told}: expected Compose files, docker compose found: {done.stderr.strip()}")
-    try:
-        config: dict[str, Any] = json.loads(done.stdout)
-    except (ValueError, RecursionError) as error:
-        raise MissingPart(f"docker compose config: expected JSON, found something else ({error})") from error
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise InvalidInput(f"{told}: expected Compose files, docker compose found: {said}")
+    config = object_in(done.stdout)
+    if config is None:
+        raise MissingPart(f"docker compose config: expected JSON, found something else: {done.stdout[:100]!r}")
     return config
 
 
