@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, TypeAlias, TypeVar, assert_never
@@ -196,18 +197,20 @@ class UndoJournal:
     def undo_all(self, record: Callable[[UndoDone | UndoFailed], None], by: str = "harness") -> Undone:
         """Do everything that is left, whatever fails on the way; what failed stays in the journal."""
         self.seal()
-        done = failed = 0
-        left = self.left()
-        for name, reason in _carry_out(left).items():
+        left, failed, unrecorded = self.left(), 0, list[Exception]()
+        for name, reason in _carry_out(left):
+            now, what = time.time(), describe(left[name])
+            failed += reason is not None
             if reason is None:
                 with suppress(CannotRecord):  # on a disk that is full it stays in the journal: undoing twice is undoing once
                     self.done(name)
-                done += 1
-                record(UndoDone(time.time(), describe(left[name]), by))
-            else:
-                failed += 1
-                record(UndoFailed(time.time(), describe(left[name]), reason, by))
-        return Undone(done, failed)
+            try:
+                record(UndoDone(now, what, by) if reason is None else UndoFailed(now, what, reason, by))
+            except Exception as error:  # raised when everything is undone
+                unrecorded.append(error)
+        if unrecorded:
+            raise unrecorded[0]
+        return Undone(len(left) - failed, failed)
 
     def close(self) -> None:
         """Nothing more is written by this process."""
@@ -239,7 +242,7 @@ def left_in(path: Path) -> dict[str, Undo]:
 
 def undo_now(undos: Sequence[Undo]) -> list[str]:
     """Undo what no journal tells of; why some of it is left."""
-    return [reason for reason in _carry_out({str(number): undo for number, undo in enumerate(undos)}).values() if reason]
+    return [reason for _, reason in _carry_out({str(number): undo for number, undo in enumerate(undos)}) if reason]
 
 
 def make_run_folder(journal: UndoJournal) -> Path:
@@ -274,18 +277,23 @@ def _of(left: Mapping[str, Undo], kind: type[U]) -> dict[str, U]:
     return {name: undo for name, undo in left.items() if isinstance(undo, kind)}
 
 
-def _carry_out(left: Mapping[str, Undo]) -> dict[str, str | None]:
-    """Why each undo failed, None where it did not."""
-    outcome: dict[str, str | None] = {}
+Outcome: TypeAlias = tuple[str, str | None]
+"""The name of an undo, and why it failed; None where it did not."""
+
+
+def _carry_out(left: Mapping[str, Undo]) -> Iterator[Outcome]:
+    """Do all of them, and tell of each when it is done, or given up."""
     engines, groups = _of(left, RestoreProxies), _of(left, RemoveControlGroup)
-    outcome.update(_each(engines, _restore, 2 * HEAL_SECONDS))
-    outcome.update(_each(groups, _remove_group, GROUP_SECONDS))
-    outcome.update(_end(_of(left, EndProcessGroup)))
-    outcome.update(_each(_of(left, RemoveProject), _remove_project, PROJECT_SECONDS))
-    outcome.update(_each(_failed(engines, outcome), _restore, 2 * HEAL_SECONDS))
-    outcome.update(_each(_failed(groups, outcome), _remove_group, GROUP_SECONDS))
-    outcome.update(_each(_of(left, RemoveFolder), _remove, GROUP_SECONDS))
-    return outcome
+    undone = set()
+    for name, reason in chain(_each(engines, _restore, 2 * HEAL_SECONDS), _each(groups, _remove_group, GROUP_SECONDS)):
+        if reason is None:
+            undone.add(name)
+            yield name, None
+    yield from _end(_of(left, EndProcessGroup))
+    yield from _each(_of(left, RemoveProject), _remove_project, PROJECT_SECONDS)
+    yield from _each(_without(engines, undone), _restore, 2 * HEAL_SECONDS)
+    yield from _each(_without(groups, undone), _remove_group, GROUP_SECONDS)
+    yield from _each(_of(left, RemoveFolder), _remove, GROUP_SECONDS)
 
 
 def longest(left: Mapping[str, Undo]) -> float:
@@ -295,12 +303,13 @@ def longest(left: Mapping[str, Undo]) -> float:
     return START_SECONDS + small + PROCESSES_SECONDS + PROJECT_SECONDS * len(_of(left, RemoveProject))
 
 
-def _failed(undos: Mapping[str, U], outcome: Mapping[str, str | None]) -> dict[str, U]:
-    return {name: undo for name, undo in undos.items() if outcome[name] is not None}
+def _without(undos: Mapping[str, U], undone: set[str]) -> dict[str, U]:
+    return {name: undo for name, undo in undos.items() if name not in undone}
 
 
-def _each(undos: Mapping[str, U], deed: Callable[[U], str | None], seconds: float) -> dict[str, str | None]:
-    return {name: _within(seconds, partial(deed, undo)) for name, undo in undos.items()}
+def _each(undos: Mapping[str, U], deed: Callable[[U], str | None], seconds: float) -> Iterator[Outcome]:
+    for name, undo in undos.items():
+        yield name, _within(seconds, partial(deed, undo))
 
 
 def _within(seconds: float, deed: Callable[[], str | None]) -> str | None:
@@ -319,17 +328,14 @@ def _within(seconds: float, deed: Callable[[], str | None]) -> str | None:
     return answers[0] if answers else f"expected its end within {seconds:g} s, found it at work"
 
 
-def _end(groups: Mapping[str, EndProcessGroup]) -> dict[str, str | None]:
-    if not groups:
-        return {}
+def _end(groups: Mapping[str, EndProcessGroup]) -> Iterator[Outcome]:
     still_there: dict[EndProcessGroup, str] = {}
 
-    def end() -> str | None:
+    def end() -> None:
         still_there.update(end_process_groups(tuple(groups.values())))
-        return None
 
-    why_not = _within(PROCESSES_SECONDS, end)
-    return {name: why_not or still_there.get(group) for name, group in groups.items()}
+    why_not = _within(PROCESSES_SECONDS, end) if groups else None
+    yield from ((name, why_not or still_there.get(group)) for name, group in groups.items())
 
 
 def _restore(engine: RestoreProxies) -> str | None:

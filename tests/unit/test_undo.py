@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import CouldNotRun
+from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import UndoFailed
 from harness.runtime import undo as undo_module
 from harness.runtime.ending import EndProcessGroup, Process, family_of, parse_stat
@@ -203,3 +203,29 @@ def test_an_undo_that_raises_is_one_that_failed(path: Path, monkeypatch: pytest.
 
     assert undone == Undone(0, 1)
     assert f"{type(error).__name__}: made up" in told[0].reason
+
+
+def test_each_undo_is_told_as_soon_as_it_is_done(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, told = UndoJournal(path), []
+    monkeypatch.setattr(undo_module, "_restore", lambda _engine: told.append("healed"))
+    monkeypatch.setattr(undo_module, "end_process_groups", lambda _groups: told.append("ended") or {})
+    for undo in (GONE, ENGINE):
+        journal.before(undo)
+
+    journal.undo_all(lambda event: told.append(event.undo))
+
+    assert told == ["healed", describe(ENGINE), "ended", describe(GONE)]
+
+
+def test_what_cannot_be_recorded_keeps_nothing_from_being_undone(path: Path) -> None:
+    journal = UndoJournal(path)
+    for undo in (GONE, ENGINE):
+        journal.before(undo)
+
+    def record(_event: object) -> None:
+        raise CannotRecord("the disk is full")
+
+    with pytest.raises(CannotRecord):
+        journal.undo_all(record)
+
+    assert journal.left() == {}
