@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -81,6 +82,7 @@ class Api(BaseHTTPRequestHandler):
             return self.answer(200, {"Config": {"Labels": {key: value}}})
         (label,) = json.loads(parse_qs(url.query)["filters"][0])["label"]
         found = [{"Id": name, "Name": name} for name, said in self.server.things[kind].items() if said == label]
+        random.shuffle(found)  # as an engine does
         return self.answer(200, {"Volumes": found or None} if kind == "volumes" else found)
 
     def do_DELETE(self) -> None:

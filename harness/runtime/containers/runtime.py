@@ -29,6 +29,7 @@ from harness.runtime.containers.seen_edges import SeenEdges
 from harness.runtime.containers.services import ContainerSystem, DockerServices
 from harness.runtime.containers.subnets import Subnets, free_blocks
 from harness.runtime.containers.surroundings import check_reached, free_ports, taken_networks
+from harness.runtime.containers.watch import EngineGuardian
 from harness.runtime.ports import Address, Standing
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.supervised import Engine, SupervisedEngine
@@ -37,10 +38,16 @@ from harness.runtime.recorder import Recorder, now
 from harness.runtime.services.waiting import tail_of
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop
-from harness.runtime.undo import RemoveProject, RestoreProxies, UndoJournal, make_run_folder
+from harness.runtime.undo import PROJECT_SECONDS, RemoveProject, RestoreProxies, UndoJournal, make_run_folder
 
 TRIES = 3
 """How often a run is brought up where addresses or ports were taken meanwhile."""
+
+READING_SECONDS = 120.0
+"""How long Compose may take to read its files, and the engine to tell which addresses are taken."""
+
+SETTING_UP_SECONDS = 60.0
+"""How long it may take to get to know the proxies, once their container stands."""
 
 WELL_KNOWN_DATABASE = 5432
 
@@ -72,14 +79,22 @@ class DockerRuntime:
         self._healing = ""
         self._names: NameResponder | None = None
         self._engine: SupervisedEngine | None = None
+        undo = self._undo = RemoveProject(self._project, self._docker.host, self._docker.certificates)
+        self._guardian = EngineGuardian(
+            undo, self._docker, recorder.folder.path, lease=setting.lease, stop=stop, record=recorder.record
+        )
 
     def bring_up(self) -> Standing:
         """Everything by one `docker compose up`: the proxies first, since all services wait for them."""
         folder = self._folder = make_run_folder(self._journal)
-        self._journal.before(RemoveProject(self._project, self._docker.host, self._docker.certificates))
+        self._journal.before(self._undo)
+        self._guardian.begin()
+        self._stop.busy(READING_SECONDS)
         config = compose_config(self._setting.compose_files, os.environ, self._project)
         with told_of(self._docker.host):
-            return self._stand_somewhere(config, folder)
+            standing = self._stand_somewhere(config, folder)
+        self._guardian.wait_until_known()
+        return standing
 
     def _stand_somewhere(self, config: Mapping[str, Any], folder: Path) -> Standing:
         """With addresses and ports that nobody has; with others, where somebody took them meanwhile."""
@@ -102,6 +117,7 @@ class DockerRuntime:
 
     def let_go(self) -> None:
         """Look and listen no more."""
+        self._guardian.let_go()
         if self._engine is not None:
             self._engine.close()
         if self._services is not None:
@@ -109,6 +125,7 @@ class DockerRuntime:
 
     def collect(self) -> None:
         """Answer for names no more, and take note of the processes that ended."""
+        self._guardian.close()
         self._close_names()
         self._launch.collect()
 
@@ -119,6 +136,7 @@ class DockerRuntime:
 
     def _start_over(self) -> None:
         """Nothing of this attempt is kept; its port may be somebody else's, who must not be told to heal."""
+        self._stop.busy(PROJECT_SECONDS)
         self._journal.done(self._healing)
         self._close_names()
         if self._services is not None:
@@ -200,6 +218,7 @@ class DockerRuntime:
             ask_proxies=control.version,
         )
         self._stop.wait_for(services.start, services.give_up)
+        self._stop.busy(SETTING_UP_SECONDS)
         check_reached(self._docker, way.control)
         engine = self._engine = self._supervised(way.control, services, edges)
         engine.begin(way.rewritten.proxies)

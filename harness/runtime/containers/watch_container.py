@@ -98,6 +98,7 @@ def container_config(image: str, name: str, errand: Errand, way: Way) -> dict[st
             "AutoRemove": True,
             "Mounts": [{"Type": "bind", "Source": source, "Target": target} for source, target in handed_in],
             "NetworkMode": "none",
+            "UsernsMode": "host",
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
             "CapAdd": ["DAC_OVERRIDE"],

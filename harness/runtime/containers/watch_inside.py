@@ -145,10 +145,10 @@ def nobody_acts(harness: Harness, look: Callable[[], Any], patience: float) -> b
     return True
 
 
-def look_at(asked: Asked) -> Any:
-    """What there is of the run; None where the engine does not say."""
+def look_at(asked: Asked) -> set[str] | None:
+    """What there is of the run, which an engine lists in no order; None where it does not say."""
     try:
-        return ways_to_remove(asked)
+        return {path for kind in ways_to_remove(asked) for path in kind}
     except OSError:
         return None
 
