@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -59,6 +60,16 @@ def _check_address(value: str) -> str:
     return value
 
 
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+
+def _check_host(value: str) -> str:
+    if _HOST.fullmatch(value) is None or (value.count(":") == 1):
+        message = "expected a host such as auth.example.org or 10.0.0.5, without scheme, port or path, found {found}"
+        raise PydanticCustomError("load", message, {"found": repr(value)})
+    return value
+
+
 Users: TypeAlias = Annotated[int, Field(ge=1, le=20_000)]
 
 
@@ -76,6 +87,7 @@ class LoadWords(Part):
     arrivals: Literal["uniform", "poisson"] | None = None
     timeout: Duration | None = None
     classes: Items[str] | None = None
+    allow_hosts: Items[Annotated[str, AfterValidator(_check_host)]] | None = None
 
     @model_validator(mode="after")
     def _one_model(self) -> LoadWords:
@@ -115,7 +127,8 @@ class Load(Part):
 
     `rate` is the highest that its `stages` lead to, where there are any. It is None in the closed model, where `users`
     alone decide, or a `shape` of the locustfile's own: how many it has is not known beforehand, and `users` is 0.
-    Where `bind` is said, the `processes` are on other machines, and join there.
+    Where `bind` is said, the `processes` are on other machines, and join there. `allow_hosts` are the hosts beside the way
+    in that may be asked.
     """
 
     locustfile: str
@@ -128,6 +141,7 @@ class Load(Part):
     arrivals: Literal["uniform", "poisson"] = "uniform"
     timeout: Duration = 5.0
     classes: Items[str] = ()
+    allow_hosts: Items[str] = ()
 
     @property
     def course(self) -> Course | None:

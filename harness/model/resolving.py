@@ -324,6 +324,7 @@ class _Resolving:
             arrivals=said["arrivals"] or "uniform",
             timeout=timeout,
             classes=said["classes"] or (),
+            allow_hosts=said["allow_hosts"] or (),
         )
         return load, locustfile
 

@@ -207,7 +207,8 @@ class Arrivals(Part):
     """How the load arrives, as `Load` has it, and how its requests are counted.
 
     `seed` decides which user class and task is drawn, and Poisson gaps. `journeys` are the requests that have a plain
-    name, some of them patterns of unnamed ones; `accepted` the statuses that are no error, by request.
+    name, some of them patterns of unnamed ones; `accepted` the statuses that are no error, by request;
+    `allow_hosts` the hosts beside the way in that may be asked.
     """
 
     locustfile: str
@@ -220,6 +221,7 @@ class Arrivals(Part):
     arrivals: Literal["uniform", "poisson"]
     timeout: float
     classes: Items[str] = ()
+    allow_hosts: Items[str] = ()
     journeys: Items[str] = ()
     accepted: dict[str, Items[int]] = Field(default_factory=dict)
     seed: int

@@ -41,6 +41,7 @@ def _arrivals(experiment: Experiment, phases: Sequence[PlannedPhase]) -> Arrival
         arrivals=load.arrivals,
         timeout=load.timeout,
         classes=load.classes,
+        allow_hosts=load.allow_hosts,
         journeys=tuple(system.journeys.values()),
         accepted=system.accepted,
         seed=experiment.seed,

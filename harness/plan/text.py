@@ -61,6 +61,7 @@ def _load_line(plan: Plan) -> str:
         how = f"{arriving}, {load.arrivals}, at most {load.users} users"
     how += f", from {load.processes} processes" if load.processes > 1 or load.bind else ""
     how += f" that join at {load.bind}" if load.bind else ""
+    how += f", which may also ask {', '.join(load.allow_hosts)}" if load.allow_hosts else ""
     return f"seed {load.seed} · {how} · client timeout {load.timeout:g} s · {plan.seconds:g} s in all"
 
 

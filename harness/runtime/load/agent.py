@@ -62,6 +62,7 @@ from harness.runtime.load.groups import Groups
 from harness.runtime.load.ledger import Exchange, Ledger, appending_to, hiding, now
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.pace import Pace, Turn, sleep_until
+from harness.runtime.load.targets import Targets
 from harness.runtime.load.userfile import Refused, follow, imported, own_traceback
 
 EXIT_INVALID = 2
@@ -88,6 +89,7 @@ class Agent:
         self.pace = Pace(offsets_of(settings), self.seed, StopUser)
         self.watch = Watch(self.ledger, self.pace, self.seed, settings["timeout"], StopUser)
         self.ledger.accepted, self.watch.groups = settings["accepted"], Groups(settings["journeys"])
+        self.targets, self.told_kept_back = Targets(settings["entry"], settings["allow_hosts"]), set[str]()
         self.served = 0
         self.raised = 0
         self.last_raised: BaseException | None = None
@@ -98,6 +100,7 @@ class Agent:
     def install(self) -> None:
         """Lay everything around Locust, before the user's file is imported."""
         require_known_locust()
+        self.targets.guard()
         watch_client(locust.clients.HttpSession, PLAIN, self.watch)
         watch_client(locust.contrib.fasthttp.FastHttpSession, FAST, self.watch)
         limit = self.settings["timeout"]
@@ -255,10 +258,17 @@ class Agent:
                 return
             if not self.environment.runner.user_count and not self.settings["shape"]:
                 self.fail(self._with_last_raised("every user has ended, before the load was told to"))
+            self._tell_kept_back()
             spent, at = time.process_time(), now()
             share = round((spent - cpu) / (at - since), 4)
             cpu, since = spent, at
             self.ledger.note("vitals", cpu=share, lag=round(self.pace.worst_lag(), 6), idle_users=self.pace.idle)
+
+    def _tell_kept_back(self) -> None:
+        """Note each host that the load asked for and may not, once."""
+        for host in sorted(self.targets.kept_back - self.told_kept_back):
+            self.told_kept_back.add(host)
+            self.ledger.note("kept back", host=host)
 
     def _stop(self, at: float) -> None:
         """End in good order: nothing new, then what is open, then the users, then Locust."""
@@ -279,6 +289,7 @@ class Agent:
     def _finish(self) -> None:
         self.over = True
         self.ledger.finish_open()
+        self._tell_kept_back()
         counts = self.ledger.counts
         scheduled = self.pace.scheduled if self.pace.is_open else self.served
         silent = max(0, scheduled - self.served - counts["dropped"])
@@ -294,6 +305,7 @@ class Agent:
         self.over = True
         self._end_arrivals(now())
         self.ledger.finish_open()
+        self._tell_kept_back()
         self.ledger.note("failed", error=reason)
         self.wire.flush()
         self.channel.tell(failed=reason)

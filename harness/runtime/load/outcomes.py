@@ -11,6 +11,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from harness.runtime.load.targets import KeptBack
+
 CHECKS = frozenset({"CatchResponseError", "ResponseError", "AssertionError"})
 """How Locust says that a person's own check failed; their causes are no evidence of the transport."""
 
@@ -54,6 +56,8 @@ def outcome_of(error: BaseException | None, answer_error: BaseException | None, 
     """The outcome of a request that ended. `answer_error` is what the client found wrong, which a check may have covered up."""
     if error is None:
         return "ok"
+    if _kept_back(error) is not None:  # clients take it for a connection that could not be made
+        return "other"
     for candidate in (answer_error, error):
         kind = _transport(candidate)
         if kind is not None:
@@ -80,8 +84,15 @@ class BadStatus(Exception):
 
 
 def error_text(error: BaseException | None) -> str:
-    """A short text of an error, for the record."""
-    return f"{type(error).__name__}: {error}"[:200] if error is not None else ""
+    """A short text of an error, for the record; where the request was kept back, of what kept it."""
+    if error is None:
+        return ""
+    told = _kept_back(error) or error
+    return f"{type(told).__name__}: {told}"[:200]
+
+
+def _kept_back(error: BaseException) -> KeptBack | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, KeptBack)), None)
 
 
 def _transport(error: BaseException | None) -> str | None:
