@@ -28,10 +28,10 @@ _NAME = re.compile(rf"(?<![a-z])(?:[a-z]*(?:password|passwd|secret)|{_WORDS})(?!
 
 _ABOUT = re.compile(
     r"(?:^|[_.-])(?:file|path|dir|ttl|url|uri|host|port|user|username|name|endpoint|length|len|size|count|max|min|limit|limits|"
-    r"lifetime|expiry|expires|timeout|seconds|minutes|policy|enabled|required|type|issuer|audience|algorithm)$|^max_",
+    r"lifetime|expiry|expires|timeout|seconds|minutes|policy|enabled|required|type|issuer|audience|algorithm)$|^max_|^(?:old)?pwd$",
     re.IGNORECASE,
 )
-"""Endings of names that tell something about a secret, and are none: PASSWORD_FILE, TOKEN_TTL, TOKEN_URL."""
+"""Names that tell something about a secret, and are none: PASSWORD_FILE, TOKEN_TTL, TOKEN_URL; PWD is a shell's folder."""
 
 _NO_SECRET = re.compile(r"\d{0,6}|true|false|yes|no|on|off|none|null|\*+|\$\{.*\}|\{.*\}", re.IGNORECASE | re.DOTALL)
 
