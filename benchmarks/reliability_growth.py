@@ -100,7 +100,7 @@ def _new_folder() -> Path:
 def _there(folder: Path) -> dict[str, Any]:
     """What there is on disk, in the runs' folders and beside them, and which processes are still there."""
     runs = sorted(path for path in folder.glob("reports/*/2*") if path.is_dir())
-    kept = sum(_size(run) for run in runs)
+    kept = sum(_size(run) + len(run.name) for run in runs)
     beside = sum(_size(folder / name) for name in ("tmp", "state", "reports")) - kept
     return {"beside": beside, "folder": _size(runs[-1]) if runs else 0, "runs": len(runs), "processes": _processes(folder)}
 

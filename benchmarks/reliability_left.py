@@ -188,7 +188,7 @@ def toxics_on(address: str) -> list[Left]:
     try:
         connection.request("GET", "/proxies")
         proxies = json.loads(connection.getresponse().read())
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # of a program that has ended while it was asked, too
         return []
     except (OSError, HTTPException, ValueError) as error:
         return [Left("proxy", f"{address} does not say what is on: {error!r}")]

@@ -58,7 +58,8 @@ class Came:
 
     `struck` is the stage in which the signal went out, empty where the run was over before. `code` is what the harness ended
     with, as a shell tells it; `cleared` is what was left for `chaos gc`, and removed by it; `judged` is what `chaos judge`
-    came to afterwards. `stages` and `life` count from the command.
+    came to afterwards. `faults` are on at the end; `seen` tells of each one when it was last seen to be on. `stages` and `life`
+    count from the command.
     """
 
     struck: str = ""
@@ -73,6 +74,7 @@ class Came:
     reasons: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    seen: dict[str, float] = field(default_factory=dict)
     cleared: list[str] = field(default_factory=list)
     traceback: str = ""
     stages: dict[str, float] = field(default_factory=dict)
@@ -143,6 +145,7 @@ class Trial:
             code = self.run.harness.returncode
             came.code, came.ended = code if code >= 0 else 128 - code, round(now, 3)
         came.faults = [str(fault) for fault in self.run.traces.faults([self.run.harness.pid])]
+        came.seen.update(dict.fromkeys(came.faults, round(now, 3)))
         if came.faults:
             came.healed = None
         elif came.healed is None:
@@ -181,6 +184,9 @@ class Trial:
         came, events = self.came, self.run.events()
         came.events = [event["event"] for event in events]
         came.reasons = [str(event.get("reason") or event.get("why")) for event in events if event["event"] in REASONED]
+        if self.order.kind == "stops" and "RunEnded" in came.events:
+            own = f"process: {self.run.harness.pid} "  # everything was down: nobody has to end it any more
+            came.struck, came.left = "", [one for one in came.left if not one.startswith(own)]
         came.stages = {stage: round(at, 3) for stage, at in self.run.stages().items()}
         came.life = self.run.life
         self._see_traceback(self.run.said())
