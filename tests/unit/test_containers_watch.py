@@ -243,6 +243,18 @@ def test_as_long_as_somebody_else_undoes_the_run_it_waits(watcher: Watcher, engi
     assert read_events(watcher.events.parent) == ()  # whoever did it has told
 
 
+def test_as_long_as_somebody_tells_what_they_undo_it_waits(watcher: Watcher, engine: FakeEngine) -> None:
+    watcher.leave()
+    for _ in range(5):
+        time.sleep(PATIENCE * 0.6)
+        with watcher.events.open("a") as events:
+            events.write("\n")
+    assert engine.removed == []
+
+    assert watcher.end() == 0
+    assert engine.left() == []
+
+
 def test_what_does_not_go_is_told_with_the_reason(tmp_path: Path, engine: FakeEngine, start: StartWatcher) -> None:
     engine.stuck = {"n1"}
     source = SOURCE.replace("REMOVE_SECONDS = 120.0", "REMOVE_SECONDS = 1.0")

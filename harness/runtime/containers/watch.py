@@ -35,8 +35,10 @@ from harness.runtime.undo import RemoveProject, describe
 BEAT = b"beat\n"
 BEAT_SECONDS = 1.0
 
-PATIENCE_SECONDS = 4.0
-"""For how long nothing may have become of a run until its guardian at the engine takes its turn: others go first."""
+PATIENCE_SECONDS = 3.0
+"""For how long nothing may have become of a run until its guardian at the engine takes its turn: others go first, and tell
+what they heal within a second.
+"""
 
 START_SECONDS = 10.0
 """How long a system that stands waits for its guardian at the engine, which was started when it was."""

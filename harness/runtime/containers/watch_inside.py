@@ -145,12 +145,14 @@ def nobody_acts(harness: Harness, look: Callable[[], Any], patience: float) -> b
     return True
 
 
-def look_at(asked: Asked) -> set[str] | None:
-    """What there is of the run, which an engine lists in no order; None where it does not say."""
-    try:
-        return {path for kind in ways_to_remove(asked) for path in kind}
-    except OSError:
-        return None
+def look_at(asked: Asked) -> tuple[int, set[str]]:
+    """How much has been told of the run, and what there is of it, in no order; nothing of what cannot be seen."""
+    told, there = 0, set[str]()
+    with suppress(OSError):
+        told = os.stat(asked.events).st_size
+    with suppress(OSError):
+        there = {path for kind in ways_to_remove(asked) for path in kind}
+    return told, there
 
 
 def remove(asked: Asked) -> tuple[int, str]:
