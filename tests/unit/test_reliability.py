@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from benchmarks import reliability
 from benchmarks.reliability_figures import REPORTS, growth_of, limit_of, problems_of, quantile, row_of, share, times
 from benchmarks.reliability_kernel import address_of
-from benchmarks.reliability_left import Traces
+from benchmarks.reliability_left import Traces, toxics_on
 from benchmarks.reliability_moments import BEGINS, GUARDED, STAGES, draw
 from benchmarks.reliability_state import State, Turns, last_attempt
 
@@ -230,6 +232,37 @@ def test_a_folder_in_which_nothing_ran_has_nothing_left(tmp_path: Path) -> None:
 
     assert traces.runs() == []
     assert traces.projects() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", []),
+        (b"", []),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[}", ["does not say what is on"]),
+        (b"nonsense\r\n\r\n", ["does not say what is on"]),
+    ],
+)
+def test_an_engine_that_answers_nonsense_may_hold_anything_and_one_that_is_gone_holds_nothing(
+    answer: bytes, told: list[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        address = f"127.0.0.1:{engine.getsockname()[1]}"
+        serving = threading.Thread(target=_answer_once, args=(engine, answer))
+        serving.start()
+        found = toxics_on(address)
+        serving.join()
+
+    assert [word for word in told if word in str(found)] == told
+    assert bool(found) == bool(told)
+    assert toxics_on(address) == []
+
+
+def _answer_once(engine: socket.socket, answer: bytes) -> None:
+    connection, _ = engine.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(answer)
 
 
 def test_only_lines_of_the_journal_that_are_whole_count(tmp_path: Path) -> None:
