@@ -137,9 +137,11 @@ def _tell_end(entry: Registered) -> int:
     from harness.experiment import judge_folder
     from harness.history.store import VERDICT
     from harness.runtime.aborting import wait_for_end
-    from harness.runtime.registry import is_alive, runs
+    from harness.runtime.registry import forget, is_alive, runs
 
     folder = Path(entry.folder)
+    if entry not in runs():
+        forget(entry.run)  # what was asked of it came too late
     wait_for_end(entry, JUDGING_SECONDS, lambda entry: (folder / VERDICT).exists() or not is_alive(entry))
     try:
         verdict = judge_folder(folder).verdict

@@ -27,7 +27,7 @@ from harness.runtime.containers.engine import find_engine
 from harness.runtime.containers.removal import project_of
 from harness.runtime.ending import EndProcessGroup, started_at
 from harness.runtime.proxies.starting import PROXY_ENGINE
-from harness.runtime.registry import Registered, forget, is_alive, is_here, leave, runs, runs_folder
+from harness.runtime.registry import ABORT, ENTRY, Registered, forget, is_alive, is_here, leave, runs, runs_folder
 from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects, writers_into
 from harness.runtime.undo import (
     RemoveFolder,
@@ -110,7 +110,8 @@ def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Foun
         _look_at(entry, guardians.get(Path(entry.folder)), patience, found)
     for undo in strays:
         if not claims.have(undo):
-            undos = (*writers_into(Path(undo.path)), undo) if isinstance(undo, RemoveFolder) else (undo,)
+            writers = writers_into(Path(undo.path)) if isinstance(undo, RemoveFolder) else ()
+            undos: tuple[Undo, ...] = (*writers, undo)
             found.left.append(Left("", tuple(map(describe, undos)), partial(undo_now, undos)))
     found.left += [Left("", (f"remove {draft}",), partial(_unlink, (draft,))) for draft in _drafts_of_the_registry()]
     return found
@@ -263,7 +264,9 @@ def _scan(folder: Path) -> list[Path]:
 
 
 def _drafts_of_the_registry() -> list[Path]:
-    return [path for path in _scan(runs_folder()) if DRAFT.fullmatch(path.name) and _is_old(path)]
+    """And requests to end runs that are over."""
+    found = [path for path in _scan(runs_folder()) if DRAFT.fullmatch(path.name) or path.suffix == ABORT]
+    return [path for path in found if not path.with_suffix(ENTRY).exists() and _is_old(path)]
 
 
 def _is_old(path: Path) -> bool:

@@ -168,11 +168,14 @@ def leave(folder: Path) -> bool:
     """Take the run in `folder` out of the registry, where nothing of it is left to undo; whether it is out."""
     if not folder.is_dir() or left_in(folder / UNDO):
         return False
-    forget(folder.name)
+    return forget(folder.name)
+
+
+def forget(run: str) -> bool:
+    """Take a run out of the registry, whatever it left; one that is not in it stays out. Whether it is out."""
+    try:
+        for kind in (ABORT, ENTRY):
+            (runs_folder() / f"{run}{kind}").unlink(missing_ok=True)
+    except (OSError, CouldNotRun):  # it stays, and is found by whoever clears up
+        return False
     return True
-
-
-def forget(run: str) -> None:
-    """Take a run out of the registry, whatever it left; one that is not in it stays out."""
-    for kind in (ABORT, ENTRY):
-        (runs_folder() / f"{run}{kind}").unlink(missing_ok=True)

@@ -412,14 +412,14 @@ def test_half_written_files_of_dead_runs_go_and_others_stay(machine: Path) -> No
 
 
 def test_drafts_of_the_registry_go_when_nobody_can_be_writing_them() -> None:
-    old, new = (runs_folder() / f"{name}.json.0123abcd.part" for name in ("old", "new"))
-    for path in (old, new):
-        path.write_text("{")
-    os.utime(old, (1, 1))
+    names = ("old.json.0123abcd.part", "new.json.0123abcd.part", "old.abort", "new.abort", "known.abort", "known.json")
+    for name in names:
+        (runs_folder() / name).write_text("{")
+        os.utime(runs_folder() / name, (1, 1) if "new" not in name else None)
 
     assert removed(look()) == []
 
-    assert (old.exists(), new.exists()) == (False, True)
+    assert {path.name for path in runs_folder().iterdir()} == {name for name in names if "old" not in name}
 
 
 def test_a_run_of_another_machine_is_left_to_that_one(machine: Path) -> None:

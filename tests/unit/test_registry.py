@@ -169,6 +169,15 @@ def test_a_state_folder_that_cannot_be_written_to_is_told_with_what_to_set(
         register(run_folder(tmp_path))
 
 
+def test_an_entry_that_would_not_go_is_no_error_of_the_run(tmp_path: Path, state: Path) -> None:
+    folder = run_folder(tmp_path)
+    register(folder)
+    (state / "runs" / f"{folder.name}.json").unlink()
+    (state / "runs" / f"{folder.name}.json").mkdir()
+
+    assert not leave(folder)
+
+
 @pytest.mark.parametrize(
     ("environ", "folder"),
     [
