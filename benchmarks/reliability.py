@@ -76,14 +76,12 @@ class Asked:
 def life_of(runtime: str, asked: Asked) -> dict[str, float]:
     """How long each stage of a run that nobody disturbs takes here; measured once."""
     known = asked.state.rows(f"life-{runtime}")
-    if not known:
-        row = carried_out(Order("life", runtime, asked.lease), asked)
-        asked.state.add(f"life-{runtime}", row)
-        known = [row]
-    row = known[0]
+    row = known[0] if known else carried_out(Order("life", runtime, asked.lease), asked)
     begins = [row["stages"].get(stage) for stage in STAGES]
-    if None in begins or row["left"]:
+    if None in begins or row["left"] or row["ended"] is None:
         raise SystemExit(f"expected a run that comes to its end and leaves nothing, found {row}")
+    if not known:
+        asked.state.add(f"life-{runtime}", row)
     ends = [*begins[1:], row["life"]]
     return {stage: max(0.05, end - begin) for stage, begin, end in zip(STAGES, begins, ends, strict=True)}
 
