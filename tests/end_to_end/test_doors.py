@@ -157,6 +157,7 @@ SHELL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bite", SHELL)
 def test_no_text_of_a_scenario_or_system_reaches_a_shell(tmp_path: Path, bite: str) -> None:
     mark = tmp_path / "mark"
