@@ -139,13 +139,14 @@ def _held(folder: Path) -> Mapping[str, Any]:
 def main() -> None:
     """Run, and print a line after each run."""
     from harness.cli import commands
+    from harness.runtime.stopping import Stop
 
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
-    out = sys.stdout
+    out, stop = sys.stdout, Stop()  # one for a process, as the command has it
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         for number in range(count):
             with redirect_stdout(nowhere):
-                code = commands(arguments(folder), prog_name="chaos", standalone_mode=False)
+                code = commands(arguments(folder), prog_name="chaos", standalone_mode=False, obj=stop)
             print(json.dumps({"number": number, "code": code, **_held(folder)}), file=out, flush=True)
 
 
