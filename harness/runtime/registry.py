@@ -147,6 +147,9 @@ def _entry_from(data: Mapping[str, Any]) -> Registered | None:
         return None
     if not all(type(data.get(name)) is int and data[name] >= 0 for name in numbers):
         return None
+    folder = Path(data["folder"])
+    if not folder.is_absolute() or folder.name != data["run"]:
+        return None
     given = {part.name: data[part.name] for part in fields(Registered)}
     return Registered(**{**given, "shares": tuple(map(str, shares))})
 

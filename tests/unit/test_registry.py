@@ -211,3 +211,16 @@ def test_a_file_that_is_no_entry_is_none_and_harms_no_other(content: Any) -> Non
     found = runs()
 
     assert all(isinstance(entry, Registered) and entry.run == "x" and entry.pid >= 0 for entry in found)
+
+
+@pytest.mark.parametrize(
+    "folder", ["", ".", "relative/20260101-000000-abcdef", "/", "/tmp/other", "/tmp/20260101-000000-abcdef/.."]
+)
+def test_an_entry_that_does_not_lead_to_the_folder_of_its_run_is_none(tmp_path: Path, folder: str) -> None:
+    entry = register(run_folder(tmp_path))
+    path = runs_folder() / f"{entry.run}.json"
+    assert runs() == (entry,)
+
+    path.write_text(json.dumps({**json.loads(path.read_text()), "folder": folder}))
+
+    assert runs() == ()
