@@ -293,10 +293,24 @@ def read_run(folder: Path) -> History:
     """What was recorded of a run; raises UnreadableRun where its plan is none that could have been carried out."""
     history = read_history(folder)
     try:
-        Plan.model_validate(history.plan)
+        plan = Plan.model_validate(history.plan)
     except ValueError as error:
         raise UnreadableRun(f"{folder / PLAN}: expected a plan that this version can read, found: {error}") from error
+    if strange := history.out_of_time(longest_of(plan)):
+        raise UnreadableRun(f"{folder}: expected what was recorded in one run, found {strange}")
     return history
+
+
+SLACK = 600.0
+"""Seconds that a run may take beyond what was planned and lengthened: a machine that is busy, an engine started again."""
+
+
+def longest_of(plan: Plan) -> float:
+    """For how many seconds from the begin of its load something of a run can have been recorded."""
+    experiment = plan.experiment
+    phases, rounds = experiment.phases, experiment.rounds
+    each = phases.baseline + phases.fault + phases.recovery + 3 * (experiment.extend or 0.0)
+    return phases.warmup + rounds * each + phases.drain + SLACK
 
 
 def judge_folder(folder: Path) -> Run:

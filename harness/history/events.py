@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from harness.history.shapes import fitting
+from harness.history.shapes import Misfit, fitting
+from harness.history.states import is_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,4 +464,8 @@ def event_from_data(data: dict[str, Any]) -> Event | None:
 
 def fitting_event(kind: type[E], data: Mapping[str, Any]) -> E:
     """An event of this kind; raises Misfit for data that are none."""
-    return kind(**fitting(kind, data))
+    given = fitting(kind, data)
+    for name in ("asked", "found"):
+        if name in given and not is_state(given[name]):
+            raise Misfit(f"expected {kind.__name__} with another {name}, found toxics that are none")
+    return kind(**given)

@@ -8,16 +8,38 @@ from functools import cached_property
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from harness.history.events import Event, FaultBegan, FaultEnded, LoadBegan, PhaseBegan, PhaseEnded, PhaseMoved
+from harness.history.events import (
+    EdgeProbed,
+    Event,
+    FaultBegan,
+    FaultEnded,
+    FaultVaried,
+    GuardianActed,
+    LoadBegan,
+    LoadEnded,
+    PhaseBegan,
+    PhaseEnded,
+    PhaseMoved,
+    RunEnded,
+    Sample,
+    UndoDone,
+    UndoFailed,
+)
 from harness.history.requests import Request
 from harness.history.store import read_events, read_plan, read_requests
 from harness.history.table import Requests, Times, requests_of
 
 E = TypeVar("E")
+
+AFTERWARDS = (UndoDone, UndoFailed, GuardianActed, RunEnded)
+MEASURED = (PhaseBegan, PhaseEnded, PhaseMoved, FaultBegan, FaultVaried, FaultEnded, EdgeProbed, LoadEnded, *get_args(Sample))
+
+SETTING_OUT = 60.0
+"""Seconds before the begin of the load in which something may have been looked at already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +154,26 @@ class History:
 
     @cached_property
     def ended(self) -> float:
-        """The time of the last thing recorded."""
-        return max(self.events[-1].at if self.events else 0.0, float(self.requests.end.max(initial=0.0)))
+        """The time of the last thing recorded of the run; what was undone after it may have been so days later."""
+        last = next((event.at for event in reversed(self.events) if not isinstance(event, AFTERWARDS)), 0.0)
+        return max(last, float(self.requests.end.max(initial=0.0)))
+
+    def out_of_time(self, longest: float) -> str:
+        """What was recorded of the load at a time when there was none: `longest` is how long it can have lasted at most.
+
+        Whoever measures by the clock of a machine measures nothing where that was set, and nobody waits for a judgement of
+        years.
+        """
+        measured = [event for event in self.events if isinstance(event, MEASURED)]
+        began = next((event.at for event in (*self.of(LoadBegan), *measured)), self.began)
+        first, last = began - SETTING_OUT, began + longest
+        for event in measured:
+            if not first <= event.at <= last:
+                return f"{type(event).__name__} {event.at - began:+,.0f} s from the begin of its load"
+        for times in (self.requests.due, self.requests.start, self.requests.end):
+            if len(times) and not (first <= times.min() and times.max() <= last):
+                return "requests at other times"
+        return ""
 
     @property
     def moved(self) -> float:

@@ -5,8 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.history.shapes import is_number
+
 NOT_EMPTY = frozenset({"status", "how", "every", "share"})
 """Attributes that are not 0, nor empty, where they go unsaid."""
+
+
+NUMERIC = frozenset(
+    {"latency", "jitter", "rate", "delay", "timeout", "average_size", "size_variation", "bytes", "status", "every", "share"}
+)
+"""Attributes that are numbers, wherever they are said."""
+
+STREAMS = ("upstream", "downstream")
+
+
+def is_state(state: Mapping[str, Any]) -> bool:
+    """Whether plain data are the state of a proxy, or of a service, which has no toxics."""
+    toxics = state.get("toxics")
+    return toxics is None or (isinstance(toxics, list | tuple) and all(map(_is_toxic, toxics)))
+
+
+def _is_toxic(toxic: Any) -> bool:
+    if not isinstance(toxic, Mapping) or not all(isinstance(toxic.get(name), str) for name in ("name", "type", "stream")):
+        return False
+    attributes = toxic.get("attributes")
+    return (
+        toxic["stream"] in STREAMS
+        and is_number(toxic.get("toxicity", 1.0))
+        and (toxic.get("seed") is None or is_number(toxic["seed"]))
+        and (attributes is None or (isinstance(attributes, Mapping) and all(_is_said(*said) for said in attributes.items())))
+    )
+
+
+def _is_said(name: str, value: Any) -> bool:
+    if name in NUMERIC or isinstance(value, int | float):
+        return isinstance(value, bool) or (is_number(value) and value >= 0)
+    return isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(word, str) for word in value))
 
 
 def act_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ from tests.fuzz.trying import MOST_MEMORY
 from tests.histories.building import write_run
 
 LINE = b'{"journey":"GET /","due":1.0,"start":1.0,"end":2.0,"outcome":"ok"}\n'
+IN_TIME = b'{"journey":"GET /","due":1790000010.0,"start":1790000010.0,"end":1790000011.0,"outcome":"ok"}\n'
 DEEP = b'{"a":' * 100_000
 
 
@@ -86,11 +87,73 @@ def test_what_may_be_missing_is_filled_in_and_lists_become_tuples() -> None:
     assert seen == EdgeSeen(1.0, "a", 0, None, None, None, 1, 2, answers={"200": 1})
 
 
+LATE = ["PhaseBegan", "PhaseEnded"]
+
+
+@pytest.mark.parametrize("at", [0.0, 1.6e9, 1.8e9, 1e14])
+@pytest.mark.parametrize("kind", LATE)
+def test_what_was_recorded_years_from_the_load_is_refused_and_not_judged_second_by_second(
+    run: Path, kind: str, at: float
+) -> None:
+    put(run / EVENTS, {"event": kind, "at": at, "phase": "fault"})
+
+    with pytest.raises(UnreadableRun, match=f"in one run, found {kind} [-+][0-9,]+ s from the begin of its load"):
+        judge_folder(run)
+
+
+@pytest.mark.parametrize("key", [b'"due":1790000010.0', b'"start":1790000010.0', b'"end":1790000011.0'])
+def test_requests_of_another_year_are_refused(run: Path, key: bytes) -> None:
+    put(run / REQUESTS, IN_TIME.replace(key, key.partition(b":")[0] + b":1990000010.0"))
+
+    with pytest.raises(UnreadableRun, match="requests at other times"):
+        judge_folder(run)
+
+
+def test_what_is_undone_days_later_lengthens_nothing(run: Path) -> None:
+    lines = [
+        line
+        for line in (run / EVENTS).read_bytes().splitlines(keepends=True)
+        if b"PhaseEnded" not in line and b"Undo" not in line
+    ]
+    (run / EVENTS).write_bytes(b"".join(line for line in lines if b"RunEnded" not in line))
+    before = read_run(run).ended
+
+    put(
+        run / EVENTS,
+        {"event": "UndoDone", "at": before + 1e6, "undo": "end order"},
+        {"event": "GuardianActed", "at": before + 1e6, "undone": 1, "failed": 0},
+    )
+
+    assert read_run(run).ended == before
+    assert judge_folder(run).verdict.word != "passed"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"toxics": True},
+        {"toxics": [5]},
+        {"toxics": [{"name": "a", "type": "latency"}]},
+        {"toxics": [{"name": "a", "type": "latency", "stream": "sideways"}]},
+        {"toxics": [{"name": "a", "type": "latency", "stream": "upstream", "attributes": []}]},
+        {"toxics": [{"name": "a", "type": "latency", "stream": "upstream", "attributes": {"latency": "long"}}]},
+        {"toxics": [{"name": "a", "type": "latency", "stream": "upstream", "attributes": {"latency": -5}}]},
+        {"toxics": [{"name": "a", "type": "latency", "stream": "upstream", "attributes": {}, "toxicity": None}]},
+    ],
+)
+def test_a_state_that_no_proxy_can_be_in_is_refused(run: Path, state: dict[str, Any]) -> None:
+    whole = {"event": "FaultBegan", "at": 1790000010.0, "asked_at": 1790000010.0, "fault": "a", "kind": "b", "proxy": "c"}
+    put(run / EVENTS, {**whole, "asked": {"enabled": True}, "found": state})
+
+    with pytest.raises(UnreadableRun, match="FaultBegan with another found, found toxics that are none"):
+        read_run(run)
+
+
 @pytest.mark.parametrize("name", [EVENTS, SAMPLES])
 def test_half_a_character_in_an_event_is_shown_as_unknown(run: Path, name: str) -> None:
-    put(run / name, b'{"event":"PhaseBegan","at":1.0,"phase":"\\ud800 fault"}\n')
+    put(run / name, b'{"event":"PhaseBegan","at":1790000010.0,"phase":"\\ud800 fault"}\n')
 
-    assert PhaseBegan(1.0, "? fault") in read_events(run)
+    assert PhaseBegan(1790000010.0, "? fault") in read_events(run)
     judge_folder(run)
 
 
@@ -152,8 +215,8 @@ def test_a_plan_whose_steps_are_none_is_refused_before_it_is_judged(run: Path) -
     "line",
     [
         DEEP,
-        LINE.replace(b'"ok"', b'"ok","marks":["\\ud800"]').rstrip(),
-        LINE.replace(b'"GET /"', b'{"\\ud800":1}').rstrip(),
+        IN_TIME.replace(b'"ok"', b'"ok","marks":["\\ud800"]').rstrip(),
+        IN_TIME.replace(b'"GET /"', b'{"\\ud800":1}').rstrip(),
         LINE.replace(b"1.0", b"1e300").rstrip(),
         LINE.replace(b'"ok"', b'"ok","status":99999').rstrip(),
         b'{"load":["vitals"],"at":1.0}',
