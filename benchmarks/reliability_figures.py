@@ -140,14 +140,15 @@ def row_of(name: str, rows: Sequence[Row]) -> str:
     left = sum(bool(row["left"] or row["faults"]) for row in hit)
     wrong = sum(bool(problems_of(row)) for row in hit)
     late = sum(row["healed"] is None or row["healed"] > limit_of(row) for row in hit)
-    cells = [name, len(hit), share(left, len(hit)), share(wrong, len(hit)), share(late, len(hit))]
+    on = sum(bool(row["on"]) for row in hit)
+    cells = [name, len(hit), on, share(left, len(hit)), share(wrong, len(hit)), share(late, len(hit))]
     cells += [times([row["healed"] for row in hit]), times([row["gone"] for row in hit])]
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
 HEAD = (
-    "| struck | trials | something left | anything wrong | healed late | healed, s: p50 / p99 / max | all gone, s |\n"
-    "|---|--:|--:|--:|--:|--:|--:|"
+    "| struck | trials | a fault was on | something left | anything wrong | healed late | healed, s: p50 / p99 / max | all gone, s |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 

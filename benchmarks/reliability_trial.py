@@ -58,8 +58,8 @@ class Came:
 
     `struck` is the stage in which the signal went out, empty where the run was over before. `code` is what the harness ended
     with, as a shell tells it; `cleared` is what was left for `chaos gc`, and removed by it; `judged` is what `chaos judge`
-    came to afterwards. `faults` are on at the end; `seen` tells of each one when it was last seen to be on. `stages` and `life`
-    count from the command.
+    came to afterwards. The faults of `on` were on just before it was struck, those of `faults` at the end; `seen` tells of each
+    one when it was last seen to be on. `stages` and `life` count from the command.
     """
 
     struck: str = ""
@@ -73,6 +73,7 @@ class Came:
     events: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    on: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     seen: dict[str, float] = field(default_factory=dict)
     cleared: list[str] = field(default_factory=list)
@@ -106,11 +107,12 @@ class Trial:
         struck: psutil.Process | None = self.run.guardian if self.order.kind == "guardians" else self.run.process
         if struck is None or not struck.is_running():
             return None
+        self.came.on = self._faults()
         self.came.struck = list(self.run.stages())[-1]
         first = time.monotonic()
         for name, after in self.order.signals:
             while (left := first + after - time.monotonic()) > 0:
-                self._see(time.monotonic() - first)
+                self._see(first)
                 time.sleep(min(left, LOOK_EVERY[self.order.runtime]))
             if struck.is_running():
                 struck.send_signal(getattr(signal, name))
@@ -120,15 +122,14 @@ class Trial:
         """Look until nothing is left, or the time is over for it."""
         until = time.monotonic() + self._patience()
         while True:
-            now = time.monotonic()
-            self._see(now - first)
+            self._see(first)
             left = self.run.traces.left()
-            if not left or now > until:
+            if not left or time.monotonic() > until:
                 break
             time.sleep(LOOK_EVERY[self.order.runtime])
         self.came.gone = None if left else round(time.monotonic() - first, 3)
         time.sleep(SETTLED[self.order.runtime])
-        self._see(time.monotonic() - first)
+        self._see(first)
         self.came.left = sorted(str(one) for one in self.run.traces.left())
 
     def _patience(self) -> float:
@@ -137,19 +138,24 @@ class Trial:
         was_killed = self.came.struck and self.order.kind in ("kills", "stops")
         return self.order.lease + BOUND[runtime] if was_killed else LONGEST[runtime]
 
-    def _see(self, now: float) -> None:
-        """Whether the harness has ended, and whether everything is healed."""
+    def _see(self, first: float) -> None:
+        """Whether the harness has ended, and whether everything is healed; the time is that when all was looked at."""
         came = self.came
         self.run.look()
+        came.faults = self._faults()
+        now = round(time.monotonic() - first, 3)
         if came.ended is None and self.run.has_ended():
             code = self.run.harness.returncode
-            came.code, came.ended = code if code >= 0 else 128 - code, round(now, 3)
-        came.faults = [str(fault) for fault in self.run.traces.faults([self.run.harness.pid])]
-        came.seen.update(dict.fromkeys(came.faults, round(now, 3)))
+            came.code, came.ended = code if code >= 0 else 128 - code, now
+        came.seen.update(dict.fromkeys(came.faults, now))
         if came.faults:
             came.healed = None
         elif came.healed is None:
-            came.healed = round(now, 3)
+            came.healed = now
+
+    def _faults(self) -> list[str]:
+        """What is on; that the harness itself stands still is none of its faults."""
+        return [str(fault) for fault in self.run.traces.faults([self.run.harness.pid])]
 
     def clear(self) -> None:
         """Let the command remove what it is there for; an engine is not asked, where others may be at work."""

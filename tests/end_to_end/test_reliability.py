@@ -56,8 +56,9 @@ def test_nothing_is_left_of_runs_that_are_killed_and_interrupted(tmp_path: Path)
     assert sum(bool(row["struck"]) for row in trials) == 6, told
     assert [problem for row in trials for problem in problems_of(row)] == [], told
     assert state.read_text(encoding="utf-8") == before
-    assert "| kills | 3 | 0 of 3 (at most 100.0 %) |" in again
-    assert "| interrupts | 3 | 0 of 3" in again
+    assert "| kills | 3 | " in again
+    assert "| interrupts | 3 | " in again
+    assert any(row["on"] for row in trials), "no trial struck while a fault was on"
 
 
 @pytest.mark.parametrize("series", ["process", "commands"])

@@ -40,7 +40,7 @@ def row(kind: str = "kills", struck: str = "fault", **said: Any) -> dict[str, An
         "guardians": {"code": 5, "judged": 5, "word": "error", "reasons": ["the guardian is gone"]},
         "interrupts": {"code": 130, "judged": 130, "word": "interrupted", "events": ["RunBegan"], "reports": list(REPORTS)},
     }[kind]
-    common = {"left": [], "faults": [], "traceback": "", "ended": 1.0, "healed": 1.0, "gone": 2.0, "lease": 5.0}
+    common = {"left": [], "on": [], "faults": [], "traceback": "", "ended": 1.0, "healed": 1.0, "gone": 2.0, "lease": 5.0}
     empty = {"reasons": [], "reports": [], "events": [], "signals": [["SIGINT", 0.0]]}
     return {"kind": kind, "struck": struck, **empty, **common, **right, **said}
 
@@ -119,8 +119,8 @@ def test_none_of_a_hundred_is_at_most_three_in_a_hundred() -> None:
 def test_what_never_healed_is_told_beside_the_times_and_counts_as_late() -> None:
     assert times([1.0, None, 2.0]) == "1.0 / 2.0 / 2.0; 1 never"
     assert times([None]) == "–"
-    rows = [row(), row(healed=None), row(healed=7.1), row(struck="")]
-    assert "| 3 | 0 of 3 (at most 100.0 %) |" in row_of("kills", rows)
+    rows = [row(on=["paused: process 7"]), row(healed=None), row(healed=7.1), row(struck="")]
+    assert "| 3 | 1 | 0 of 3 (at most 100.0 %) |" in row_of("kills", rows)
     assert "2 of 3 [" in row_of("kills", rows)
 
 
@@ -165,7 +165,7 @@ def test_what_was_done_is_known_again_and_the_table_holds_it(tmp_path: Path) -> 
 
     assert [found["struck"] for found in again.rows("kills")] == ["fault"]
     assert again.rows("stops") == []
-    assert "| kills | 1 | 0 of 1" in reliability.table(again)
+    assert "| kills | 1 | 0 | 0 of 1" in reliability.table(again)
 
 
 def test_a_trial_that_struck_nothing_is_made_up_for_by_another_and_what_is_done_is_not_done_again() -> None:
