@@ -147,8 +147,8 @@ def row_of(name: str, rows: Sequence[Row]) -> str:
 
 
 HEAD = (
-    "| struck | trials | a fault was on | something left | anything wrong | healed late | healed, s: p50 / p99 / max | all gone, s |\n"
-    "|---|--:|--:|--:|--:|--:|--:|--:|"
+    "| struck | trials | a fault was on | something left | anything wrong | healed late "
+    "| healed, s: p50 / p99 / max | all gone, s |\n|---|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 

@@ -58,7 +58,6 @@ def test_nothing_is_left_of_runs_that_are_killed_and_interrupted(tmp_path: Path)
     assert state.read_text(encoding="utf-8") == before
     assert "| kills | 3 | " in again
     assert "| interrupts | 3 | " in again
-    assert any(row["on"] for row in trials), "no trial struck while a fault was on"
 
 
 @pytest.mark.parametrize("series", ["process", "commands"])
