@@ -218,7 +218,7 @@ class Records(NamedTuple):
 
 def record_files(folder: Path) -> list[Path]:
     """The files that the load's processes append to: one, or one for each of several."""
-    return sorted(path for path in folder.glob("requests*.jsonl") if RECORDS.fullmatch(path.name) and path.is_file())
+    return sorted(path for path in folder.glob("requests*.jsonl") if RECORDS.fullmatch(path.name))
 
 
 def read_requests(folder: Path) -> Records:
@@ -226,6 +226,8 @@ def read_requests(folder: Path) -> Records:
     files = record_files(folder)  # before it is asked whether they are packed: who has packed them takes them away
     if _is_packed(folder):
         return _packed(folder)
+    if strange := _no_file_among(files):
+        raise UnreadableRun(f"{folder}: expected the load's records, found: {strange} is no file")
     try:
         parts = list(parts_of(files))
     except FileNotFoundError:  # they were packed while they were read
@@ -233,6 +235,11 @@ def read_requests(folder: Path) -> Records:
     except OSError as error:
         raise UnreadableRun(f"{folder}: expected the load's records, found: {error}") from error
     return Records(read_tables(part.requests for part in parts), *_notes(line for part in parts for line in part.others))
+
+
+def _no_file_among(files: Iterable[Path]) -> Path | None:
+    """One that is something else: a pipe would be waited for, and a device never ends."""
+    return next((path for path in files if path.exists() and not path.is_file()), None)
 
 
 def _packed(folder: Path) -> Records:
@@ -281,7 +288,7 @@ def pack_requests(folder: Path) -> None:
     Killed at any moment it leaves the lines, or all that was in them; and so do several who do it at a time.
     """
     files = record_files(folder)
-    if not files or not _is_over(folder):
+    if not files or _no_file_among(files) or not _is_over(folder):
         return
     if not _is_packed(folder):
         try:

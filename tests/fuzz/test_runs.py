@@ -176,9 +176,18 @@ def test_what_is_no_file_is_neither_waited_for_nor_read(run: Path, name: str, wh
         read_run(run)
 
 
-@pytest.mark.parametrize("name", [REQUESTS, PARQUET, NOTES])
 @pytest.mark.parametrize("what", ["a pipe", "a device", "a folder"])
-def test_records_that_are_no_file_are_none(run: Path, name: str, what: str) -> None:
+def test_lines_that_are_no_file_are_told(run: Path, what: str) -> None:
+    (run / REQUESTS).unlink()
+    replace_by(what, run / REQUESTS)
+
+    with pytest.raises(UnreadableRun, match=r"requests\.jsonl is no file"):
+        judge_folder(run)
+
+
+@pytest.mark.parametrize("name", [PARQUET, NOTES])
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a folder"])
+def test_columns_that_are_no_file_are_none(run: Path, name: str, what: str) -> None:
     (run / REQUESTS).unlink()
     replace_by(what, run / name)
 
