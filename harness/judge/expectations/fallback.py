@@ -35,12 +35,17 @@ TOLERANCE, TOLERATED = 0.1, 5
 Windows: TypeAlias = tuple[Window, ...]
 
 
+READ_LATE = 2.0
+"""Seconds from a reading of the counter to the next, and a little more: of what is marked later than that it tells nothing."""
+
+
 class Word(Enum):
     """What a witness says."""
 
     AGREES = "agrees"
     SILENT = "cannot tell"
     CONTRADICTS = "contradicts"
+    LOST = "was lost"
 
 
 def judge_fallback(name: str, expected: Fallback, case: Case) -> Finding:
@@ -140,6 +145,8 @@ def _witnesses(name: str, declared: FallbackDeclared, place: tuple[Case, FaultIt
     if wire is Word.CONTRADICTS:
         advice = "see whether it looks at what its dependency answered"
         return Row("witnesses", Outcome.FAILED, told, f"a lying fallback: {of_wire}", advice)
+    if counter is Word.LOST:
+        return Row("witnesses", Outcome.INCONCLUSIVE, told, of_counter, "see why the service did not show it any more")
     agreeing = [witness for witness, word in (("counter", counter), ("wire", wire)) if word is Word.AGREES]
     if not agreeing:
         advice = "declare a counter for it, or let the service show it on /metrics"
@@ -160,9 +167,15 @@ def _counter(name: str, declared: FallbackDeclared, case: Case) -> tuple[Word, s
     if not values:
         detail = next((read.detail for read in reads if read.detail), "never asked")
         return Word.SILENT, f"the counter of {declared.counter.service} could not be read ({detail})"
+    last = max(read.at for read in reads if read.value is not None)
+    marked = case.history.requests.bears(name)
+    if bool((case.history.requests.end[marked] > last + READ_LATE).any()):
+        detail = next((read.detail for read in reads if read.at > last and read.detail), "not asked any more")
+        at = words.moment(case.since_load(last))
+        return Word.LOST, f"the counter of {declared.counter.service} could not be read any more after {at} ({detail})"
     first = values[0] if reads[0].value is not None else 0.0
     moved = sum(max(0.0, new - old) if new >= old else new for old, new in zip([first, *values], values, strict=False))
-    marks = int(case.history.requests.bears(name).sum())
+    marks = int(marked.sum())
     told = f"{declared.counter.service} counted {moved:g}, {words.count(marks, 'answer')} bore the marker"
     return (Word.AGREES if _close(moved, marks) else Word.CONTRADICTS), told
 
