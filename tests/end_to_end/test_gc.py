@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.chaos import PROJECT, Running, chaos, environment, scenario, start_of, started_by
+from tests.end_to_end.chaos import PROJECT, TINY, Running, chaos, environment, scenario, start_of, started_by
 from tests.end_to_end.endings import CUT, DEFERRED, SHORT, guardian_of, left_of, of_kind
 
 pytestmark = pytest.mark.slow
@@ -147,3 +147,25 @@ def test_a_run_that_is_under_way_goes_on_as_if_nobody_had_cleared_up(tmp_path: P
     assert {event["by"] for event in of_kind(folder, "UndoDone")} == {"harness"}
     assert len(of_kind(folder, "RunEnded")) == 1
     assert left_of(folder) == []
+
+
+def test_old_runs_of_a_scenario_go_when_a_new_one_is_over_however_it_ended(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "tiny")
+    system = tmp_path / "tiny" / "system.yaml"
+    system.write_text(system.read_text().replace("{host} {port}", "{host} {port} fails-at-boot"))
+    path = tmp_path / "broken.yaml"
+    path.write_text(f"version: 1\nquestion: Does it hold?\nsystem: tiny\nfaults: {CUT}\nexpect: {DEFERRED}\n")
+    reports = tmp_path / "reports"
+    old = [reports / scenario / f"2026010{day}-000000-abcdef" for scenario in ("broken", "other") for day in (1, 2, 3)]
+    for folder in old:
+        folder.mkdir(parents=True)
+        for name in ("plan.json", "events.jsonl"):
+            (folder / name).write_text("{}\n")
+
+    done = chaos("run", str(path), "-q", "--report-dir", str(reports), "--keep-runs", "2")
+
+    assert done.code == 5
+    assert [folder.exists() for folder in old] == [False, False, True, True, True, True]
+    new = (reports / "broken" / "latest").resolve()
+    assert (new / "report.html").exists()
+    assert left_of(new) == []
