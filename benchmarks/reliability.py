@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -168,19 +169,29 @@ def many(kind: str, asked: Asked) -> None:
 
 
 def provoke_wedges(asked: Asked) -> None:
-    """The suite that provokes them tells its own table."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-s", WEDGES],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    last = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
-    asked.state.add("wedges", {"code": done.returncode, "table": rows, "last": last})
-    print("\n".join([*rows, last]), flush=True)
+    """The suite that provokes them tells of each; what it did not tell of is missing in the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "wedges.jsonl"
+        command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", WEDGES]
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WEDGES_TABLE": str(file)}
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    last = (done.stdout.strip().splitlines() or [done.stderr.strip()])[-1].strip("= ")
+    asked.state.add("wedges", {"code": done.returncode, "rows": rows, "last": last})
+    print(f"{done.stdout}\n{done.stderr}", flush=True)
+
+
+def table_of_wedges(row: Mapping[str, Any]) -> list[str]:
+    """Who noticed what, and how soon."""
+    known = sorted(row["rows"], key=lambda each: int(each["wedge"]))
+    lines = [f"| {each['name']} | {each['by']} | {each['seconds']:.1f} | {each['outcome']} |" for each in known]
+    return [
+        "| wedge | noticed by | after, s | came to |",
+        "|---|---|--:|---|",
+        *lines,
+        "",
+        f"{len(known)} noticed; {row['last']}",
+    ]
 
 
 def table(state: State) -> str:
@@ -191,7 +202,7 @@ def table(state: State) -> str:
         if series := last_attempt(state.rows(kind)):
             found += ["", reliability_growth.table(kind, series)]
     if wedges := state.rows("wedges"):
-        found += ["", *wedges[-1]["table"], "", wedges[-1]["last"]]
+        found += ["", *table_of_wedges(wedges[-1])]
     if plants := state.rows("plants"):
         found += ["", *reliability_plants.table(plants[-1]["found"])]
     dates = sorted(row["at"] for name in (*TRIALS, *reliability_growth.SHOWN) for row in state.rows(name))

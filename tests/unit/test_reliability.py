@@ -204,6 +204,22 @@ def test_a_trial_that_is_broken_is_told_and_counts_for_nothing(tmp_path: Path, m
     assert state.rows("kills") == []
 
 
+def test_wedges_are_told_in_the_order_of_their_numbers() -> None:
+    rows = [
+        {"wedge": 10, "name": "never ready", "by": "RunFailed", "seconds": 0.04, "outcome": "error (5)"},
+        {"wedge": 2, "name": "engine gone", "by": "EngineRestarted", "seconds": 1.26, "outcome": "inconclusive (3)"},
+    ]
+
+    told = reliability.table_of_wedges({"rows": rows, "last": "2 passed in 3 s"})
+
+    assert told[2:] == [
+        "| engine gone | EngineRestarted | 1.3 | inconclusive (3) |",
+        "| never ready | RunFailed | 0.0 | error (5) |",
+        "",
+        "2 noticed; 2 passed in 3 s",
+    ]
+
+
 def test_figures_go_between_their_marks_and_nothing_else_is_touched(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(f"before\n{reliability.BEGIN}\nold\n{reliability.END}\nafter\n", encoding="utf-8")
