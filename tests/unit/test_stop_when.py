@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InvalidFile
@@ -272,17 +272,35 @@ def test_no_more_is_kept_than_the_longest_condition_looks_back_to():
     assert watch.kept <= 20 * 4.5
 
 
-@given(share=st.floats(0, 1), limit=st.integers(0, 100), rate=st.integers(8, 60))
-def test_nothing_is_halted_that_kept_its_limit(share: float, limit: int, rate: int) -> None:
-    seen = list(answers(0, 12, ok=share, rate=float(rate)))
-    met = asked(watching(condition("error_rate", max=f"{limit}%", sustained="5s")), seen)
+@st.composite
+def stretches(draw: st.DrawFn) -> list[Request]:
+    """A few seconds of answers, now and then with failures, in no order."""
+    pieces = draw(st.lists(st.tuples(st.integers(1, 3), st.sampled_from([0.0, 0.5, 0.9, 1.0])), min_size=1, max_size=6))
+    found, at = list[Request](), 0.0
+    for seconds, ok in pieces:
+        found += answers(at, at + seconds, ok=ok, rate=draw(st.sampled_from([4.0, 16.0, 32.0])))
+        at += seconds
+    return found
 
-    failed = [request for request in seen if not request.ok]
-    if met is not None:
-        lately = [request for request in seen if met.at - 6.0 < request.end <= met.at]
-        assert sum(not request.ok for request in lately) > 0
-    if len(failed) <= limit / 100 * 5 * rate - 2:
-        assert met is None
+
+@settings(deadline=None)
+@given(seen=stretches(), limit=st.integers(0, 100), sustained=st.integers(1, 5))
+def test_it_is_met_as_soon_as_the_share_of_its_stretch_is_beyond_it_and_not_before(
+    seen: list[Request], limit: int, sustained: int
+) -> None:
+    def beyond(at: float) -> bool:
+        over = [request for request in seen if request.end < at]
+        until = max((request.end for request in over), default=BEGAN)
+        lately = [request for request in over if request.end > until - sustained and request.due >= BEGAN]
+        failed = sum(not request.ok for request in lately)
+        return until - sustained >= BEGAN and len(lately) >= 30 and failed / len(lately) > limit / 100
+
+    moments = [BEGAN + number / 4 for number in range(1, 100)]
+    first = next((at for at in moments if beyond(at)), None)
+
+    met = asked(watching(condition("error_rate", max=f"{limit}%", sustained=f"{sustained}s")), seen)
+
+    assert (met.at if met is not None else None) == first
 
 
 # what becomes of the run
