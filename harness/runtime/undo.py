@@ -4,8 +4,8 @@ The journal is a file of JSON lines in the run's folder. Several processes appen
 do what is left in it: the harness at the end of a run, the guardian when the harness is gone, a later
 command when both are.
 
-The order: first every proxy is healed and every control group removed, since a fault that is left on does harm for as
-long as anything else takes; then all processes are ended, all at once, since they do not wait for each other; then containers
+The order: first every proxy is healed, every control group removed and every container relieved, since a fault that is left
+on does harm for as long as anything else takes; then all processes are ended, all at once, since they do not wait for each other; then containers
 are removed, since one of those processes may have been making them; then folders
 are removed, since processes write into them until their end. Within one kind the newest comes first. A
 proxy engine that would not heal, and a control group that would not go, is asked again when the processes have been
@@ -67,6 +67,7 @@ GROUP_SECONDS = 10.0
 
 PROCESSES_SECONDS = GRACE_SECONDS + KILL_SECONDS + 5.0
 PROJECT_SECONDS = 90.0
+RELIEF_SECONDS = 5.0
 """Beyond what each may take by itself: whatever hangs, the rest is undone."""
 
 START_SECONDS = 2.0
@@ -289,6 +290,8 @@ def _carry_out(left: Mapping[str, Undo]) -> Iterator[Outcome]:
         if reason is None:
             undone.add(name)
             yield name, None
+    for project in _of(left, RemoveProject).values():
+        _within(RELIEF_SECONDS, partial(_relieve, project))
     yield from _end(_of(left, EndProcessGroup))
     yield from _each(_of(left, RemoveProject), _remove_project, PROJECT_SECONDS)
     yield from _each(_without(engines, undone), _restore, 2 * HEAL_SECONDS)
@@ -300,7 +303,7 @@ def longest(left: Mapping[str, Undo]) -> float:
     """For how many seconds `undo_all` may be at it."""
     engines, groups, folders = _of(left, RestoreProxies), _of(left, RemoveControlGroup), _of(left, RemoveFolder)
     small = 4 * HEAL_SECONDS * len(engines) + GROUP_SECONDS * (2 * len(groups) + len(folders))
-    return START_SECONDS + small + PROCESSES_SECONDS + PROJECT_SECONDS * len(_of(left, RemoveProject))
+    return START_SECONDS + small + PROCESSES_SECONDS + (RELIEF_SECONDS + PROJECT_SECONDS) * len(_of(left, RemoveProject))
 
 
 def _without(undos: Mapping[str, U], undone: set[str]) -> dict[str, U]:
@@ -364,6 +367,12 @@ def _proof(token_file: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {Path(token_file).read_text(encoding='ascii')}"}
     except (OSError, ValueError):  # its folder is gone, and with it the engine
         return {}
+
+
+def _relieve(undo: RemoveProject) -> None:
+    from harness.runtime.containers.removal import relieve_project
+
+    relieve_project(undo.project, undo.host, undo.certificates)
 
 
 def _remove_project(undo: RemoveProject) -> str | None:
