@@ -4,12 +4,12 @@ The journal is a file of JSON lines in the run's folder. Several processes appen
 do what is left in it: the harness at the end of a run, the guardian when the harness is gone, a later
 command when both are.
 
-The order: first every proxy is healed, every control group removed and every container relieved, since a fault that is left
-on does harm for as long as anything else takes; then all processes are ended, all at once, since they do not wait for each other; then containers
-are removed, since one of those processes may have been making them; then folders
-are removed, since processes write into them until their end. Within one kind the newest comes first. A
-proxy engine that would not heal, and a control group that would not go, is asked again when the processes have been
-ended: one that is gone holds no fault any more.
+The order: first every proxy is healed, every control group removed and every container relieved, since a fault that is
+left on does harm for as long as anything else takes; then all processes are ended, all at once, since they do not wait
+for each other; then containers are removed, since one of those processes may have been making them; then folders are
+removed, since processes write into them until their end. Within one kind the newest comes first. A proxy engine that
+would not heal, and a control group that would not go, is asked again when the processes have been ended: one that is
+gone holds no fault any more.
 """
 
 from __future__ import annotations
