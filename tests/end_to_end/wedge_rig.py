@@ -225,9 +225,8 @@ def _with_database(system: Path, text: str, query: str) -> str:
     return declared + text.replace("\nlocal:\n", "\nlocal:\n  postgres: {provided: postgresql, databases: [orders]}\n")
 
 
-def nothing_is_left(stand: Stand, events: list[Event]) -> None:
-    """Everything was undone, and was undone well."""
-    folder = stand.running.folder
+def nothing_is_left(folder: Path | None, events: list[Event]) -> None:
+    """Everything that the journal in a folder names was undone, and was undone well."""
     assert folder is not None
     assert started_by(folder) == []
     assert [event for event in events if event["event"] == "UndoFailed"] == []
