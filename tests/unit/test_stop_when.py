@@ -200,6 +200,13 @@ def test_before_the_baseline_and_after_the_load_nothing_is_asked():
     assert asked(watch, answers(0, 10, ok=0.0)) is None
 
 
+def test_the_warm_up_is_asked_of_where_a_condition_names_it():
+    watch = Conditions(of(condition("error_rate", max="10%", during="warmup")))
+    watch.see_event(PhaseBegan(BEGAN, "warmup", 1))
+
+    assert asked(watch, answers(0, 10, ok=0.0)) is not None
+
+
 def test_what_was_due_before_the_baseline_does_not_count():
     watch = watching(condition("error_rate", max="10%", sustained="1s"))
 

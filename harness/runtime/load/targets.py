@@ -23,7 +23,7 @@ EVENTS = frozenset((*LOOKUPS, *CONNECTIONS))
 LOCALHOST = {"127.0.0.1", "::1"}
 """Both are meant by localhost, and clients try one after the other."""
 
-LOOK_UP_EVERY = 5.0
+LOOK_UP_EVERY = 1.0
 """Seconds after which an allowed name may have other addresses."""
 
 
