@@ -1,7 +1,7 @@
 """Interrupts as data: a signal sets a flag that the driver looks at, and does nothing else.
 
-A second signal changes nothing, so that what undoes the run is never disturbed. The flag is an attribute and
-a pipe rather than a threading.Event, whose lock the interrupted thread might be holding.
+A second signal changes nothing, so that what undoes the run is never disturbed. The flag is an attribute that is looked
+at again and again, rather than a threading.Event, whose lock the interrupted thread might be holding.
 
 Whoever looks at the flag goes on. So it is also known here whether the run does: a wait looks several times a second,
 and what may rightly take longer says so beforehand.
@@ -9,8 +9,6 @@ and what may rightly take longer says so beforehand.
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 import threading
 import time
@@ -26,7 +24,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SILENT_SECONDS = 5.0
 """For how long the main thread of a run may look at nothing, where it did not say that it needs longer."""
 
-LOOK_EVERY = 0.25
+LOOK_EVERY = 0.1
 GIVE_UP_SECONDS = 1.0
 SWALLOWED_SECONDS = 2.0
 """After which a further signal ends a command that the first one should have ended."""
@@ -43,13 +41,11 @@ class Stop:
         self.signal: str | None = None
         self._failure: HarnessError | None = None
         self._silent_until = inf
-        self._asked, self._ask = os.pipe()
 
     def ask(self, name: str) -> None:
         """Ask the run to end; only the first asking counts. Safe in a signal handler, and from any thread."""
         if self.signal is None:
             self.signal = name
-            os.write(self._ask, b"!")
 
     def fail(self, error: HarnessError) -> None:
         """Let every wait of this run raise what makes it senseless to go on; only the first counts. From any thread."""
@@ -90,7 +86,7 @@ class Stop:
     def wait_until(self, at: float) -> None:
         """Wait for a moment (seconds since the epoch); raises Stopped as soon as the run is asked to end."""
         while (left := at - time.time()) > 0 and not self._is_set:
-            select.select([self._asked], [], [], min(left, LOOK_EVERY))
+            time.sleep(min(left, LOOK_EVERY))
         self.check()
 
     def wait_for(self, deed: Callable[[], None], give_up: Callable[[], None]) -> None:
