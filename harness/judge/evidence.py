@@ -111,7 +111,8 @@ def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
     halt = halt_by_condition(case.history)
     if halt is not None:
         cut = words.moment(case.since_load(halt.at))
-        yield f"stop condition {halt.condition} halted the run {cut} after the load began", "what was measured until then is told with each expectation"
+        told = f"stop condition {halt.condition} halted the run {cut} after the load began"
+        yield told, "what was measured until then is told with each expectation"
     elif not case.history.of(LoadBegan):
         yield "the load never began", "see the log of the load process"
     elif not ended:

@@ -116,6 +116,15 @@ def test_the_watched_scenario_of_the_sample_system_halts_on_its_defect_and_not_o
     assert found["proven"], found
 
 
+def test_a_condition_that_too_few_requests_can_meet_is_warned_of(tmp_path: Path) -> None:
+    path = scenario(tmp_path, FAULTS, EXPECT, "load: {rate: 4/s}\nstop_when: [{error_rate: {max: 60%}}]\n")
+
+    answer = chaos("validate", str(path))
+
+    assert answer.code == 0
+    assert f"warning: {path}:7:13: stop-error_rate-1 is never met: some 20 requests end within 5 s at 4/s" in answer.err
+
+
 def test_what_strikes_more_than_the_system_allows_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     system = (TINY / "system.yaml").read_text(encoding="utf-8")
     for name in ("compose.yaml", "service.py", "locustfile.py"):
