@@ -40,7 +40,18 @@ def row(kind: str = "kills", struck: str = "fault", **said: Any) -> dict[str, An
         "guardians": {"code": 5, "judged": 5, "word": "error", "reasons": ["the guardian is gone"]},
         "interrupts": {"code": 130, "judged": 130, "word": "interrupted", "events": ["RunBegan"], "reports": list(REPORTS)},
     }[kind]
-    common = {"left": [], "on": [], "faults": [], "traceback": "", "ended": 1.0, "healed": 1.0, "gone": 2.0, "lease": 5.0}
+    common = {
+        "left": [],
+        "on": [],
+        "seen": {},
+        "cleared": [],
+        "faults": [],
+        "traceback": "",
+        "ended": 1.0,
+        "healed": 1.0,
+        "gone": 2.0,
+        "lease": 5.0,
+    }
     empty = {"reasons": [], "reports": [], "events": [], "signals": [["SIGINT", 0.0]]}
     return {"kind": kind, "struck": struck, **empty, **common, **right, **said}
 
@@ -119,9 +130,15 @@ def test_none_of_a_hundred_is_at_most_three_in_a_hundred() -> None:
 def test_what_never_healed_is_told_beside_the_times_and_counts_as_late() -> None:
     assert times([1.0, None, 2.0]) == "1.0 / 2.0 / 2.0; 1 never"
     assert times([None]) == "–"
-    rows = [row(on=["paused: process 7"]), row(healed=None), row(healed=7.1), row(struck="")]
-    assert "| 3 | 1 | 0 of 3 (at most 100.0 %) |" in row_of("kills", rows)
-    assert "2 of 3 [" in row_of("kills", rows)
+    rows = [
+        row(on=["paused: process 7"], seen={"paused: process 7": 0.4}, cleared=["registered: 1.json"], gone=None),
+        row(healed=None),
+        row(healed=7.1),
+        row(struck=""),
+    ]
+    told = row_of("kills", rows)
+    assert "| kills | 3 | 1 | 0 of 3 (at most 100.0 %) | 1 | 0 of 3 (at most 100.0 %) | 2 of 3 [" in told
+    assert told.endswith("| 0.4 / 0.4 / 0.4 | 1.0 / 7.1 / 7.1; 1 never | 2.0 / 2.0 / 2.0 |")
 
 
 def test_a_guardian_has_its_lease_to_heal_and_an_interrupt_five_seconds() -> None:
