@@ -126,9 +126,9 @@ def _wait_for(entries: Sequence[Registered]) -> int:
 def _is_over(entry: Registered) -> bool:
     """Whether it has undone everything, or nobody is there any more who could."""
     from harness.runtime.leftovers import guardians_at_work
-    from harness.runtime.registry import is_alive, runs
+    from harness.runtime.registry import is_alive, is_registered
 
-    if entry not in runs():
+    if not is_registered(entry.run):
         return True
     return not is_alive(entry) and Path(entry.folder) not in guardians_at_work()
 
@@ -137,19 +137,19 @@ def _tell_end(entry: Registered) -> int:
     from harness.experiment import judge_folder
     from harness.history.store import VERDICT
     from harness.runtime.aborting import wait_for_end
-    from harness.runtime.registry import forget, is_alive, runs
+    from harness.runtime.registry import forget, is_alive, is_registered
 
     folder = Path(entry.folder)
-    if entry not in runs():
+    if not is_registered(entry.run):
         forget(entry.run)  # what was asked of it came too late
     wait_for_end(entry, JUDGING_SECONDS, lambda entry: (folder / VERDICT).exists() or not is_alive(entry))
     try:
         verdict = judge_folder(folder).verdict
     except UnreadableRun:
         say(f"over before anything was recorded\n  {folder}")
-        return LEFT_BEHIND if entry in runs() else 0
+        return LEFT_BEHIND if is_registered(entry.run) else 0
     say(f"{verdict.word}: {verdict.sentence}\n  {folder}")
-    if entry in runs() or verdict.left_behind:
+    if is_registered(entry.run) or verdict.left_behind:
         say("  something of it is left behind: chaos gc")
         return LEFT_BEHIND
     return 0

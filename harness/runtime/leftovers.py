@@ -27,7 +27,18 @@ from harness.runtime.containers.engine import find_engine
 from harness.runtime.containers.removal import project_of
 from harness.runtime.ending import EndProcessGroup, started_at
 from harness.runtime.proxies.starting import PROXY_ENGINE
-from harness.runtime.registry import ABORT, ENTRY, Registered, forget, is_alive, is_here, leave, runs, runs_folder
+from harness.runtime.registry import (
+    ABORT,
+    ENTRY,
+    Registered,
+    forget,
+    is_alive,
+    is_here,
+    is_registered,
+    leave,
+    runs,
+    runs_folder,
+)
 from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects, writers_into
 from harness.runtime.undo import (
     RemoveFolder,
@@ -125,7 +136,7 @@ def _look_at(entry: Registered, guardian: Process | None, patience: float, found
         found.notes.append(f"{entry.run} is under way (pid {entry.pid})")
     elif guardian is not None and not _has_ended(guardian, patience):
         found.notes.append(f"{entry.run} is gone; its guardian (pid {guardian.pid}) is at work on what it left")
-    elif any(entry.run == still.run for still in runs()):  # its guardian has not done it meanwhile
+    elif is_registered(entry.run):  # its guardian has not done it meanwhile
         found.left.append(_left_of(entry))
 
 

@@ -130,6 +130,11 @@ def runs() -> tuple[Registered, ...]:
     return tuple(entry for entry in found if entry is not None)
 
 
+def is_registered(run: str) -> bool:
+    """Whether a run is noted."""
+    return (runs_folder() / f"{run}{ENTRY}").exists()
+
+
 def _read(path: Path) -> Registered | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
+from harness.errors import CouldNotRun
 from harness.history.events import GuardianActed, UndoDone, UndoFailed
 from harness.history.store import read_events
-from harness.runtime import leftovers
+from harness.runtime import leftovers, strays
 from harness.runtime.containers import engine as engines
 from harness.runtime.containers.engine import DockerEngine
 from harness.runtime.containers.removal import GUARDIAN_LABEL, PROJECT_LABEL
@@ -29,8 +30,9 @@ from harness.runtime.ending import EndProcessGroup, Process, process_table, star
 from harness.runtime.leftovers import Found, alone, find
 from harness.runtime.proxies.starting import PROXY_ENGINE
 from harness.runtime.registry import register, runs, runs_folder
+from harness.runtime.services.control_groups import CannotLimit, Home
 from harness.runtime.strays import stray_folders
-from harness.runtime.undo import OWNER, RemoveFolder, RestoreProxies, Undo, UndoJournal, make_run_folder
+from harness.runtime.undo import OWNER, RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, make_run_folder
 
 RUN = "20260101-000000-abcdef"
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
@@ -70,6 +72,15 @@ def sleeping(*arguments: str, output: Path | None = None) -> subprocess.Popen[by
     with (output or Path(os.devnull)).open("ab") as out:
         code = [sys.executable, "-c", "import time; time.sleep(60)", *arguments]
         return subprocess.Popen(code, start_new_session=True, stdout=out, stderr=out)
+
+
+def reading(path: Path) -> subprocess.Popen[bytes]:
+    """Somebody who has a file open, and writes none."""
+    code = "import sys, time; file = open(sys.argv[1]); print(flush=True); time.sleep(60)"
+    reader = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    return reader
 
 
 def leader(process: subprocess.Popen[bytes], name: str = "service") -> EndProcessGroup:
@@ -157,9 +168,7 @@ def test_of_a_run_whose_folder_was_removed_what_still_writes_there_is_ended(mach
     temporary = owned(os.getpid(), 1)
     folder = run_with(machine, RemoveFolder(str(temporary)))
     process = sleeping(output=folder / "logs" / "front.log")
-    reader = subprocess.Popen(
-        ["tail", "-f", str(folder / "logs" / "front.log")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    reader = reading(folder / "logs" / "front.log")
     subprocess.run(["rm", "-r", str(folder)], check=True)
 
     found = look()
@@ -169,7 +178,7 @@ def test_of_a_run_whose_folder_was_removed_what_still_writes_there_is_ended(mach
     assert process.wait(5) == -signal.SIGTERM
     assert reader.poll() is None
     reader.kill()
-    reader.wait()
+    reader.communicate()
     assert not temporary.exists()
     assert runs() == ()
     assert look().left == []
@@ -189,7 +198,7 @@ def test_whoever_writes_into_a_temporary_folder_of_nobody_is_ended_and_whoever_r
     temporary = owned(os.getpid(), 1)
     writer = sleeping(output=temporary / "front.log")
     (temporary / "back.log").write_text("")
-    reader = subprocess.Popen(["tail", "-f", str(temporary / "back.log")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    reader = reading(temporary / "back.log")
 
     found = look()
 
@@ -198,7 +207,7 @@ def test_whoever_writes_into_a_temporary_folder_of_nobody_is_ended_and_whoever_r
     assert writer.wait(5) == -signal.SIGTERM
     assert reader.poll() is None
     reader.kill()
-    reader.wait()
+    reader.communicate()
     assert not temporary.exists()
 
 
@@ -443,6 +452,60 @@ def test_whoever_comes_second_waits_for_the_first() -> None:
     second.join(5)
 
     assert order == ["first", "second"]
+
+
+def test_whoever_comes_second_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "LOCK_SECONDS", 0.2)
+
+    with alone(), pytest.raises(CouldNotRun, match=r"found another chaos gc at it for 0.2 s"), alone():
+        pass
+
+
+def test_a_service_that_a_fault_stopped_is_ended_all_the_same(machine: Path) -> None:
+    process = sleeping()
+    run_with(machine, leader(process))
+    process.send_signal(signal.SIGSTOP)
+
+    assert removed(look()) == []
+
+    assert process.wait(5) == -signal.SIGTERM
+
+
+@pytest.fixture
+def groups(machine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where control groups are made, as folders with a list of members."""
+    folder = machine / "groups"
+    folder.mkdir()
+    monkeypatch.setattr(strays, "home_of", lambda _kind: Home(2, folder, folder))
+    return folder
+
+
+def group_in(groups: Path, name: str, members: str = "", age: float = 3600) -> Path:
+    group = groups / name
+    group.mkdir()
+    (group / "cgroup.procs").write_text(members)
+    os.utime(group, (time.time() - age,) * 2)
+    return group
+
+
+def test_a_control_group_that_has_been_empty_for_a_while_and_is_nobodys_is_left(machine: Path, groups: Path) -> None:
+    stray = group_in(groups, "chaos-stray")
+    group_in(groups, "chaos-peopled", members="12\n")
+    group_in(groups, "chaos-young", age=0)
+    group_in(groups, "somebodys")
+    (groups / "chaos-file").write_text("")
+    run_with(machine, RemoveControlGroup(str(group_in(groups, "chaos-claimed")), str(groups)), alive=True)
+
+    assert lines(look()) == [f"remove the control group {stray}"]
+
+
+def test_where_nothing_can_be_limited_there_are_no_groups_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(_kind: object) -> Home:
+        raise CannotLimit("no control groups here")
+
+    monkeypatch.setattr(strays, "home_of", nowhere)
+
+    assert look().left == []
 
 
 # what is at an engine

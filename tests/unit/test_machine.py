@@ -1,0 +1,168 @@
+"""What `chaos gc` and `chaos abort` say, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness import machine as commands_of_a_machine
+from harness.cli import commands
+from harness.errors import CouldNotRun, InvalidInput
+from harness.runtime.registry import forget, register, runs, runs_folder
+from harness.runtime.undo import RemoveFolder, UndoJournal
+
+RUN = "20260101-000000-abcdef"
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with no runs, and temporary files of its own."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("CHAOS_STOP_FILE", str(tmp_path / "stop"))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+
+
+def chaos(*arguments: str) -> Result:
+    return CliRunner().invoke(commands, list(arguments))
+
+
+def run_with(tmp_path: Path, *undos: RemoveFolder, alive: bool) -> Path:
+    folder = tmp_path / "reports" / "checkout" / RUN
+    folder.mkdir(parents=True)
+    register(folder)
+    journal = UndoJournal(folder / "undo.jsonl")
+    for undo in undos:
+        journal.before(undo)
+    journal.close()
+    path = runs_folder() / f"{RUN}.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "started": data["started"] + (not alive)}))
+    return folder
+
+
+def test_gc_shows_each_thing_and_what_would_not_go_with_the_reason(tmp_path: Path) -> None:
+    folder = run_with(tmp_path, RemoveFolder("/etc"), alive=False)
+
+    done = chaos("gc")
+
+    said = done.stdout.splitlines()
+    assert done.exit_code == 6
+    assert said[:2] == [f"{RUN}: remove /etc", f"{RUN}: forget the run of {folder}"]
+    assert said[2].startswith("  NOT REMOVED: remove /etc: expected a folder chaos-…")
+    assert said[-1] == "everything else is gone"
+
+
+def test_gc_tells_programs_the_same(tmp_path: Path) -> None:
+    folder = run_with(tmp_path, RemoveFolder("/etc"), alive=False)
+
+    done = chaos("gc", "--json")
+
+    said = json.loads(done.stdout)
+    assert done.exit_code == 6
+    assert said["removed"] is True
+    assert said["left"] == [{"run": RUN, "what": "remove /etc"}, {"run": RUN, "what": f"forget the run of {folder}"}]
+    assert [(entry["run"], entry["why"][:20]) for entry in said["not_removed"]] == [(RUN, "remove /etc: expecte")]
+    assert [note[:14] for note in said["notes"]] == ["containers, ne"]
+
+
+def test_a_dry_run_does_nothing_and_its_exit_code_says_whether_there_is_anything(tmp_path: Path) -> None:
+    assert chaos("gc", "--dry-run").exit_code == 0
+    folder = run_with(tmp_path, alive=False)
+
+    shown = chaos("gc", "--dry-run")
+
+    assert shown.exit_code == 6
+    assert shown.stdout.splitlines()[0] == f"{RUN}: forget the run of {folder}"
+    assert "1 to remove; nothing was done" in shown.stdout
+    assert [entry.run for entry in runs()] == [RUN]
+
+
+def test_what_is_left_of_a_run_is_said_harmlessly(tmp_path: Path) -> None:
+    run_with(tmp_path, RemoveFolder("/tmp/\x1b[31mred\nsecond line"), alive=False)
+
+    assert "\x1b" not in chaos("gc", "--dry-run").stdout
+
+
+def test_an_abort_that_does_not_help_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_of_a_machine, "ABORT_SECONDS", 0.3)
+    folder = run_with(tmp_path, alive=True)
+
+    done = chaos("abort")
+
+    assert isinstance(done.exception, CouldNotRun)
+    assert f"expected {RUN} to be over within 0.3 s, found it at work (pid {os.getpid()})" in str(done.exception)
+    assert str(folder / "logs") in str(done.exception)
+    assert f"asked {RUN} (pid {os.getpid()}) to end" in done.stdout
+
+
+def test_an_abort_of_a_run_that_recorded_nothing_yet_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_of_a_machine, "JUDGING_SECONDS", 0.2)
+    folder = run_with(tmp_path, alive=True)
+
+    def end_when_asked() -> None:
+        while not (runs_folder() / f"{RUN}.abort").exists():
+            time.sleep(0.01)
+        forget(RUN)
+
+    running = threading.Thread(target=end_when_asked)
+    running.start()
+    done = chaos("abort", RUN)
+    running.join()
+
+    assert done.exit_code == 0
+    assert f"over before anything was recorded\n  {folder}" in done.stdout
+    assert list(runs_folder().glob("*.abort")) == []
+
+
+LEAVES_SOMETHING = """
+import sys, time
+from pathlib import Path
+from harness.runtime.registry import register, runs_folder
+from harness.runtime.undo import RemoveFolder, UndoJournal
+
+folder = Path(sys.argv[1])
+UndoJournal(folder / "undo.jsonl").before(RemoveFolder("/etc"))
+register(folder)
+print("begun", flush=True)
+while not (runs_folder() / f"{folder.name}.abort").exists():
+    time.sleep(0.01)
+"""
+
+
+def test_an_abort_of_a_run_that_left_something_says_how_to_remove_it(tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / "checkout" / RUN
+    folder.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", LEAVES_SOMETHING, str(folder)], stdout=subprocess.PIPE) as harness:
+        assert harness.stdout is not None
+        assert harness.stdout.readline() == b"begun\n"
+        done = chaos("abort")
+
+    assert done.exit_code == 6
+    assert [entry.run for entry in runs()] == [RUN]
+    assert chaos("gc").exit_code == 6
+
+
+@pytest.mark.parametrize("arguments", [["abort", "--all", "--lift"], ["abort", RUN, "--all"], ["abort", RUN, "--lift"]])
+def test_an_abort_means_one_thing(arguments: list[str]) -> None:
+    assert chaos(*arguments).exit_code == 2
+
+
+def test_all_runs_are_stopped_even_where_there_is_none(tmp_path: Path) -> None:
+    done = chaos("abort", "--all", "--why", "page storm")
+
+    assert done.exit_code == 0
+    assert "nothing begins any more until chaos abort --lift" in done.stdout
+    assert (tmp_path / "stop").read_text() == "page storm\n"
+    assert isinstance(chaos("abort").exception, InvalidInput)
+    assert "lifted" in chaos("abort", "--lift").stdout
