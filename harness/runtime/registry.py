@@ -1,8 +1,8 @@
 """The runs of this machine: who is running, and what did not come to its end.
 
 One small JSON file a run, in a folder of the user's own. It is written before anything of the run is started, and removed
-when everything is undone and told; so what is left without its process belongs to a run that left something behind. A file rather
-than a service: it has to be readable when everything else is gone.
+when everything is undone and told; so what is left without its process belongs to a run that left something behind. A file
+rather than a service: it has to be readable when everything else is gone.
 """
 
 from __future__ import annotations
