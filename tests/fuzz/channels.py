@@ -17,6 +17,7 @@ from harness.plan.plan import Arrivals
 from harness.runtime.aborting import why_aborted
 from harness.runtime.load.locust import LocustLoad
 from harness.runtime.load.remote import RemoteProcess, _is_of_ours, address_of
+from harness.runtime.load.token import proof_of
 from harness.runtime.registry import ABORT, is_alive, leave, runs, runs_folder
 from harness.runtime.stop_file import _reason_in
 from harness.runtime.undo import UndoJournal, describe
@@ -74,20 +75,22 @@ def load_channel(folder: Path) -> Reader:
     return read
 
 
+SECRET = b"what only the run's own processes know"
 RECORD = '{"journey":"GET /","due":1.0,"start":1.0,"end":1.1,"outcome":"ok"}\n'
 
 
 def workers(folder: Path) -> Reader:
     def read(random: Random) -> None:
-        lines = [{"ping": True}, {"joined": __version__}, {"records": RECORD * 3}, {"ready": True}, {"records": RECORD}]
-        said = json_lines(random, lines)
         theirs, ours = socket.socketpair()
+        process = RemoteProcess(ours, "127.0.0.1:4000")
+        joins = {"joined": __version__, "proof": proof_of(SECRET, process.challenge)}
+        lines = [{"ping": True}, joins, {"records": RECORD * 3}, {"ready": True}, {"records": RECORD}]
+        said = json_lines(random, lines)
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        process = RemoteProcess(ours, "127.0.0.1:4000")
         process.records = folder / "requests-1.jsonl"
         try:
-            if _is_of_ours(process):
+            if _is_of_ours(process, SECRET):
                 process.send({"go": 1.0})
                 process.message(time.monotonic() + 1.0)
                 process.waited_for(1.0)

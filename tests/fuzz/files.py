@@ -29,7 +29,7 @@ owner: team-checkout
 tags: [nightly]
 system: .
 seed: 7
-load: {rate: [{to: 20/s, over: 5s}, {hold: 90s}], max_users: 480, arrivals: uniform}
+load: {rate: [{to: 20/s, over: 5s}, {hold: 90s}], max_users: 480, arrivals: uniform, classes: [HttpUser], allow_hosts: [auth.example.org]}
 phases: {warmup: 5s, baseline: 20s, fault: 20s, recovery: 20s, drain: 15s}
 rounds: 2
 steady_state:
@@ -60,7 +60,13 @@ known:
   - {expect: contained, ticket: SHOP-7, until: 2027-01-31}
 defects:
   silent_fallback: {environment: {order: {DEFECTS: silent_fallback}}, caught_by: contained}
+stop_when:
+  - error_rate: {max: 60%, sustained: 5s}
+  - id: orders-hang
+    response_time: {journey: place order, during: cut, p95: {max: 4s}, p99: {max: 5s}}
 """
+
+RICH_SYSTEM = SYSTEM + "egress: [order]\nlimits: {services_down: 5, edges: 9}\n"
 
 RICH_COMPOSE = """\
 name: shop
@@ -161,10 +167,10 @@ def scenarios(folder: Path) -> Reader:
 def systems(folder: Path) -> Reader:
     scenario = _folder(folder)
     compose_of = read_once(folder)
-    valid = yaml.safe_load(SYSTEM)
+    valid = yaml.safe_load(RICH_SYSTEM)
 
     def read(random: Random) -> None:
-        (folder / "system.yaml").write_bytes(yaml_of(random, SYSTEM, valid))
+        (folder / "system.yaml").write_bytes(yaml_of(random, RICH_SYSTEM, valid))
         planned(resolve(scenario, environ={}, compose_of=compose_of))
 
     return read

@@ -21,7 +21,10 @@ from typing import Any
 from harness.errors import HarnessError, InvalidFile
 
 LONGEST = 2.0
-"""Seconds: what takes longer for a small input is a hang."""
+"""Seconds of the processor: what takes longer for a small input is a hang, however busy the machine is."""
+
+PATIENCE = 60.0
+"""Seconds on the clock after which nobody would wait any more."""
 
 MOST_MEMORY = 200.0
 """MB that a process may need beyond what it had at its start."""
@@ -89,8 +92,9 @@ def tried(kind: Kind, folder: Path, numbers: range, seconds: float = inf) -> Tal
 
 
 def _try(tally: Tally, read: Reader, number: int) -> None:
-    began = time.perf_counter()
-    signal.setitimer(signal.ITIMER_REAL, 5 * LONGEST)
+    began, spent = time.perf_counter(), time.process_time()
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5 * LONGEST)
     try:
         read(Random(number))
     except HarnessError as error:
@@ -101,9 +105,10 @@ def _try(tally: Tally, read: Reader, number: int) -> None:
         _note(tally, number, defect)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    took = time.perf_counter() - began
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    took = time.process_time() - spent
     tally.inputs += 1
-    tally.seconds += took
+    tally.seconds += time.perf_counter() - began
     tally.hangs += took > LONGEST
     if took > tally.longest:
         tally.longest, tally.slowest = took, number
@@ -131,11 +136,12 @@ def _bounded() -> Iterator[None]:
     def give_up(_number: int, _frame: FrameType | None) -> None:
         raise TookTooLong
 
-    before = signal.signal(signal.SIGALRM, give_up)
+    before = {number: signal.signal(number, give_up) for number in (signal.SIGALRM, signal.SIGVTALRM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
