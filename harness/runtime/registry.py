@@ -155,8 +155,21 @@ def _entry_from(data: Mapping[str, Any]) -> Registered | None:
     folder = Path(data["folder"])
     if not folder.is_absolute() or folder.name != data["run"]:
         return None
+    if not _can_be_looked_for(data["folder"]):
+        return None
     given = {part.name: data[part.name] for part in fields(Registered)}
     return Registered(**{**given, "shares": tuple(map(str, shares))})
+
+
+def _can_be_looked_for(path: str) -> bool:
+    """Whether anything can have this path: none is too long, or holds a NUL."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def is_here(entry: Registered) -> bool:

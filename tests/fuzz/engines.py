@@ -56,16 +56,16 @@ class Liar(BaseAdapter):
     def send(self, request: requests.PreparedRequest, *_given: Any, **_more: Any) -> requests.Response:
         """The answer to one request."""
         random = self.random
-        if random.random() < 0.03:
+        if random.random() < 0.01:
             raise random.choice(
                 (requests.ConnectionError("away"), requests.Timeout("late"), urllib3.exceptions.ProtocolError("?"))
             )
         usual = usual_answer(random, str(request.method), str(request.path_url))
-        lies = random.random() < 0.15
+        lies = random.random() < 0.06
         body = json_of(random, usual) if lies else json.dumps(usual).encode()
         if random.random() < 0.1:
             body = raw(random, body)
-        status = random.choice((200, 201, 204, 301, 400, 404, 409, 418, 500, 503, 999)) if random.random() < 0.15 else 200
+        status = random.choice((200, 201, 204, 301, 400, 404, 409, 418, 500, 503, 999)) if random.random() < 0.03 else 200
         return answer(request, status, random.choice(HEADERS) if lies else {}, body)
 
     def close(self) -> None:

@@ -24,8 +24,9 @@ from harness.runtime.load.remote import LONGEST_LINE, MOST_MESSAGES, RemoteProce
 from harness.runtime.probes.metrics import find_counter
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from harness.runtime.proxies.toxiproxy_log import AcceptedCounts
+from harness.runtime.registry import runs, runs_folder
 from harness.runtime.undo import UndoJournal
-from tests.fuzz.channels import JOURNAL, Saying
+from tests.fuzz.channels import ENTRY, JOURNAL, Saying
 from tests.fuzz.engines import CONTROL, EDGE, LINE, MADE, PROXY, Liar, answer
 
 DEEP = b"[" * 100_000
@@ -220,6 +221,17 @@ def test_a_process_is_never_ended_by_a_line_that_was_damaged(tmp_path: Path, dam
 
     assert list(journal.left()) == ["f" * 32]
     journal.close()
+
+
+@pytest.mark.parametrize("folder", ["/tmp/" + "x" * 300, "/tmp/a\0b", "\ud800", "/etc/passwd/a"])
+def test_an_entry_of_a_run_in_no_folder_at_all_is_none(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path))
+    (runs_folder() / "a.json").write_text(json.dumps({**ENTRY, "folder": folder}))
+
+    assert runs() == ()
+
+    (runs_folder() / "a.json").write_text(json.dumps(ENTRY))
+    assert [entry.folder for entry in runs()] == [ENTRY["folder"]]
 
 
 def test_undos_that_cannot_be_done_are_told_and_keep_no_other_from_being_done(tmp_path: Path) -> None:
