@@ -7,6 +7,7 @@ rather than a service: it has to be readable when everything else is gone.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -165,9 +166,9 @@ def _can_be_looked_for(path: str) -> bool:
     """Whether anything can have this path: none is too long, or holds a NUL."""
     try:
         os.lstat(path)
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError):
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:
         return False
     return True
 

@@ -223,7 +223,7 @@ def test_a_process_is_never_ended_by_a_line_that_was_damaged(tmp_path: Path, dam
     journal.close()
 
 
-@pytest.mark.parametrize("folder", ["/tmp/" + "x" * 300, "/tmp/a\0b", "\ud800", "/etc/passwd/a"])
+@pytest.mark.parametrize("folder", ["/tmp/" + "x" * 300, "/tmp/a\0b", "\ud800"])
 def test_an_entry_of_a_run_in_no_folder_at_all_is_none(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path))
     (runs_folder() / "a.json").write_text(json.dumps({**ENTRY, "folder": folder}))
