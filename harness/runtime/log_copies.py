@@ -22,14 +22,24 @@ AT_ONCE = 1 << 20
 MOST_BYTES = 16 << 20
 """How long a log may become until what was copied of it is thrown away."""
 
+MOST_AT_A_LOOK = 8 << 20
+"""Bytes of one log that are copied before others have their turn."""
+
+MOST_BEHIND = 64 << 20
+"""How far a log may be ahead of its copy until what lies between is left out: it is written faster than anybody reads."""
+
 
 @dataclass(slots=True)
 class _Copied:
-    """A log that is open, so that it can be read when its folder is gone already; up to where it is copied, and to where."""
+    """A log that is open, so that it can be read when its folder is gone already, and where it is copied to.
+
+    `position` is how far it was read, `rest` the begin of a line whose end has not come.
+    """
 
     source: int
     target: int
     position: int = 0
+    rest: bytes = b""
 
 
 class LogCopies:
@@ -86,15 +96,32 @@ class LogCopies:
             raise
 
     def _copy(self, log: _Copied, *, whole: bool) -> None:
-        while piece := os.pread(log.source, AT_ONCE, log.position):
-            lines = piece if whole or (len(piece) == AT_ONCE and b"\n" not in piece) else piece[: piece.rfind(b"\n") + 1]
-            if not lines:
-                return
-            text = self._hide(lines.decode("utf-8", "surrogateescape"))
-            left = memoryview(text.encode("utf-8", "surrogateescape"))
-            while left:
-                left = left[os.write(log.target, left) :]
-            log.position += len(lines)
-        if log.position > MOST_BYTES and os.fstat(log.source).st_size == log.position:
-            os.ftruncate(log.source, 0)
+        for _ in range(MOST_AT_A_LOOK // AT_ONCE):
+            if not self._copy_piece(log, whole=whole):
+                break
+        behind = os.fstat(log.source).st_size - log.position
+        if behind < 0:  # somebody cut it short
             log.position = 0
+        elif behind > MOST_BEHIND:
+            os.write(log.target, b"(chaos-harness left out %d bytes here)\n" % behind)
+            self._begin_anew(log)
+        elif log.position > MOST_BYTES:
+            self._copy_piece(log, whole=whole)
+            self._begin_anew(log)
+
+    def _begin_anew(self, log: _Copied) -> None:
+        os.ftruncate(log.source, 0)
+        log.position = 0
+
+    def _copy_piece(self, log: _Copied, *, whole: bool) -> bool:
+        """Copy the whole lines of one piece; False where there is none."""
+        piece = os.pread(log.source, AT_ONCE, log.position)
+        lines, rest = log.rest + piece, b""
+        if not whole and len(lines) < 2 * AT_ONCE:
+            end = lines.rfind(b"\n") + 1
+            lines, rest = lines[:end], lines[end:]
+        left = memoryview(self._hide(lines.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+        while left:
+            left = left[os.write(log.target, left) :]
+        log.position, log.rest = log.position + len(piece), rest
+        return bool(piece)

@@ -85,8 +85,40 @@ def test_a_line_without_end_is_copied_in_pieces(copies: LogCopies, copied: Path,
     copies.file("order").write_bytes(b"x" * 350)
 
     copies.look()
+    so_far = (copied / "order.log").read_bytes()
+    copies.end()
 
-    assert (copied / "order.log").read_bytes() == b"x" * 300
+    assert so_far == b"x" * 200
+    assert (copied / "order.log").read_bytes() == b"x" * 350
+
+
+def test_what_is_written_faster_than_it_can_be_copied_is_left_out_and_that_is_told(
+    copies: LogCopies, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in {"AT_ONCE": 100, "MOST_AT_A_LOOK": 200, "MOST_BEHIND": 1000}.items():
+        monkeypatch.setattr(log_copies, name, size)
+    with copies.file("order").open("ab", buffering=0) as log:
+        log.write(b"123456789\n" * 500)
+        copies.look()
+        log.write(b"and so on\n")
+        copies.look()
+
+    lines = (copied / "order.log").read_text().splitlines()
+    assert lines[:20] == ["123456789"] * 20
+    assert lines[20:] == ["(chaos-harness left out 4800 bytes here)", "and so on"]
+    assert copies.file("order").stat().st_size < 100
+
+
+def test_a_log_that_somebody_else_cut_short_is_read_from_its_begin(copies: LogCopies, copied: Path) -> None:
+    with copies.file("order").open("ab", buffering=0) as log:
+        log.write(b"one\ntwo\n")
+        copies.look()
+        log.truncate(0)
+        copies.look()
+        log.write(b"three\n")
+        copies.look()
+
+    assert (copied / "order.log").read_bytes() == b"one\ntwo\nthree\n"
 
 
 def test_a_link_is_not_followed(copies: LogCopies, written: Path, copied: Path, tmp_path: Path) -> None:
