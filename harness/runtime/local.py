@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import CouldNotRun
-from harness.history.store import LOGS
 from harness.model.edges import CLIENT
 from harness.plan.plan import Plan, PlannedProxy
 from harness.runtime.load.locust import LOAD
-from harness.runtime.logs import LogBounds
 from harness.runtime.ports import Address, ProxyMade, Standing
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.starting import PROXY_ENGINE, StartedEngine, start_embedded
@@ -37,11 +35,9 @@ class LocalRuntime:
         self._addresses: RunAddresses | None = None
         self._engine: StartedEngine | None = None
         self._proxies: SupervisedEngine | None = None
-        self._logs = LogBounds(recorder.folder.path / LOGS, recorder.record)
 
     def bring_up(self) -> Standing:
         """Engine and proxies first, then the services."""
-        self._logs.begin()
         addresses = self._addresses = RunAddresses.claim()
         system = self._local_system(addresses)
         engine = self._start_engine(addresses, _token_in(system.temporary))
@@ -67,7 +63,6 @@ class LocalRuntime:
 
     def collect(self) -> None:
         """Give back the addresses, and take note of the processes that ended."""
-        self._logs.end()
         if self._engine is not None:
             self._engine.stop()
         if self._addresses is not None:

@@ -13,6 +13,7 @@ from harness.history.store import LOGS, RunFolder, record_files
 from harness.history.table import Requests
 from harness.model.secrets import data_without_secrets, without_secrets
 from harness.runtime.log_copies import LogCopies
+from harness.runtime.logs import LogBounds
 from harness.runtime.ports import Gate, Watch
 
 
@@ -26,6 +27,7 @@ class Recorder:
         self.folder = folder
         self.known = known
         self._logs: LogCopies | None = None
+        self._bounds: LogBounds | None = None
         self._gate = gate
         self._watches = (gate, *watches)
         self._lock = threading.Lock()
@@ -44,15 +46,19 @@ class Recorder:
         return event if told == data else event_from_data(told) or event
 
     def begin_logs(self, written: Path) -> None:
-        """From now on logs are written into this folder, and copied into the run's without secrets."""
+        """From now on logs are written into this folder, and copied into the run's without secrets; none of them fills the disk."""
         hide = partial(without_secrets, known=self.known)
         self._logs = LogCopies(written, self.folder.path / LOGS, hide)
+        self._bounds = LogBounds(self.folder.path / LOGS, self.record)
         self._logs.begin()
+        self._bounds.begin()
 
     def end_logs(self) -> None:
         """Nothing writes a log any more: what is left of them is copied."""
         if self._logs is not None:
             self._logs.end()
+        if self._bounds is not None:
+            self._bounds.end()
 
     def log_file(self, name: str) -> Path:
         """Where the log of a service, or of a part of the harness, is written."""
