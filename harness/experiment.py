@@ -242,7 +242,7 @@ class Stage:
     def _carry_out(self, resolved: Resolved, plan: Plan, path: Path) -> None:
         folder = _new_folder(path)
         environments = _environments(resolved, self.options.environment)
-        known = known_secrets([*environments, os.environ])
+        known = _known(resolved, environments)
         for name, text in resolved.files.items():
             folder.write(name, source_without_secrets(text, environments, known))
         folder.write("compose.json", _as_json(data_without_secrets(_told(resolved.system.compose), known)))
@@ -387,6 +387,15 @@ def _environments(resolved: Resolved, laid_over: Overrides) -> list[Mapping[str,
     of_defects = (defect.environment.values() for defect in resolved.experiment.defects.values())
     services = (service.environment for service in resolved.system.compose.services.values())
     return [*services, *laid_over.values(), *chain.from_iterable(of_defects)]
+
+
+def _known(resolved: Resolved, environments: Sequence[Mapping[str, str]]) -> frozenset[str]:
+    """What is blotted out wherever it turns up; not what a service or a journey is called by, which a run is told with."""
+    journeys = resolved.experiment.system.journeys
+    names = (*resolved.system.compose.services, *journeys, *journeys.values())
+    return frozenset(
+        secret for secret in known_secrets([*environments, os.environ]) if not any(secret in name for name in names)
+    )
 
 
 @contextmanager

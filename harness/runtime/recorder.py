@@ -46,7 +46,7 @@ class Recorder:
         return event if told == data else event_from_data(told) or event
 
     def begin_logs(self, written: Path) -> None:
-        """From now on logs are written into this folder, and copied into the run's without secrets; none of them fills the disk."""
+        """From now on logs are written into this folder, and copied into the run's without secrets, which none can fill."""
         hide = partial(without_secrets, known=self.known)
         self._logs = LogCopies(written, self.folder.path / LOGS, hide)
         self._bounds = LogBounds(self.folder.path / LOGS, self.record)
