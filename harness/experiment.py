@@ -25,6 +25,7 @@ from harness.judge.verdict import EXIT_CODES, Verdict, verdict_to_json
 from harness.model.compose import Compose
 from harness.model.compose_config import compose_from_config, places_in
 from harness.model.experiment import Experiment
+from harness.model.quantities import LONGEST
 from harness.model.resolving import ComposeReader, Resolved, resolve
 from harness.model.runnable import (
     check_runs_in_containers,
@@ -309,7 +310,7 @@ def longest_of(plan: Plan) -> float:
     """For how many seconds from the begin of its load something of a run can have been recorded."""
     experiment = plan.experiment
     phases, rounds = experiment.phases, experiment.rounds
-    each = phases.baseline + phases.fault + phases.recovery + 3 * (experiment.extend or 0.0)
+    each = phases.baseline + phases.fault + phases.recovery + 3 * min(experiment.extend or 0.0, LONGEST)
     return phases.warmup + rounds * each + phases.drain + SLACK
 
 

@@ -412,6 +412,10 @@ class RunEnded:
     at: float
 
 
+AT_LEAST = {"at": 0.0, "asked_at": 0.0, "cores": 1}
+LATEST = 1e11
+"""Seconds since the epoch, in 3000 years."""
+
 E = TypeVar("E")
 Sample: TypeAlias = EdgeSeen | CounterRead | InvariantAsked | MachineSeen
 Event: TypeAlias = (
@@ -468,4 +472,7 @@ def fitting_event(kind: type[E], data: Mapping[str, Any]) -> E:
     for name in ("asked", "found"):
         if name in given and not is_state(given[name]):
             raise Misfit(f"expected {kind.__name__} with another {name}, found toxics that are none")
+    for name, least in AT_LEAST.items():
+        if not least <= given.get(name, least) < LATEST:
+            raise Misfit(f"expected {kind.__name__} with another {name}, found {given[name]:g}")
     return kind(**given)
