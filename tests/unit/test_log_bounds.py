@@ -10,7 +10,7 @@ import pytest
 from harness.history.events import WedgeNoticed
 from harness.runtime.logs import EVERY, LogBounds
 
-MOST = 10_000
+MOST, FLOOD = 10_000, 5_000
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def told() -> list[WedgeNoticed]:
 
 @pytest.fixture
 def bounds(tmp_path: Path, told: list[WedgeNoticed]) -> LogBounds:
-    return LogBounds(tmp_path, told.append, MOST)
+    return LogBounds(tmp_path, told.append, MOST, FLOOD)
 
 
 def test_a_log_that_is_too_long_keeps_its_end_in_whole_lines_and_its_writer(
@@ -38,7 +38,7 @@ def test_a_log_that_is_too_long_keeps_its_end_in_whole_lines_and_its_writer(
     assert len(second) == len("line   1999")
     assert (before, last) == ("line   1999", "and so on")
     assert log.stat().st_size < MOST
-    assert [(event.what, "24,000 bytes into order.log" in event.detail) for event in told] == [("order", True)]
+    assert [(event.what, "it wrote 24,000 bytes within" in event.detail) for event in told] == [("order", True)]
 
 
 def test_it_is_cut_as_often_as_it_grows_and_told_once(tmp_path: Path, bounds: LogBounds, told: list[WedgeNoticed]) -> None:
@@ -51,12 +51,25 @@ def test_it_is_cut_as_often_as_it_grows_and_told_once(tmp_path: Path, bounds: Lo
     assert len(told) == 1
 
 
+def test_a_log_that_grows_slowly_is_cut_and_is_no_wedge(
+    tmp_path: Path, bounds: LogBounds, told: list[WedgeNoticed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runtime.logs.FLOOD_SECONDS", -1.0)
+    for _ in range(6):
+        with (tmp_path / "order.log").open("ab") as writer:
+            writer.write(b"x" * (FLOOD - 1))
+        bounds.look()
+
+    assert (tmp_path / "order.log").stat().st_size <= MOST
+    assert told == []
+
+
 def test_other_logs_are_left_alone(tmp_path: Path, bounds: LogBounds, told: list[WedgeNoticed]) -> None:
-    (tmp_path / "stock.log").write_bytes(b"x" * MOST)
+    (tmp_path / "stock.log").write_bytes(b"x" * FLOOD)
 
     bounds.look()
 
-    assert (tmp_path / "stock.log").stat().st_size == MOST
+    assert (tmp_path / "stock.log").stat().st_size == FLOOD
     assert told == []
 
 

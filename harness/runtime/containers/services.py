@@ -24,7 +24,6 @@ from harness.runtime.containers.project import Project, Seen, how_ended
 from harness.runtime.containers.pulse import EnginePulse
 from harness.runtime.containers.rewrite import PROXIES, Asked
 from harness.runtime.containers.streams import ContainerEvent, EventStream, LogFollower
-from harness.runtime.logs import LogBounds
 from harness.runtime.ports import Address, Launch
 from harness.runtime.services.credentials import url_of
 from harness.runtime.services.waiting import tail_of
@@ -87,14 +86,12 @@ class DockerServices:
             system.engine.client(), self._log_name, lambda who, line: listen(line) if who == PROXIES else None
         )
         self._pulse = EnginePulse(system.engine, record)
-        self._bounds = LogBounds(log_file("x").parent, record)
         self._state = _State()
         self._given_up = threading.Event()
 
     def start(self) -> None:
         """Bring everything up and return when all is ready; raises what went wrong, or Taken where it is worth another try."""
         self._pulse.begin()
-        self._bounds.begin()
         self._events.begin()
         model, project = self._system.model, self._system.project
         if self._is_anything_built():
@@ -113,7 +110,6 @@ class DockerServices:
     def close(self) -> None:
         """Look and listen no more."""
         self._pulse.end()
-        self._bounds.end()
         self._deeds.close()
         self._events.end()
 
