@@ -33,7 +33,8 @@ from harness.runtime.sabotage import UntouchedProxies, UntouchedServices
 from harness.runtime.sampler import MachineWatch, Sampler
 from harness.runtime.setting import Setting
 from harness.runtime.stopping import Stop, Stopped
-from harness.runtime.undo import PROJECT_SECONDS, EndProcessGroup, UndoJournal, longest, make_run_folder
+from harness.runtime.undo import START_SECONDS, EndProcessGroup, UndoJournal, make_run_folder
+from harness.runtime.undoing import PROJECT_SECONDS, longest
 
 UP_SECONDS = 90.0
 """How long a service may take to come up at most, and all that is no service together."""
@@ -108,7 +109,7 @@ class _Watched:
 
     def undoing(self, journal: UndoJournal) -> None:
         """Nothing but the undoing is left."""
-        seconds = longest(journal.left()) + COLLECT_SECONDS
+        seconds = START_SECONDS + longest(journal.left()) + COLLECT_SECONDS
         self._stop.busy(seconds)
         self._guardian.end_by(now() + seconds)
 

@@ -16,7 +16,7 @@ from harness.model.compose import ComposeService
 from harness.model.system import LocalService
 from harness.runtime.services.control_groups import home_of
 from harness.runtime.services.limits import cannot_limit
-from harness.runtime.undo import RemoveControlGroup, UndoJournal, _carry_out
+from harness.runtime.undo import RemoveControlGroup, UndoJournal, undo_now
 from tests.contract.services_contract import change, is_as, wait_until
 from tests.contract.test_services import ONE, Brought, LocalRun, fetch, run, tiny
 
@@ -159,9 +159,9 @@ def test_what_a_harness_left_behind_is_removed_by_whoever_reads_its_journal(
     pid = int(fetch(services, "order", "/pid"))
     undos = UndoJournal(run.folder / "undo.jsonl").left()
 
-    outcome = _carry_out({name: undo for name, undo in undos.items() if isinstance(undo, RemoveControlGroup)})
+    why_left = undo_now([undo for undo in undos.values() if isinstance(undo, RemoveControlGroup)])
 
-    assert set(outcome.values()) == {None}
+    assert why_left == []
     assert not any(folder.exists() for folder in left)
     os.kill(pid, 0)
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import UndoFailed
-from harness.runtime import undo as undo_module
+from harness.runtime import undoing
 from harness.runtime.ending import EndProcessGroup, Process, family_of, parse_stat
 from harness.runtime.undo import RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, Undone, describe
 
@@ -174,8 +174,8 @@ def test_a_start_that_is_under_way_is_in_the_journal_before_that_is_read(path: P
 def test_what_hangs_is_left_behind_and_keeps_nothing_else_from_being_undone(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(undo_module, "HEAL_SECONDS", 0.1)
-    monkeypatch.setattr(undo_module, "_restore", lambda _engine: time.sleep(20))
+    monkeypatch.setattr(undoing, "HEAL_SECONDS", 0.1)
+    monkeypatch.setattr(undoing, "_restore", lambda _engine: time.sleep(20))
     journal, told = UndoJournal(path), []
     journal.before(GONE)
     journal.before(ENGINE)
@@ -195,7 +195,7 @@ def test_an_undo_that_raises_is_one_that_failed(path: Path, monkeypatch: pytest.
     def raises(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(undo_module, "end_process_groups", raises)
+    monkeypatch.setattr(undoing, "end_process_groups", raises)
     journal, told = UndoJournal(path), []
     journal.before(GONE)
 
@@ -207,8 +207,8 @@ def test_an_undo_that_raises_is_one_that_failed(path: Path, monkeypatch: pytest.
 
 def test_each_undo_is_told_as_soon_as_it_is_done(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, told = UndoJournal(path), []
-    monkeypatch.setattr(undo_module, "_restore", lambda _engine: told.append("healed"))
-    monkeypatch.setattr(undo_module, "end_process_groups", lambda _groups: told.append("ended") or {})
+    monkeypatch.setattr(undoing, "_restore", lambda _engine: told.append("healed"))
+    monkeypatch.setattr(undoing, "end_process_groups", lambda _groups: told.append("ended") or {})
     for undo in (GONE, ENGINE):
         journal.before(undo)
 
