@@ -111,7 +111,7 @@ def _of_a_service(fault: OnService, kind: str) -> str:
         case CrashLoop(lives=lives):
             return f"crashes every {duration(lives)}"
         case _:
-            return DEEDS_DONE[kind]
+            return DEEDS_DONE.get(kind, kind)  # a later version may have more
 
 
 def _of_an_edge(fault: Fault) -> str:

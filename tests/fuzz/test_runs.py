@@ -22,7 +22,7 @@ from harness.history.parquet import PART_BYTES, SCHEMA, read_parquet
 from harness.history.shapes import Misfit
 from harness.history.store import EVENTS, NOTES, PARQUET, PLAN, REQUESTS, SAMPLES, pack_requests, read_events, read_requests
 from harness.runtime.recorder import RequestTail
-from tests.fuzz.runs import STORY
+from tests.fuzz.runs import FAULTY, STORY
 from tests.fuzz.trying import MOST_MEMORY
 from tests.histories.building import write_run
 
@@ -92,6 +92,19 @@ def test_what_may_be_missing_is_filled_in_and_lists_become_tuples() -> None:
     )  # fmt: skip
 
     assert seen == EdgeSeen(1.0, "a", 0, None, None, None, 1, 2, answers={"200": 1})
+
+
+@pytest.mark.parametrize("fault", ["pause-1", "nobody"])
+@pytest.mark.parametrize("proxy", ["order -> shipping", "nobody -> nowhere", ""])
+def test_a_fault_of_a_kind_that_nobody_knows_is_told_by_its_word(tmp_path: Path, fault: str, proxy: str) -> None:
+    run = write_run(FAULTY, tmp_path / "run")
+    when = {"at": 1790000010.0, "asked_at": 1790000010.0}
+    told = {"fault": fault, "kind": "teleport", "proxy": proxy, "service": "payment", "asked": {}, "found": {}}
+    put(run / EVENTS, {"event": "FaultBegan", **when, **told})
+
+    judge_folder(run)
+
+    assert "teleport" in (run / "report.html").read_text()
 
 
 LATE = ["PhaseBegan", "PhaseEnded"]
