@@ -21,7 +21,7 @@ class Answer:
     detail: str = ""
 
 
-PATIENCE = 4.5
+PATIENCE = 4.0
 """Seconds for connecting and for the whole answer together: a database that hangs is noticed within 5 s."""
 
 
