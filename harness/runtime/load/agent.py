@@ -84,7 +84,8 @@ class Agent:
         self.settings = settings
         self.wire = Wire(channel, gevent.spawn_later)
         write = appending_to(Path(settings["records"])) if settings["records"] else self.wire.write
-        self.ledger = Ledger(hiding(write, frozenset(settings["secrets"])), Marks(settings["marks"]), self._cannot_write)
+        hide = hiding(frozenset(settings["secrets"]))
+        self.ledger = Ledger(write, Marks(settings["marks"]), self._cannot_write, hide)
         self.seed = settings["seed"] + (settings["number"] << 32)  # each process draws differently, and has ids of its own
         self.pace = Pace(offsets_of(settings), self.seed, StopUser)
         self.watch = Watch(self.ledger, self.pace, self.seed, settings["timeout"], StopUser)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,15 +54,9 @@ def appending_to(path: Path) -> Callable[[bytes], int]:
     return partial(os.write, os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
-def hiding(write: Callable[[bytes], int], known: frozenset[str]) -> Callable[[bytes], int]:
-    """Writes lines without secrets: those that are known, and what looks like one."""
-
-    def write_without(line: bytes) -> int:
-        left = without_secrets(line.decode("utf-8", "surrogateescape"), known).encode("utf-8", "surrogateescape")
-        written = write(left)
-        return len(line) if written == len(left) else min(written, len(line) - 1)
-
-    return write_without
+def hiding(known: frozenset[str]) -> Callable[[str], str]:
+    """Takes secrets out of a text: those that are known, and what looks like one. Most texts come again and again."""
+    return lru_cache(maxsize=4096)(partial(without_secrets, known=known))
 
 
 class Ledger:
@@ -71,8 +65,14 @@ class Ledger:
     accepted: Mapping[str, Collection[int]] = {}
     """Statuses that are no error, by journey."""
 
-    def __init__(self, write: Callable[[bytes], int], marks: Marks, when_it_cannot_write: Callable[[str], None]) -> None:
-        self._write = write
+    def __init__(
+        self,
+        write: Callable[[bytes], int],
+        marks: Marks,
+        when_it_cannot_write: Callable[[str], None],
+        hide: Callable[[str], str] = str,
+    ) -> None:
+        self._write, self._hide = write, hide
         self._marks = marks
         self._tell = when_it_cannot_write
         self.open: set[Exchange] = set()
@@ -81,7 +81,7 @@ class Ledger:
     def note(self, kind: str, **facts: Any) -> None:
         """A line about the load itself."""
         said = json.dumps({"load": kind, "at": now(), **facts}, ensure_ascii=False, separators=(",", ":"))
-        self._append(f"{said}\n".encode("utf-8", "backslashreplace"))
+        self._append(f"{self._hide(said)}\n".encode("utf-8", "backslashreplace"))
 
     def enter(self, exchange: Exchange) -> None:
         """A request begins."""
@@ -94,9 +94,8 @@ class Ledger:
     def given_up(self, exchange: Exchange, outcome: str, error: BaseException | None = None) -> None:
         """A request came to no answer."""
         if exchange in self.open:
-            line = Request(
-                exchange.journey(), exchange.due, exchange.start, now(), outcome, trace=exchange.trace, error=error_text(error)
-            )
+            journey, told = self._hide(exchange.journey()), error_text(error, self._hide)
+            line = Request(journey, exchange.due, exchange.start, now(), outcome, trace=exchange.trace, error=told)
             self._close(exchange, line)
 
     def settle(self, exchange: Exchange, error: BaseException | None) -> None:
@@ -125,7 +124,7 @@ class Ledger:
         if status in self.accepted.get(journey, ()) and says_only_status(error):
             error = None
         return Request(
-            journey=journey,
+            journey=self._hide(journey),
             due=exchange.due,
             start=exchange.start,
             end=exchange.end or now(),
@@ -134,7 +133,7 @@ class Ledger:
             bytes=size,
             marks=self._marks_of(exchange, answer),
             trace=exchange.trace,
-            error=error_text(error),
+            error=error_text(error, self._hide),
         )
 
     def _marks_of(self, exchange: Exchange, answer: Any) -> tuple[str, ...]:

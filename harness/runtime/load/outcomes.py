@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from harness.runtime.load.targets import KeptBack
 
@@ -79,16 +79,23 @@ def says_only_status(error: BaseException | None) -> bool:
     return error is None or (type(error).__name__ in ONLY_STATUS and _transport(error) is None)
 
 
+LONGEST_HIDDEN = 20_000
+"""Characters of an error that are looked through for secrets."""
+
+
 class BadStatus(Exception):
     """An answer that nobody judged has a status that is an error."""
 
 
-def error_text(error: BaseException | None) -> str:
-    """A short text of an error, for the record; where the request was kept back, of what kept it."""
+def error_text(error: BaseException | None, hide: Callable[[str], str] = str) -> str:
+    """A short text of an error, for the record; where the request was kept back, of what kept it.
+
+    `hide` takes secrets out of it, before it is cut short: half of one would not be known any more.
+    """
     if error is None:
         return ""
     told = _kept_back(error) or error
-    return f"{type(told).__name__}: {told}"[:200]
+    return hide(f"{type(told).__name__}: {told}"[:LONGEST_HIDDEN])[:200]
 
 
 def _kept_back(error: BaseException) -> KeptBack | None:
