@@ -29,6 +29,8 @@ LEFT_OUT = 20
 
 def problems_of(row: Row) -> list[str]:
     """Everything that should not have come of a trial, in sentences; nothing of how long it took."""
+    if row.get("too_late"):
+        return []
     found = [f"left behind: {what}" for what in row["left"]]
     found += [f"still on: {what}" for what in row["faults"]]
     if row["ended"] is None:

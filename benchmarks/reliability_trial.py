@@ -59,7 +59,7 @@ class Came:
     `struck` is the stage in which the signal went out, empty where the run was over before. `code` is what the harness ended
     with, as a shell tells it; `cleared` is what was left for `chaos gc`, and removed by it; `judged` is what `chaos judge`
     came to afterwards. The faults of `on` were on just before it was struck, those of `faults` at the end; `seen` tells of each
-    one when it was last seen to be on. `stages` and `life` count from the command.
+    one when it was last seen to be on. `too_late` is a harness that was stopped when nothing of its run was left. `stages` and `life` count from the command.
     """
 
     struck: str = ""
@@ -78,6 +78,7 @@ class Came:
     seen: dict[str, float] = field(default_factory=dict)
     cleared: list[str] = field(default_factory=list)
     traceback: str = ""
+    too_late: bool = False
     stages: dict[str, float] = field(default_factory=dict)
     life: float | None = None
     kept: str = ""
@@ -190,9 +191,8 @@ class Trial:
         came, events = self.came, self.run.events()
         came.events = [event["event"] for event in events]
         came.reasons = [str(event.get("reason") or event.get("why")) for event in events if event["event"] in REASONED]
-        if self.order.kind == "stops" and "RunEnded" in came.events:
-            own = f"process: {self.run.harness.pid} "  # everything was down: nobody has to end it any more
-            came.struck, came.left = "", [one for one in came.left if not one.startswith(own)]
+        if self.order.kind == "stops" and "RunEnded" in came.events:  # everything was down: nobody has to end it any more
+            came.struck, came.too_late = "", True
         came.stages = {stage: round(at, 3) for stage, at in self.run.stages().items()}
         came.life = self.run.life
         self._see_traceback(self.run.said())

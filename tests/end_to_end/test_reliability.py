@@ -14,7 +14,7 @@ from benchmarks import reliability_plants
 from benchmarks.reliability_figures import problems_of
 from tests.end_to_end.chaos import PROJECT, environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def reliability(state: Path, *arguments: str) -> tuple[int, str]:
@@ -27,7 +27,7 @@ def reliability(state: Path, *arguments: str) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=380,
+        timeout=800,
     )
     return done.returncode, done.stdout
 

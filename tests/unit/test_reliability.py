@@ -90,6 +90,7 @@ def test_everything_that_is_wrong_is_told(said: dict[str, Any], told: str) -> No
         {"kind": "guardians", "struck": "taking down", "code": 0, "word": "passed"},
         {"kind": "interrupts", "struck": "starting", "judged": None, "code": 129, "signals": [["SIGHUP", 0.0]], "events": []},
         {"kind": "interrupts", "struck": "reporting", "judged": 0, "code": 0, "reports": list(REPORTS)},
+        {"kind": "stops", "struck": "", "too_late": True, "ended": None, "left": ["draft: x.part"]},
         {"kind": "interrupts", "code": 143, "signals": [["SIGTERM", 0.0], ["SIGINT", 1.0]], "reports": list(REPORTS)},
     ],
 )
