@@ -58,8 +58,9 @@ class Came:
 
     `struck` is the stage in which the signal went out, empty where the run was over before. `code` is what the harness ended
     with, as a shell tells it; `cleared` is what was left for `chaos gc`, and removed by it; `judged` is what `chaos judge`
-    came to afterwards. The faults of `on` were on just before it was struck, those of `faults` at the end; `seen` tells of each
-    one when it was last seen to be on. `too_late` is a harness that was stopped when nothing of its run was left. `stages` and `life` count from the command.
+    came to afterwards. The faults of `on` were on just before it was struck, those of `faults` at the end; `seen` tells of
+    each one when it was last seen to be on. `too_late` is a harness that was stopped when nothing of its run was left.
+    `stages` and `life` count from the command.
     """
 
     struck: str = ""
