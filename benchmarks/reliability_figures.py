@@ -168,8 +168,13 @@ class Growth:
 
     def line(self, name: str, unit: str) -> str:
         """A row of the table."""
-        told = f"{self.slope:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
-        return f"| {name} | {self.first:.4g} {unit} | {told} {unit} | {self.slope * self.runs:+.3g} {unit} |"
+        slope, low, high, over = (_plain(value) for value in (self.slope, self.low, self.high, self.slope * self.runs))
+        return f"| {name} | {self.first:.4g}{unit} | {slope}{unit} [{low}, {high}] | {over}{unit} in {self.runs} runs |"
+
+
+def _plain(value: float) -> str:
+    """What is nothing but for the rounding of the computer is nothing."""
+    return f"{value:+.2g}" if abs(value) >= 1e-9 else "0"
 
 
 GROWTH_HEAD = "| | after the first | for each run | over the series |\n|---|--:|--:|--:|"

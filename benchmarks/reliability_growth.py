@@ -25,18 +25,18 @@ from benchmarks.reliability_run import PROJECT, SCENARIO, surroundings
 MB, KB = 1e6, 1e3
 SHOWN = {
     "process": (
-        ("memory", "uss", "MB", MB),
+        ("memory", "uss", " MB", MB),
         ("descriptors", "descriptors", "", 1.0),
         ("threads", "threads", "", 1.0),
         ("processes", "processes", "", 1.0),
-        ("disk beyond the runs' folders", "beside", "KB", KB),
-        ("one run's folder", "folder", "KB", KB),
+        ("disk beyond the runs' folders", "beside", " KB", KB),
+        ("one run's folder", "folder", " KB", KB),
     ),
     "commands": (
-        ("most memory of a command", "peak", "MB", MB),
+        ("most memory of a command", "peak", " MB", MB),
         ("processes", "processes", "", 1.0),
-        ("disk beyond the runs' folders", "beside", "KB", KB),
-        ("one run's folder", "folder", "KB", KB),
+        ("disk beyond the runs' folders", "beside", " KB", KB),
+        ("one run's folder", "folder", " KB", KB),
     ),
 }
 

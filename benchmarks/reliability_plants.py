@@ -49,8 +49,9 @@ def found_by_kind() -> dict[str, list[str]]:
 
 def table(found: dict[str, list[str]]) -> list[str]:
     """Rows of what was planted."""
-    rows = [f"| {kind} | {'<br>'.join(seen) if seen else '**not found**'} |" for kind, seen in found.items()]
-    return ["| left on purpose | found |", "|---|---|", *rows]
+    kinds = {kind: dict.fromkeys(one.partition(":")[0] for one in seen) for kind, seen in found.items()}
+    rows = [f"| {kind} | {', '.join(told) or '**not found**'} |" for kind, told in kinds.items()]
+    return ["| left on purpose | found as |", "|---|---|", *rows]
 
 
 def process(_traces: Traces, _clearing: ExitStack) -> None:
@@ -192,7 +193,8 @@ def plant(how: Plant, must: set[str], engine: Any = None) -> list[str]:
 def wrong_answers() -> list[str]:
     """A killed run that passes, in the words in which it would be told."""
     row = {"kind": "kills", "struck": "fault", "judged": 0, "word": "passed", "events": ["RunBegan"]}
-    return problems_of({**row, "left": [], "faults": [], "ended": 0.0, "traceback": ""})
+    found = problems_of({**row, "left": [], "faults": [], "ended": 0.0, "traceback": ""})
+    return [f"wrong: {problem}" for problem in found]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import reliability
+from benchmarks import reliability, reliability_plants
 from benchmarks.reliability_figures import REPORTS, growth_of, limit_of, problems_of, quantile, row_of, share, times
 from benchmarks.reliability_kernel import address_of
 from benchmarks.reliability_left import Traces, toxics_on
@@ -158,6 +158,20 @@ def test_growth_is_found_where_it_was_put_and_not_where_there_is_none() -> None:
     assert growing.low < 0.1 < growing.high
     assert (still.slope, still.low, still.high) == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
     assert growing.runs == still.runs == 180
+
+
+def test_growth_is_told_with_its_unit_and_what_is_none_but_for_rounding_as_none() -> None:
+    steady = growth_of([7.0] * 60).line("descriptors", "")
+    growing = growth_of([10.0 + number for number in range(60)]).line("disk", " KB")
+
+    assert steady == "| descriptors | 7 | 0 [0, 0] | 0 in 40 runs |"
+    assert growing == "| disk | 30 KB | +1 KB [+1, +1] | +40 KB in 40 runs |"
+
+
+def test_what_was_planted_is_told_by_its_kind_and_what_was_missed_in_bold() -> None:
+    rows = reliability_plants.table({"a service": ["paused: process 7", "process: 7 x"], "a port": []})
+
+    assert rows[2:] == ["| a service | paused, process |", "| a port | **not found** |"]
 
 
 def test_what_is_loaded_once_is_no_growth() -> None:
