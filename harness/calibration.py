@@ -20,6 +20,7 @@ from harness.model.expectations import Margins
 from harness.model.load import GUARD_SECONDS, Phases
 from harness.model.margins import with_margins
 from harness.model.quantities import format_duration, format_rate
+from harness.model.reading import is_file, is_folder
 from harness.model.resolving import DEFAULT_RATE
 
 WINDOWS = 10
@@ -111,8 +112,8 @@ def _course(scenario: Path, stage: Stage, windows: int, up_to: float | None) -> 
 
 def system_path(system: Path) -> Path:
     """The file of a system, which may be named by its folder."""
-    path = system / "system.yaml" if system.is_dir() else system
-    if not path.is_file():
+    path = system / "system.yaml" if is_folder(system) else system
+    if not is_file(path):
         raise InvalidInput(f"{system}: expected a folder with a system.yaml in it, or such a file, found none")
     return path
 

@@ -294,8 +294,12 @@ def _hand_on(runs: Sequence[Run], junit: Path | None, *, strict: bool) -> None:
     from harness.experiment import joined_junit
 
     if junit is not None:
-        junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_text(joined_junit(runs, strict=strict), encoding="utf-8")
+        told = joined_junit(runs, strict=strict)
+        try:
+            junit.parent.mkdir(parents=True, exist_ok=True)
+            junit.write_text(told, encoding="utf-8")
+        except OSError as error:
+            raise InvalidInput(f"{junit}: expected a file that can be written, found: {error.strerror}") from error
 
 
 PRECEDENCE = (6, 143, 130, 5, 2, 4, 1, 3, 0)

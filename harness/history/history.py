@@ -247,5 +247,5 @@ class History:
 def read_history(folder: Path | str) -> History:
     """Read a run's folder, whole or cut off at any moment."""
     folder = Path(folder)
-    records = read_requests(folder)
-    return History(read_plan(folder), read_events(folder), records.requests, records.notes, records.unread)
+    plan, records = read_plan(folder), read_requests(folder)
+    return History(plan, read_events(folder), records.requests, records.notes, records.unread)

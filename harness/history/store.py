@@ -40,6 +40,7 @@ MAKE_ROOM = "make room there, and run it again"
 OVER = ("RunEnded", "GuardianActed")
 MEASURED = ("finished", "vitals")
 
+LARGEST_PLAN = 32 << 20
 LONGEST_LINE = 8 << 20
 """Bytes: no event is longer."""
 
@@ -183,8 +184,14 @@ def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
 def read_plan(folder: Path) -> dict[str, Any]:
     """The plan that a run's folder begins with."""
     path = folder / PLAN
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:  # no folder can have such a name, or nobody may look into it
+        raise UnreadableRun(f"{folder}: expected the folder of a run, could not look into it: {error.strerror}") from error
+    if size is None:
         raise UnreadableRun(f"{folder}: expected the folder of a run, with {PLAN} in it; found none")
+    if size > LARGEST_PLAN:
+        raise UnreadableRun(f"{path}: expected a plan of at most {LARGEST_PLAN:,} bytes, found {size:,}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

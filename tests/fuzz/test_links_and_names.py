@@ -104,6 +104,14 @@ def test_a_folder_of_links_to_devices_and_pipes_ends_every_command_at_once(run: 
     assert f"{EVENTS}: expected a file, found something else" in done.err
 
 
+@pytest.mark.parametrize("command", [("judge",), ("export", "--format", "csv"), ("calibrate",), ("validate",), ("plan",)])
+def test_a_name_that_nothing_can_have_is_refused_by_every_command(command: tuple[str, ...]) -> None:
+    done = chaos(*command, "x" * 300)
+
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+
+
 ESCAPES = ["../../x", "/etc/x", "..", "a/b", "a\0b", "x" * 1000, ".", "~", "-rf", "$(touch x)"]
 
 

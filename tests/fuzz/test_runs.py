@@ -232,6 +232,14 @@ def test_a_plan_that_is_none_is_refused(run: Path, content: bytes) -> None:
         read_run(run)
 
 
+def test_a_plan_too_large_to_be_one_is_refused_before_it_is_read(run: Path) -> None:
+    with (run / PLAN).open("wb") as file:
+        file.truncate(2**40)
+
+    with pytest.raises(UnreadableRun, match=r"plan\.json: expected a plan of at most 33,554,432 bytes"):
+        judge_folder(run)
+
+
 def test_a_plan_whose_steps_are_none_is_refused_before_it_is_judged(run: Path) -> None:
     plan = json.loads((run / PLAN).read_text())
     (run / PLAN).write_text(json.dumps({**plan, "steps": [{"verb": "begin"}]}))
