@@ -97,8 +97,10 @@ def tail_of(log: Path, lines: int) -> tuple[str, ...]:
     """The last lines of a log; a log that was never begun has none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            begin = file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
+            if begin:  # half a line may hold half a secret, which nobody knows any more
+                text = text.partition("\n")[2]
     except FileNotFoundError:
         return ()
     return tuple(text.splitlines()[-lines:]) if lines > 0 else ()
