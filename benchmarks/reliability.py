@@ -5,11 +5,12 @@
     python -m benchmarks.reliability --only table --write docs/reliability.md
 
 Series: `plants` (the detector must find what is left on purpose), `kills` (SIGKILL of the harness), `stops` (SIGSTOP),
-`guardians` (SIGKILL of its guardian), `interrupts` (SIGINT, SIGTERM, SIGHUP, once or twice), `docker-kills`, `wedges` (its test
-suite), `process` and `commands` (many short runs in a row, in one process and by a command each). Each trial is a run of a
-small system with faults on a proxy, a process and a control group, and a service that is deaf to SIGTERM. The moment is
-drawn from the seed over the whole life of a run, as a run that nobody disturbed has shown it. Everything is in a state file, a
-line for each trial: run again, it goes on where it was. What was wrong with a trial is printed, and its folder kept.
+`guardians` (SIGKILL of its guardian), `interrupts` (SIGINT, SIGTERM, SIGHUP, once or twice), `docker-kills`, `docker-jobs`
+(SIGKILL of every process of the run, as a CI runner does it), `wedges` (its test suite), `process` and `commands` (many
+short runs in a row, in one process and by a command each). Each trial is a run of a small system with faults on a proxy, a
+process and a control group, and a service that is deaf to SIGTERM. The moment is drawn from the seed over the whole life of
+a run, as a run that nobody disturbed has shown it. Everything is in a state file, a line for each trial: run again, it goes
+on where it was. What was wrong with a trial is printed, and its folder kept.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ TRIALS = {
     "stops": Series("stops", "local", 20),
     "guardians": Series("guardians", "local", 20),
     "docker-kills": Series("kills", "docker", 30),
+    "docker-jobs": Series("jobs", "docker", 10),
 }
 MANY = 200
 SERIES = ("plants", *TRIALS, "wedges", "process", "commands", "table")

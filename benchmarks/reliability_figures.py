@@ -22,6 +22,9 @@ REPORTS = ("verdict.json", "report.html", "junit.xml", "summary.md")
 HEALED_WITHIN = 2.0
 """Seconds after the lease in which a guardian has healed; it is at work at once where the harness is gone."""
 
+HEALED_BY_ENGINE = 10.0
+"""As many for the guardian at a Docker engine, which lets the other one go first."""
+
 HEALED_AFTER_SIGNAL = 5.0
 LEFT_OUT = 20
 """The first runs of a series: what is loaded once is loaded in them."""
@@ -96,6 +99,7 @@ def _right_codes(row: Row) -> set[int]:
 _JUDGING = {
     "kills": _of_killed,
     "stops": _of_killed,
+    "jobs": _of_killed,
     "guardians": _of_guardian,
     "interrupts": _of_interrupted,
 }
@@ -103,8 +107,8 @@ _JUDGING = {
 
 def limit_of(row: Row) -> float:
     """Within how many seconds everything has to be healed."""
-    if row["kind"] in ("kills", "stops"):
-        return float(row["lease"]) + HEALED_WITHIN
+    if row["kind"] in ("kills", "stops", "jobs"):
+        return float(row["lease"]) + (HEALED_BY_ENGINE if row["kind"] == "jobs" else HEALED_WITHIN)
     return HEALED_AFTER_SIGNAL + (float(row["lease"]) if row["kind"] == "guardians" else 0.0)
 
 

@@ -20,7 +20,7 @@ BEGINS: Mapping[str, Mapping[str, str]] = {
 """The event with which a stage begins; the first begins with the command."""
 
 GUARDED = STAGES[1:-1]
-"""The stages in which there is a guardian: to be killed, and to end a harness that stands still."""
+"""The stages in which there is a guardian: to be killed, to end a harness that stands still, or to outlive it elsewhere."""
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 LONGEST_BETWEEN = 2.0
@@ -43,7 +43,7 @@ def draw(kind: str, seed: int, number: int, life: Mapping[str, float]) -> Moment
     the others draw the stage first, so that short ones, where most is begun or undone, are met as often as long ones.
     """
     chance = random.Random(f"{seed} {kind} {number}")
-    stages = [stage for stage in (GUARDED if kind in ("guardians", "stops") else STAGES) if life.get(stage, 0.0) > 0.0]
+    stages = [stage for stage in (GUARDED if kind in ("guardians", "stops", "jobs") else STAGES) if life.get(stage, 0.0) > 0.0]
     lengths = [life[stage] for stage in stages]
     stage = chance.choices(stages, lengths)[0] if number % 2 == 0 else chance.choice(stages)
     return Moment(stage, round(chance.uniform(0.0, life[stage]), 3), signals_of(kind, chance))

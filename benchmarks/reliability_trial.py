@@ -12,14 +12,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
 from benchmarks.reliability_figures import REPORTS, problems_of
-from benchmarks.reliability_kernel import inherit_orphans
+from benchmarks.reliability_kernel import family, inherit_orphans
 from benchmarks.reliability_left import remove_all
 from benchmarks.reliability_run import Run, knows
 
@@ -106,8 +106,8 @@ class Trial:
     def strike(self) -> float | None:
         """Send what is to be sent; when the first went out, None where there is nobody to send it to."""
         self.run.look()
-        struck: psutil.Process | None = self.run.guardian if self.order.kind == "guardians" else self.run.process
-        if struck is None or not struck.is_running():
+        struck = self._struck()
+        if not struck:
             return None
         self.came.on = self._faults()
         self.came.struck = list(self.run.stages())[-1]
@@ -116,9 +116,17 @@ class Trial:
             while (left := first + after - time.monotonic()) > 0:
                 self._see(first)
                 time.sleep(min(left, LOOK_EVERY[self.order.runtime]))
-            if struck.is_running():
-                struck.send_signal(getattr(signal, name))
+            for process in struck:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(getattr(signal, name))
         return first
+
+    def _struck(self) -> list[psutil.Process]:
+        """Who is struck: of a job, every process that came of the run on this machine, as a CI runner does it."""
+        if self.order.kind == "jobs":
+            return list(family())
+        struck = self.run.guardian if self.order.kind == "guardians" else self.run.process
+        return [struck] if struck is not None and struck.is_running() else []
 
     def watch(self, first: float) -> None:
         """Look until nothing is left, or the time is over for it."""
@@ -137,7 +145,7 @@ class Trial:
     def _patience(self) -> float:
         """Somebody who was told to end may take as long as a run; who was killed has nobody but the guardian."""
         runtime = self.order.runtime
-        was_killed = self.came.struck and self.order.kind in ("kills", "stops")
+        was_killed = self.came.struck and self.order.kind in ("kills", "stops", "jobs")
         return self.order.lease + BOUND[runtime] if was_killed else LONGEST[runtime]
 
     def _see(self, first: float) -> None:

@@ -98,7 +98,7 @@ def test_what_may_be_so_before_a_run_begins_or_after_it_has_ended_is_no_problem(
     assert problems_of({**row(said.get("kind", "kills")), **said}) == []
 
 
-@given(st.integers(0, 1000), st.integers(0, 1000), st.sampled_from(["kills", "stops", "guardians", "interrupts"]))
+@given(st.integers(0, 1000), st.integers(0, 1000), st.sampled_from(["kills", "stops", "guardians", "interrupts", "jobs"]))
 def test_a_moment_lies_in_its_stage_and_is_the_same_each_time(seed: int, number: int, kind: str) -> None:
     moment = draw(kind, seed, number, LIFE)
 
@@ -106,7 +106,7 @@ def test_a_moment_lies_in_its_stage_and_is_the_same_each_time(seed: int, number:
     assert 0.0 <= moment.after <= LIFE[moment.stage]
     assert [after for _, after in moment.signals] == sorted(after for _, after in moment.signals)
     assert moment.signals[0][1] == 0.0
-    assert kind not in ("guardians", "stops") or moment.stage in GUARDED
+    assert kind not in ("guardians", "stops", "jobs") or moment.stage in GUARDED
 
 
 def test_every_stage_is_met_and_short_ones_about_as_often_as_long_ones() -> None:
@@ -143,9 +143,9 @@ def test_what_never_healed_is_told_beside_the_times_and_counts_as_late() -> None
 
 
 def test_a_guardian_has_its_lease_to_heal_and_an_interrupt_five_seconds() -> None:
-    limits = {kind: limit_of(row(kind)) for kind in ("kills", "stops", "guardians", "interrupts")}
+    limits = {kind: limit_of({**row(), "kind": kind}) for kind in ("kills", "stops", "jobs", "guardians", "interrupts")}
 
-    assert limits == {"kills": 7.0, "stops": 7.0, "guardians": 10.0, "interrupts": 5.0}
+    assert limits == {"kills": 7.0, "stops": 7.0, "jobs": 15.0, "guardians": 10.0, "interrupts": 5.0}
 
 
 def test_growth_is_found_where_it_was_put_and_not_where_there_is_none() -> None:
