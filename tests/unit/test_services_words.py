@@ -18,7 +18,7 @@ from harness.runtime.services.environment import Route, Surroundings, environmen
 from harness.runtime.services.local import listening_ports
 from harness.runtime.services.postgresql import contents_of, statements_for
 from harness.runtime.services.redis import redis_passwords
-from harness.runtime.services.waiting import at_home, how_it_ended, is_loopback, tail_of
+from harness.runtime.services.waiting import TAIL_BYTES, at_home, how_it_ended, is_loopback, tail_of
 
 KEPT = (
     Route("shipping", 8000, Address("127.7.2.1", 8000)),
@@ -231,6 +231,19 @@ def test_how_a_process_ended_is_told_in_words(status: int, words: str) -> None:
 )
 def test_only_loopback_is_reached_from_this_machine_alone(host: str, inside: bool) -> None:
     assert is_loopback(host) is inside
+
+
+@pytest.mark.parametrize(
+    ("written", "tail"),
+    [
+        (b"secret" * TAIL_BYTES + b"\nlast\n", ("last",)),
+        (b"secret" * TAIL_BYTES, (f"(a line of more than {TAIL_BYTES:,} bytes)",)),
+    ],
+)
+def test_the_tail_of_a_log_begins_with_a_whole_line(tmp_path: Path, written: bytes, tail: tuple[str, ...]) -> None:
+    (tmp_path / "log").write_bytes(written)
+
+    assert tail_of(tmp_path / "log", 20) == tail
 
 
 def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_are_in_it(tmp_path: Path) -> None:

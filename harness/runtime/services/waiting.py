@@ -100,7 +100,7 @@ def tail_of(log: Path, lines: int) -> tuple[str, ...]:
             begin = file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
             if begin:  # half a line may hold half a secret, which nobody knows any more
-                text = text.partition("\n")[2]
+                text = text.partition("\n")[2] or f"(a line of more than {TAIL_BYTES:,} bytes)"
     except FileNotFoundError:
         return ()
     return tuple(text.splitlines()[-lines:]) if lines > 0 else ()
