@@ -164,13 +164,14 @@ class Server:
         self.control = free_address()
         self.engine = ToxiproxyEngine(self.control, str(log))
         self.starts = 0
-        self._command, self._log = command, log
+        self._command, self._log, self._lock = command, log, threading.Lock()
         self.process = self._start()
 
     def restart(self) -> Address:
-        self.process.kill()
-        self.process.wait(PATIENCE)
-        self.process = self._start()
+        """By one at a time: whoever looks after it may notice that it is gone while somebody else starts it anew."""
+        with self._lock:
+            self.end()
+            self.process = self._start()
         return self.control
 
     def end(self) -> None:
