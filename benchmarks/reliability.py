@@ -224,7 +224,10 @@ def write_table(text: str, path: Path) -> None:
 def do(name: str, asked: Asked) -> None:
     """One series."""
     if name in TRIALS:
-        strike(name, asked)
+        try:
+            strike(name, asked)
+        except Broken as broken:
+            print(f"{name}: not tried, since not one run came to its end: {broken}", flush=True)
     elif name in reliability_growth.SHOWN:
         many(name, asked)
     elif name == "wedges":

@@ -236,6 +236,21 @@ def test_a_trial_that_is_broken_is_told_and_counts_for_nothing(tmp_path: Path, m
     assert state.rows("kills") == []
 
 
+def test_a_series_whose_first_run_is_broken_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> dict[str, Any]:
+        raise reliability.Broken("no engine answers")
+
+    monkeypatch.setattr(reliability, "carried_out", broken)
+    state = State(tmp_path / "state.jsonl")
+
+    reliability.do("docker-kills", reliability.Asked(state, seed=7, lease=5.0, parallel=1, count=1))
+
+    assert "docker-kills: not tried, since not one run came to its end: no engine answers" in capsys.readouterr().out
+    assert state.rows("docker-kills") == state.rows("life-docker") == []
+
+
 def test_wedges_are_told_in_the_order_of_their_numbers() -> None:
     rows = [
         {"wedge": 10, "name": "never ready", "by": "RunFailed", "seconds": 0.04, "outcome": "error (5)"},
