@@ -183,3 +183,23 @@ def test_where_no_image_with_python_can_be_had_the_run_goes_on_and_says_so(tmp_p
     assert nowhere in warning
     assert "PYTHON_IMAGE names" in warning
     assert left_of(folder) == []
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["networks", "containers"])
+def test_of_a_run_that_is_killed_as_a_whole_while_its_system_comes_up_nothing_is_left(start: StartRun, kind: str) -> None:
+    run = start()
+    seconds_until(lambda: run.folder is not None and guardians_of(run.project), within=60)
+    seconds_until(lambda: of_project(run.project)[kind], within=60)
+
+    processes = family(run)
+    to_all(processes, signal.SIGSTOP)
+    to_all(processes, signal.SIGKILL)
+    run.process.wait(10)
+
+    measured(
+        f"until nothing was left at the engine, killed when {kind} were there",
+        seconds_until(lambda: not at_the_engine(run.project), within=4 * BOUND),
+    )
+    time.sleep(3.0)  # an engine that was asked for something may still have been making it
+    assert at_the_engine(run.project) == []

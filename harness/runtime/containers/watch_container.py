@@ -162,6 +162,7 @@ class GuardianContainer:
             self._socket.shutdown(socket.SHUT_RDWR)
         with suppress(OSError):
             self._raw.close()
+            self._socket.close()
 
 
 def image_for(client: Any) -> str:
