@@ -73,7 +73,7 @@ ASK_EVERY = 0.5
 LOOK_EVERY = 0.25
 """How often a probe looks again whether a service that was struck is there again."""
 
-CHANGE_SECONDS = 20.0
+CHANGE_SECONDS = 30.0
 """How long one change of one proxy or service may take: an engine may have to be started again."""
 
 ASKING_SECONDS = 30.0
