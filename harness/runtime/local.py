@@ -14,7 +14,7 @@ from harness.plan.plan import Plan, PlannedProxy
 from harness.runtime.load.locust import LOAD
 from harness.runtime.ports import Address, ProxyMade, Standing
 from harness.runtime.processes import JournaledLaunch
-from harness.runtime.proxies.starting import PROXY_ENGINE, StartedEngine, start_embedded
+from harness.runtime.proxies.starting import PROXY_ENGINE, READY_WITHIN, StartedEngine, start_embedded
 from harness.runtime.proxies.supervised import LOG_LINES, SupervisedEngine
 from harness.runtime.recorder import Recorder
 from harness.runtime.services.addresses import RunAddresses, listen_on
@@ -87,6 +87,7 @@ class LocalRuntime:
     def _start_engine(self, addresses: RunAddresses, token_file: Path) -> SupervisedEngine:
         self._journal.before(RestoreProxies(addresses.control_url, str(token_file)))
         log = self._recorder.log_file("proxies")
+        self._stop.busy(2 * READY_WITHIN)
         first = self._engine = start_embedded(self._launch, addresses.control, log, addresses.probe_source, token_file)
 
         def restart() -> Address:

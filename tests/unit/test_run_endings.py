@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from harness.errors import CouldNotRun
 from harness.history.events import RunFailed, RunInterrupted
 from harness.history.store import RunFolder, read_events
 from harness.model.compose import Compose
+from harness.runtime import local as local_module
 from harness.runtime import run as run_module
 from harness.runtime.recorder import Recorder
 from harness.runtime.run import carry_out, longest_drive
@@ -122,3 +124,23 @@ def test_no_plan_is_ended_before_it_may_be_over(tmp_path: Path) -> None:
 
     assert longest_drive(plan) > plan.seconds + 2 * plan.load.timeout
     assert longest_drive(lengthened) == longest_drive(plan) + 3 * 30.0 * plan.experiment.rounds
+
+
+def test_an_engine_that_takes_its_time_to_come_up_is_given_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, stop = [], Stop()
+    monkeypatch.setattr(stop, "busy", asked.append)
+
+    def start_embedded(*_given: object) -> None:
+        raise CouldNotRun(f"after {max(asked):g} s")
+
+    monkeypatch.setattr(local_module, "start_embedded", start_embedded)
+    monkeypatch.setattr(local_module.LocalRuntime, "_local_system", lambda *_: SimpleNamespace(temporary=tmp_path))
+    setting = Setting("run", Compose({}), {}, tmp_path, tmp_path / "locustfile.py", "", "")
+    run = RunFolder(tmp_path / "run")
+    runtime = local_module.LocalRuntime(
+        quick(tmp_path), setting, Recorder(run, OpenGate()), stop, UndoJournal(run.path / "undo.jsonl")
+    )
+
+    with pytest.raises(CouldNotRun, match="after 30 s"):
+        runtime.bring_up()
+    runtime.collect()
