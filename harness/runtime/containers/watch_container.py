@@ -161,7 +161,7 @@ class GuardianContainer:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with suppress(OSError):
-            self._raw.close()
+            getattr(self._raw, "_response", self._raw).close()  # docker's SDK keeps the answer that the socket is of
             self._socket.close()
 
 
