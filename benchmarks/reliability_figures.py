@@ -143,20 +143,20 @@ def times(values: Sequence[float | None]) -> str:
 def row_of(name: str, rows: Sequence[Row]) -> str:
     """A row of the table: one series of trials. What `chaos gc` removed is told apart, and was never all gone by itself."""
     hit = [row for row in rows if row["struck"]]
-    on = sum(bool(row["on"]) for row in hit)
+    sick = [row for row in hit if row["on"] or row["seen"]]
     left = sum(bool(row["left"] or row["faults"]) for row in hit)
     wrong = sum(bool(problems_of(row)) for row in hit)
-    late = sum(row["healed"] is None or row["healed"] > limit_of(row) for row in hit)
+    late = sum(row["healed"] is None or row["healed"] > limit_of(row) for row in sick)
     cleared = sum(bool(row["cleared"]) for row in hit)
-    cells = [name, len(hit), on, share(left, len(hit)), cleared, share(wrong, len(hit)), share(late, len(hit))]
-    cells += [times([max(row["seen"].values()) for row in hit if row["seen"]]), times([row["healed"] for row in hit])]
+    cells = [name, len(hit), share(left, len(hit)), cleared, share(wrong, len(hit)), len(sick), share(late, len(sick))]
+    cells += [times([max(row["seen"].values(), default=0.0) for row in sick]), times([row["healed"] for row in sick])]
     cells += [times([row["gone"] for row in hit if not row["cleared"]])]
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
 HEAD = (
-    "| struck | trials | a fault was on | something left | an entry left for `gc` | anything wrong | healed late "
-    "| a fault last seen, s: p50 / p99 / max | healed, s | all gone, s |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| struck | trials | something left | an entry left for `gc` | anything wrong | with a fault on | of these healed late "
+    "| fault last seen, s: p50 / p99 / max | healed, s | all gone, s |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 

@@ -11,13 +11,16 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from benchmarks.reliability_kernel import bury
 from benchmarks.reliability_left import Traces, guardian_of
 from benchmarks.reliability_moments import BEGINS
+
+if TYPE_CHECKING:
+    from harness.runtime.containers.engine import DockerEngine
 
 PROJECT = Path(__file__).parent.parent
 SCENARIO = Path(__file__).parent / "reliability_system" / "short.yaml"
@@ -29,8 +32,9 @@ class Run:
     """A run that goes on. `traces` is what there is to be found of it later; `began` is when its command was given."""
 
     def __init__(self, runtime: str, lease: float) -> None:
+        engine = _engine() if runtime == "docker" else None
         self.folder = Path(tempfile.mkdtemp(prefix="rel-")).resolve()
-        self.traces = _traces(self.folder, runtime)
+        self.traces = Traces(self.folder) if engine is None else Traces(self.folder, engine.client(), engine.host)
         self.traces.temporary.mkdir()
         self.began = time.monotonic()
         command = ["run", str(SCENARIO), "--runtime", runtime, "--no-color", "--report-dir", str(self.folder / "reports")]
@@ -128,13 +132,10 @@ def knows(command: str, option: str = "") -> bool:
     return found is not None and (not option or any(option in parameter.opts for parameter in found.params))
 
 
-def _traces(folder: Path, runtime: str) -> Traces:
-    if runtime == "local":
-        return Traces(folder)
+def _engine() -> DockerEngine:
     from harness.runtime.containers.engine import find_engine
 
-    engine = find_engine(os.environ)
-    return Traces(folder, engine.client(), engine.host)
+    return find_engine(os.environ)
 
 
 def _is(event: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
