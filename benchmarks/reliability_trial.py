@@ -133,7 +133,7 @@ class Trial:
         until = time.monotonic() + self._patience()
         while True:
             self._see(first)
-            left = self.run.traces.left()
+            left = [one for one in self.run.traces.left() if self.order.kind != "jobs" or one.kind not in self._for_gc]
             if not left or time.monotonic() > until:
                 break
             time.sleep(LOOK_EVERY[self.order.runtime])
@@ -167,11 +167,16 @@ class Trial:
         """What is on; that the harness itself stands still is none of its faults."""
         return [str(fault) for fault in self.run.traces.faults([self.run.harness.pid])]
 
+    @property
+    def _for_gc(self) -> tuple[str, ...]:
+        """Of a job nobody is left on this machine who could remove its temporary files."""
+        return (*FOR_GC, "temporary") if self.order.kind == "jobs" else FOR_GC
+
     def clear(self) -> None:
         """Let the command remove what it is there for; an engine is not asked, where others may be at work."""
         traces, nowhere = self.run.traces, {"DOCKER_HOST": f"unix://{self.run.folder}/none"}
-        left = {str(one) for one in traces.left() if one.kind in FOR_GC}
-        if left and self.order.runtime == "local" and knows("gc"):
+        left = {str(one) for one in traces.left() if one.kind in self._for_gc}
+        if left and (self.order.runtime == "local" or self.order.kind == "jobs") and knows("gc"):
             answer = self.run.ask("gc", "--reports", str(self.run.folder / "reports"), variables=nowhere)
             self._see_traceback(answer.stderr)
             self.came.left = sorted(str(one) for one in traces.left())
