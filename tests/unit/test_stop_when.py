@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InvalidFile
+from harness.experiment import Run
 from harness.history.events import FaultBegan, FaultEnded, LoadEnded, PhaseBegan, PhaseEnded, RunHalted
 from harness.history.history import History
 from harness.history.requests import Request
@@ -23,6 +24,7 @@ from harness.model.resolving import Resolved, resolve
 from harness.model.stop_conditions import NOT_LIVE, StopItem
 from harness.plan.planning import plan_of, plan_to_json
 from harness.plan.text import plan_text
+from harness.proof import Trial
 from harness.report.junit import junit_xml
 from harness.report.markdown import markdown_summary
 from harness.report.text import text_report
@@ -360,6 +362,25 @@ def test_what_is_known_not_to_hold_does_not_pass_again_because_the_run_was_halte
         if finding.id == "recovery-1"
     )
     assert found.outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("must", "proven"),
+    [
+        ("halted by limit", True),
+        ("halted", True),
+        ("failed by blast_radius-1 or halted", True),
+        ("halted by other", False),
+        ("failed by blast_radius-1", False),
+        ("passed", False),
+        ("inconclusive", False),
+    ],
+)
+def test_a_trial_that_was_halted_is_proven_only_where_it_had_to_be_halted(must: str, proven: bool) -> None:
+    trial = Trial("made up", "defect", must, Run(Path(), judge(halted(Story(), 40.0)), ""))
+
+    assert trial.seen == "halted by limit"
+    assert trial.proven == proven
 
 
 def test_every_report_tells_which_condition_halted_the_run():
