@@ -232,6 +232,19 @@ def test_a_plan_that_is_none_is_refused(run: Path, content: bytes) -> None:
         read_run(run)
 
 
+def test_a_plan_of_another_version_is_judged_as_long_as_what_is_judged_by_is_there(run: Path) -> None:
+    plan = json.loads((run / PLAN).read_text())
+    asked = next(seen for seen in plan["observations"] if seen["what"] == "invariant")
+    asked["within"] = asked.pop("until")
+    plan["load"].pop("seconds")
+    plan["steps"][0]["colour"] = "red"
+    before = judge_folder(run).verdict.word
+
+    (run / PLAN).write_text(json.dumps(plan))
+
+    assert judge_folder(run).verdict.word == before
+
+
 def test_a_plan_too_large_to_be_one_is_refused_before_it_is_read(run: Path) -> None:
     with (run / PLAN).open("wb") as file:
         file.truncate(2**40)
