@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import reliability_growth, reliability_plants
-from benchmarks.reliability_figures import HEAD, problems_of, row_of
+from benchmarks.reliability_figures import HEAD, problems_of, row_of, times
 from benchmarks.reliability_moments import STAGES, draw
 from benchmarks.reliability_run import PROJECT
 from benchmarks.reliability_state import State, Turns, last_attempt
@@ -207,8 +207,11 @@ def table(state: State) -> str:
         found += ["", *table_of_wedges(wedges[-1])]
     if plants := state.rows("plants"):
         found += ["", *reliability_plants.table(plants[-1]["found"])]
+    loads = [row["load"] for name in TRIALS for row in rows[name] if row.get("load")]
     dates = sorted(row["at"] for name in (*TRIALS, *reliability_growth.SHOWN) for row in state.rows(name))
     told = f"`python -m benchmarks.reliability`, {dates[0]} to {dates[-1]}" if dates else "nothing was tried"
+    if loads:
+        told += f", on {os.cpu_count()} cores at a load average of {times(loads)} (p50 / p99 / max)"
     return "\n".join([told, "", *found])
 
 

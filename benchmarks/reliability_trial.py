@@ -59,8 +59,8 @@ class Came:
     `struck` is the stage in which the signal went out, empty where the run was over before. `code` is what the harness ended
     with, as a shell tells it; `cleared` is what was left for `chaos gc`, and removed by it; `judged` is what `chaos judge`
     came to afterwards. The faults of `on` were on just before it was struck, those of `faults` at the end; `seen` tells of
-    each one when it was last seen to be on. `too_late` is a harness that was stopped when nothing of its run was left.
-    `stages` and `life` count from the command.
+    each one when it was last seen to be on. `too_late` is a harness that was stopped when nothing of its run was left. `load`
+    is the machine's load average. `stages` and `life` count from the command.
     """
 
     struck: str = ""
@@ -82,6 +82,7 @@ class Came:
     too_late: bool = False
     stages: dict[str, float] = field(default_factory=dict)
     life: float | None = None
+    load: float = 0.0
     kept: str = ""
 
 
@@ -208,7 +209,7 @@ class Trial:
         if self.order.kind == "stops" and "RunEnded" in came.events:  # everything was down: nobody has to end it any more
             came.struck, came.too_late = "", True
         came.stages = {stage: round(at, 3) for stage, at in self.run.stages().items()}
-        came.life = self.run.life
+        came.life, came.load = self.run.life, round(os.getloadavg()[0], 1)
         self._see_traceback(self.run.said())
         return came
 

@@ -192,12 +192,13 @@ def test_an_address_is_read_as_the_kernel_writes_it() -> None:
 
 def test_what_was_done_is_known_again_and_the_table_holds_it(tmp_path: Path) -> None:
     state = State(tmp_path / "deep" / "state.jsonl")
-    state.add("kills", row())
+    state.add("kills", row(load=2.5))
     again = State(tmp_path / "deep" / "state.jsonl")
 
     assert [found["struck"] for found in again.rows("kills")] == ["fault"]
     assert again.rows("stops") == []
     assert "| kills | 1 | 0 of 1" in reliability.table(again)
+    assert "cores at a load average of 2.5 / 2.5 / 2.5" in reliability.table(again)
 
 
 def test_a_trial_that_struck_nothing_is_made_up_for_by_another_and_what_is_done_is_not_done_again() -> None:
