@@ -410,7 +410,7 @@ def test_hostile_names_stick_out_nowhere_and_run_nothing(tmp_path: Path) -> None
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: nobody looked at the page")
 def test_a_page_that_sticks_out_and_complains_is_noticed(tmp_path: Path) -> None:
     html = html_report(*made_up("passed"), COMMAND)
-    broken = html.replace("<main>", '<main><table width="3000"><tr><td>wide</table><img src="https://example.invalid/x">')
+    broken = html.replace("<main>", '<main><svg width="3000" height="9"></svg><img src="https://example.invalid/x">')
 
     code, said = looked_at(broken, tmp_path)
 
