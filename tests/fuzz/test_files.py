@@ -88,7 +88,11 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+LONG = ("100,000 keys", "100,000 values", "100,000 anchors")
+"""Those of which all is read up to the bound, which takes seconds."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in BOMBS])
 def test_a_bomb_is_refused_soon_and_without_much_memory(tmp_path: Path, name: str) -> None:
     bomb = tmp_path / "bomb.yaml"
     bomb.write_text(BOMBS[name])
