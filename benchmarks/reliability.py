@@ -257,9 +257,9 @@ def main() -> int:
     for name in given.only:
         do(name, asked)
     text = table(asked.state)
-    print(text)
     if given.write is not None:
         write_table(text, given.write)
+    print(text)
     return int(any(problems_of(row) for name in TRIALS for row in asked.state.rows(name)))
 
 
