@@ -47,6 +47,7 @@ class FakeEngine(ThreadingUnixStreamServer):
         }
         self.removed: list[str] = []
         self.stuck: set[str] = set()
+        self.paused: set[str] = set()
         self.label_of_guardian = OWN
         super().__init__(str(path), Api)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -80,10 +81,20 @@ class Api(BaseHTTPRequestHandler):
         if url.path == "/containers/watcher/json":
             key, _, value = self.server.label_of_guardian.partition("=")
             return self.answer(200, {"Config": {"Labels": {key: value}}})
-        (label,) = json.loads(parse_qs(url.query)["filters"][0])["label"]
+        filters = json.loads(parse_qs(url.query)["filters"][0])
+        (label,) = filters["label"]
+        if filters.get("status") == ["paused"]:
+            return self.answer(200, [{"Id": name} for name in sorted(self.server.paused)])
         found = [{"Id": name, "Name": name} for name, said in self.server.things[kind].items() if said == label]
         random.shuffle(found)  # as an engine does
         return self.answer(200, {"Volumes": found or None} if kind == "volumes" else found)
+
+    def do_POST(self) -> None:
+        _, _, name, deed = urlsplit(self.path).path.split("/")
+        assert deed == "unpause"
+        self.server.paused.discard(name)
+        self.server.removed.append(f"unpaused {name}")
+        return self.answer(204)
 
     def do_DELETE(self) -> None:
         _, kind, name = urlsplit(self.path).path.split("/")
@@ -209,6 +220,16 @@ def test_of_a_run_whose_harness_is_gone_everything_is_removed_by_its_label_and_t
     assert isinstance(acted, GuardianActed)
     assert (acted.undone, acted.failed) == (1, 0)
     assert acted.why == "the harness and the guardian on its machine were gone"
+
+
+def test_what_is_paused_goes_on_before_anything_is_removed(watcher: Watcher, engine: FakeEngine) -> None:
+    engine.paused = {"c2"}
+
+    watcher.leave()
+
+    assert watcher.end() == 0
+    assert engine.removed[0] == "unpaused c2"
+    assert engine.left() == []
 
 
 def test_a_harness_that_says_nothing_any_more_is_taken_for_gone(watcher: Watcher, engine: FakeEngine) -> None:
