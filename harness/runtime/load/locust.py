@@ -154,7 +154,7 @@ class LocustLoad:
         if message is None:
             raise LoadError(f"the load did not come up: {self._why_silent(process)}; {process.log_words()}")
         if "invalid" in message:
-            raise InvalidLocustfile(str(message["invalid"]) or "the locustfile was refused, and it was not said why")
+            raise InvalidLocustfile(str(message["invalid"]).strip() or "the locustfile was refused, and it was not said why")
         if "ready" not in message:
             raise LoadError(f"the load did not come up: {message.get('failed', message)}; {process.log_words()}")
 
