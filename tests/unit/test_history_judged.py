@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from harness.errors import InvalidInput, UnreadableRun
 from harness.experiment import judge_folder
 from harness.history.history import read_history
-from harness.history.requests import request_to_data
 from harness.history.store import NOTES, PARQUET, REQUESTS, pack_requests, record_files
 from harness.judge.judge import judge
 from harness.judge.verdict import verdict_to_json
@@ -112,7 +111,7 @@ def test_a_clock_that_steps_leaves_a_verdict_and_a_page(tmp_path: Path) -> None:
     history = tell(STORY)
     folder = write_run(STORY, tmp_path / "run")
     stepped = [replace(one, end=one.end - 30.0) if number > 650 else one for number, one in enumerate(history.requests)]
-    lines = [*history.notes, *map(request_to_data, stepped)]
+    lines = [*history.notes, *(request._asdict() for request in stepped)]
     (folder / REQUESTS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     run = judge_folder(folder)
