@@ -1,10 +1,18 @@
-"""What tests of every suite share: those that need a Docker engine are skipped, with the reason, where there is none."""
+"""What tests of every suite share: how many examples a property is tried with, and why the Docker suite is skipped.
+
+Properties are tried with few examples each time and with many at night (`make nightly`): most tests wait, these compute.
+"""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=40)
+settings.register_profile("thorough", max_examples=400)
+settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -110,7 +109,7 @@ def test_a_clock_that_steps_leaves_a_verdict_and_a_page(tmp_path: Path) -> None:
     """From the middle of the fault on everything ends, by its own account, before it began."""
     history = tell(STORY)
     folder = write_run(STORY, tmp_path / "run")
-    stepped = [replace(one, end=one.end - 30.0) if number > 650 else one for number, one in enumerate(history.requests)]
+    stepped = [one._replace(end=one.end - 30.0) if number > 650 else one for number, one in enumerate(history.requests)]
     lines = [*history.notes, *(request._asdict() for request in stepped)]
     (folder / REQUESTS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
