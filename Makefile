@@ -27,7 +27,7 @@ images: env
 
 # Most tests wait more than they work; those that are judged by the load they drive have the machine to themselves.
 test: env
-	$(BIN)/python -m pytest -m 'not alone and not slow and not nightly' -n 3 --dist loadscope
+	$(BIN)/python -m pytest -m 'not alone and not slow and not nightly' -n 4 --dist loadscope
 	$(BIN)/python -m pytest -m 'alone and not slow and not nightly'
 
 test-slow: env
@@ -44,6 +44,7 @@ fuzz: env
 
 nightly: env
 	$(IMAGES) $(BIN)/python -m pytest -m nightly --timeout 7200
+	$(BIN)/python -m pytest -m 'not alone and not slow and not nightly' --hypothesis-profile thorough --timeout 7200 -n 2 tests/unit
 	DRAWN_SEQUENCES=60 $(BIN)/python -m pytest --timeout 7200 tests/contract/test_faults_together.py
 	@$(MAKE) --no-print-directory docker-answers
 

@@ -1,4 +1,8 @@
-"""What tests of every suite share: those that need a Docker engine are skipped, with the reason, where there is none."""
+"""What tests of every suite share: how many examples a property is tried with, and why the Docker suite is skipped.
+
+Properties are tried with few examples each time and with many at night (`make nightly`): most tests wait, these compute. How long one takes
+on a busy machine is not what is tried.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=400, deadline=None)
+settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,9 +7,8 @@ request method, a space, and its name. `marks` are the names of the fallbacks wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from json.encoder import encode_basestring as _quoted
-from typing import Any
+from typing import Any, NamedTuple
 
 OUTCOMES = (
     "ok",
@@ -29,9 +28,8 @@ OUTCOMES = (
 """`unfinished`: still open when the load ended. `dropped`: was due, and no user was free to send it; `start` is `due`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What became of one request."""
+class Request(NamedTuple):
+    """What became of one request; a tuple, since one is made for every request while it is being measured."""
 
     journey: str
     due: float
@@ -53,22 +51,6 @@ class Request:
     def ok(self) -> bool:
         """Whether it was answered as its user wanted."""
         return self.outcome == "ok"
-
-
-def request_to_data(request: Request) -> dict[str, Any]:
-    """The record as plain data, its keys in the order of the fields."""
-    return {
-        "journey": request.journey,
-        "due": request.due,
-        "start": request.start,
-        "end": request.end,
-        "outcome": request.outcome,
-        "status": request.status,
-        "bytes": request.bytes,
-        "marks": list(request.marks),
-        "trace": request.trace,
-        "error": request.error,
-    }
 
 
 def request_line(request: Request) -> bytes:

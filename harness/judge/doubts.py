@@ -52,15 +52,6 @@ class Doubt:
         return f"{self.why}, {words.stretches(self.seconds)}" if self.seconds else self.why
 
 
-def doubts_of(case: Case, phase: str) -> tuple[Doubt, ...]:
-    """Everything that speaks against the recorded window of a phase, as the scenario's own margins see it."""
-    window = case.judged(phase)
-    if window is None:
-        return ()
-    drifts = drift(case, case.experiment.margins) if phase == "baseline" else foreign_shift(case, phase, window)
-    return (*load_doubts(case, phase, window), *drifts)
-
-
 # the load
 
 

@@ -305,11 +305,6 @@ def middle(values: Values) -> Interval:
     return Interval(float(ordered[outside]), float(ordered[-1 - outside]))
 
 
-def bootstrap_quantile(window: Blocks, share: float) -> Interval:
-    """The interval of a quantile of one window by the block bootstrap."""
-    return middle(resampled_quantile(window, share))
-
-
 def resampled_quantile(window: Blocks, share: float, resamples: int = RESAMPLES) -> Values:
     """The quantile in each of so many windows made of blocks of this one."""
     return _resampled(window, (share,), resamples)[:, 0]

@@ -61,8 +61,8 @@ LINE_EVERY = 10.0
 
 MOST_JOURNEYS = 10
 EVENTS_SHOWN = 4
-NAME = 22
-BAR = 24
+NAME = 18
+BAR = 20
 
 
 @dataclass
@@ -278,7 +278,8 @@ class LiveView:
             Text.assemble((clean(self._name, 60), "bold"), f" · {min(max(0.0, now - began), whole):3.0f} of {whole:.0f} s")
         ]
         lines += [Text(f"  {self._on}", "dim"), self._phase_line(now - began), self._faults_line(), Text()]
-        head = f"  {'journey':<{NAME}} {'rate':>7} {'failed':>8} {'fallback':>9} {'p50':>9} {'p95':>9}   against the baseline"
+        head = f"  {'journey':<{NAME}} {'rate':>7} {'failed':>7} {'fallback':>8} {'p50':>7} {'p95':>7}"
+        head += " p50/base p95/base"  # 79 columns in all: the last must not be cut off where a terminal has 80
         lines.append(Text(head, "dim"))
         names = list(self._journeys)
         for name in names[:MOST_JOURNEYS]:
@@ -318,14 +319,14 @@ class LiveView:
         journey = self._journeys[name]
         seen = self._seen(journey, now)
         line = Text(f"  {_column(name, NAME)} {seen.rate:5.1f}/s ")
-        line.append(f"{_share(seen.failed):>8}", "bold red" if seen.failed >= 0.005 else "")
-        line.append(f" {_share(seen.fallback):>9}", "yellow" if seen.fallback >= 0.005 else "")
-        line.append(f" {_latency(seen.p50):>9} {_latency(seen.p95):>9}   ")
+        line.append(f"{_share(seen.failed):>7}", "bold red" if seen.failed >= 0.005 else "")
+        line.append(f" {_share(seen.fallback):>8}", "yellow" if seen.fallback >= 0.005 else "")
+        line.append(f" {_latency(seen.p50):>7} {_latency(seen.p95):>7}")
         if journey.usual is None or seen.p50 is None or seen.p95 is None:
-            return line.append("–", "dim")
-        for quantile_name, value, usual in zip(("p50", "p95"), (seen.p50, seen.p95), journey.usual, strict=True):
+            return line.append(f" {'–':>8} {'–':>8}", "dim")
+        for value, usual in zip((seen.p50, seen.p95), journey.usual, strict=True):
             times = value / max(usual, 1e-6)
-            line.append(f"{quantile_name} ×{times:<6.1f}", "bold" if times >= 1.5 else "dim")
+            line.append(f" {f'×{times:.1f}':>8}", "bold" if times >= 1.5 else "dim")
         return line
 
     def _seen(self, journey: _Journey, now: float) -> Now:

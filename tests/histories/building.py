@@ -40,7 +40,7 @@ from harness.history.events import (
     UndoFailed,
 )
 from harness.history.history import History
-from harness.history.requests import Request, request_to_data
+from harness.history.requests import Request
 from harness.history.store import REQUESTS, RunFolder, append_line
 from harness.model.aiming import toxic_name
 from harness.model.expectations import ExpectationItem, SteadyItem
@@ -391,7 +391,7 @@ def write_run(story: Story, folder: Path) -> Path:
         run.record(event)
     run.close()
     with (folder / REQUESTS).open("ab", buffering=0) as file:
-        for data in (*history.notes, *(request_to_data(request) for request in history.requests)):
+        for data in (*history.notes, *(request._asdict() for request in history.requests)):
             append_line(file.fileno(), data)
     for service in SERVICES:
         run.log_file(service).write_text(f"{service}: made up\n", encoding="utf-8")

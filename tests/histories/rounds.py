@@ -50,7 +50,7 @@ def _moved(event: Event, number: int, later: float) -> Event:
 
 
 def _due_later(request: Request, later: float) -> Request:
-    return replace(request, due=request.due + later, start=request.start + later, end=request.end + later)
+    return request._replace(due=request.due + later, start=request.start + later, end=request.end + later)
 
 
 def _plan(told: list[History], length: float) -> dict[str, Any]:

@@ -278,7 +278,7 @@ def test_a_journey_that_some_window_lacks_is_left_out_of_the_margins_and_named()
     history = tell(UNCHANGED)
     rare, other = (Case(history).experiment.system.journeys[name] for name in ("track shipment", "read order"))
     requests = [
-        replace(one, journey=other) if one.journey == rare and one.due < BEGAN + 25.0 else one for one in history.requests
+        one._replace(journey=other) if one.journey == rare and one.due < BEGAN + 25.0 else one for one in history.requests
     ]
     history = History(history.plan, history.events, requests, history.notes)
 

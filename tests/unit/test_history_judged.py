@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from harness.errors import InvalidInput, UnreadableRun
 from harness.experiment import judge_folder
 from harness.history.history import read_history
-from harness.history.requests import request_to_data
 from harness.history.store import NOTES, PARQUET, REQUESTS, pack_requests, record_files
 from harness.judge.judge import judge
 from harness.judge.verdict import verdict_to_json
@@ -111,8 +109,8 @@ def test_a_clock_that_steps_leaves_a_verdict_and_a_page(tmp_path: Path) -> None:
     """From the middle of the fault on everything ends, by its own account, before it began."""
     history = tell(STORY)
     folder = write_run(STORY, tmp_path / "run")
-    stepped = [replace(one, end=one.end - 30.0) if number > 650 else one for number, one in enumerate(history.requests)]
-    lines = [*history.notes, *map(request_to_data, stepped)]
+    stepped = [one._replace(end=one.end - 30.0) if number > 650 else one for number, one in enumerate(history.requests)]
+    lines = [*history.notes, *(request._asdict() for request in stepped)]
     (folder / REQUESTS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     run = judge_folder(folder)

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from harness.history.events import MachineSeen
 from harness.history.history import History, Window
 from harness.judge.case import Case
-from harness.judge.doubts import doubts_of
+from harness.judge.doubts import Doubt, drift, foreign_shift, load_doubts
 from harness.judge.evidence import load_arrived
 from harness.judge.judge import judge, judge_expectation
 from harness.judge.noise import doubted
@@ -199,6 +199,14 @@ RULES = {
         "the schedule was not kept in the fault: 1040 of 1280 planned requests came up, from 30 s to 33 s",
     ),
 }
+
+
+def doubts_of(case: Case, phase: str) -> tuple[Doubt, ...]:
+    """Everything that speaks against the recorded window of a phase, as the scenario's own margins see it."""
+    window = case.judged(phase)
+    assert window is not None
+    drifts = drift(case, case.experiment.margins) if phase == "baseline" else foreign_shift(case, phase, window)
+    return (*load_doubts(case, phase, window), *drifts)
 
 
 @pytest.mark.parametrize("rule", RULES)

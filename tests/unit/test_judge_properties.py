@@ -78,7 +78,7 @@ def outcomes_of(verdict: Verdict) -> dict[str, Outcome]:
 def spoilt(history: History, spoil: list[bool]) -> History:
     """The same history with some more requests failed, at the same times, without their marks."""
     bad = [
-        replace(request, outcome="http_5xx", status=503, marks=()) if is_bad and request.ok else request
+        request._replace(outcome="http_5xx", status=503, marks=()) if is_bad and request.ok else request
         for request, is_bad in zip(history.requests, spoil * (len(history.requests) // len(spoil) + 1), strict=False)
     ]
     return History(history.plan, history.events, bad, history.notes)

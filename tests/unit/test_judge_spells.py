@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,7 +98,7 @@ def test_of_what_was_in_flight_at_any_healing_nothing_is_said() -> None:
     window = case.window("f1")
     assert window is not None
     due = [request for request in case.history.due_in(window) if case.journey_of(request) == "browse"]
-    late = [replace(one, end=one.end + 12.0, outcome="http_5xx") if one.due < BEGAN + 30 else one for one in due]
+    late = [one._replace(end=one.end + 12.0, outcome="http_5xx") if one.due < BEGAN + 30 else one for one in due]
     slow = Case(History(case.history.plan, case.history.events, late, case.history.notes))
 
     assert "0.0 %" in errors(slow, "f1").seen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -20,7 +19,7 @@ from tests.histories.building import Story, expectation, tell
 def renamed(history: History, journeys: int) -> History:
     """The same, with the first requests under so many names of their own."""
     requests = [
-        replace(request, journey=f"GET /orders/{number}") if number < journeys else request
+        request._replace(journey=f"GET /orders/{number}") if number < journeys else request
         for number, request in enumerate(history.requests)
     ]
     return History(history.plan, history.events, requests_of(requests), history.notes)
@@ -40,7 +39,7 @@ def test_more_than_fifty_journeys_without_a_name_are_told_with_what_to_write() -
 def addressed(history: History, pages: int) -> History:
     """The same, with every fourth request for the catalog under one of so many addresses."""
     requests = [
-        replace(request, journey=f"GET /catalog/{number // 4 % pages}")
+        request._replace(journey=f"GET /catalog/{number // 4 % pages}")
         if number % 4 == 0 and request.journey == "GET /catalog"
         else request
         for number, request in enumerate(history.requests)

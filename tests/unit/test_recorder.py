@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.history.events import Event, PhaseBegan
-from harness.history.requests import Request, request_to_data
+from harness.history.requests import Request
 from harness.history.store import REQUESTS, RunFolder, read_events
 from harness.runtime import recorder
 from harness.runtime.recorder import Recorder, RequestTail
@@ -39,7 +39,7 @@ class Watching:
 
 
 def lines(requests: Sequence[Request] = REQUESTS_MADE) -> bytes:
-    made = [{"load": "began", "at": 0.0}, *map(request_to_data, requests), {"load": "finished", "at": 9.0}]
+    made = [{"load": "began", "at": 0.0}, *(request._asdict() for request in requests), {"load": "finished", "at": 9.0}]
     return "".join(json.dumps(line) + "\n" for line in made).encode()
 
 

@@ -97,7 +97,7 @@ def test_the_page_needs_nothing_from_outside() -> None:
 
 def test_eighteen_thousand_requests_fit_into_half_a_megabyte_even_if_all_of_them_failed() -> None:
     history, verdict = made_up("failed", Story(rate=277.0))
-    failing = History(history.plan, history.events, [replace(one, outcome="reset", marks=()) for one in history.requests])
+    failing = History(history.plan, history.events, [one._replace(outcome="reset", marks=()) for one in history.requests])
 
     assert len(history.requests) >= 18_000
     assert len(html_report(history, verdict, COMMAND).encode()) < 500_000
@@ -117,7 +117,7 @@ def test_a_page_is_drawn_at_once() -> None:
 
 def test_a_hostile_name_stays_text_wherever_it_comes_from() -> None:
     history, verdict = made_up("failed")
-    requests = [replace(one, journey=HOSTILE, error=HOSTILE, trace=HOSTILE, outcome="reset") for one in history.requests]
+    requests = [one._replace(journey=HOSTILE, error=HOSTILE, trace=HOSTILE, outcome="reset") for one in history.requests]
     events = [*history.events, ServiceExited(BEGAN + 30, HOSTILE, HOSTILE, (HOSTILE,)), RunFailed(BEGAN + 31, HOSTILE)]
 
     html = html_report(History(history.plan, events, requests), with_titles(verdict, HOSTILE), HOSTILE)
@@ -132,7 +132,7 @@ def test_a_hostile_name_stays_text_wherever_it_comes_from() -> None:
 
 def test_hostile_names_of_journeys_in_the_thousands_still_make_a_small_page() -> None:
     history, verdict = made_up("failed")
-    requests = [replace(one, journey=f"GET /orders/{number} {HOSTILE}") for number, one in enumerate(history.requests)]
+    requests = [one._replace(journey=f"GET /orders/{number} {HOSTILE}") for number, one in enumerate(history.requests)]
     rows = tuple(replace(verdict.journeys[0], journey=f"{number} {HOSTILE}") for number in range(5_000))
 
     html = html_report(History(history.plan, history.events, requests), replace(verdict, journeys=rows), COMMAND)

@@ -18,7 +18,6 @@ from harness.judge.statistics import (
     Z,
     blocks,
     bootstrap_changes,
-    bootstrap_quantile,
     enough_for,
     middle,
     newcombe,
@@ -27,6 +26,7 @@ from harness.judge.statistics import (
     p_value,
     quantile,
     quantile_interval,
+    resampled_quantile,
     wilson,
 )
 
@@ -154,7 +154,7 @@ def test_the_bootstrap_of_a_difference_and_of_one_window_is_that_of_scipy():
     ).confidence_interval
     by_one = stats.bootstrap((places,), lambda drawn: p95(first, drawn), **draws, rng=numpy.random.default_rng(1))
     (found,) = bootstrap_changes(first, second, (0.95,))
-    alone = bootstrap_quantile(first, 0.95)
+    alone = middle(resampled_quantile(first, 0.95))
 
     assert (found.difference.low, found.difference.high) == pytest.approx(tuple(by_difference), rel=0.15, abs=1e-3)
     assert (alone.low, alone.high) == pytest.approx(tuple(by_one.confidence_interval), rel=0.06)
@@ -229,7 +229,7 @@ def test_a_window_is_found_to_be_as_much_slower_as_it_was_made():
 
 def test_the_same_windows_give_the_same_intervals_to_the_last_bit():
     assert bootstrap_changes(window(1), window(2), (0.5, 0.95)) == bootstrap_changes(window(1), window(2), (0.5, 0.95))
-    assert bootstrap_quantile(window(1), 0.95) == bootstrap_quantile(window(1), 0.95)
+    assert middle(resampled_quantile(window(1), 0.95)) == middle(resampled_quantile(window(1), 0.95))
 
 
 def test_the_bootstrap_draws_what_it_always_drew():
@@ -245,10 +245,10 @@ def test_the_bootstrap_draws_what_it_always_drew():
 
 def test_a_window_without_values_is_refused_rather_than_drawn_from_for_ever():
     with pytest.raises(ValueError, match="found an empty one"):
-        bootstrap_quantile(((), ()), 0.5)
+        middle(resampled_quantile(((), ()), 0.5))
 
 
 def test_an_empty_block_is_silence_and_not_a_value():
-    found = bootstrap_quantile(((), (1.0,), (2.0,), (3.0,)), 0.5)
+    found = middle(resampled_quantile(((), (1.0,), (2.0,), (3.0,)), 0.5))
 
     assert 1.0 <= found.low <= found.high <= 3.0

@@ -243,7 +243,7 @@ def test_a_p99_needs_a_hundred_requests():
 
 def test_what_was_never_answered_took_at_least_as_long_as_its_client_waits():
     watch = watching(condition("response_time", p50={"max": "2s"}))
-    open_ones = [replace(request, outcome="unfinished") for request in answers(0, 20)]
+    open_ones = [request._replace(outcome="unfinished") for request in answers(0, 20)]
 
     assert asked(watch, open_ones) is not None
 

@@ -121,19 +121,19 @@ class Ledger:
 
     def _record(self, exchange: Exchange, journey: str, answer: Any, size: int, error: BaseException | None) -> Request:
         status = _status(answer)
-        if status in self.accepted.get(journey, ()) and says_only_status(error):
+        if error is not None and status in self.accepted.get(journey, ()) and says_only_status(error):
             error = None
         return Request(
             journey=self._hide(journey),
             due=exchange.due,
             start=exchange.start,
             end=exchange.end or now(),
-            outcome=outcome_of(error, getattr(answer, "error", None), status),
+            outcome="ok" if error is None else outcome_of(error, getattr(answer, "error", None), status),
             status=status,
             bytes=size,
             marks=self._marks_of(exchange, answer),
             trace=exchange.trace,
-            error=error_text(error, self._hide),
+            error="" if error is None else error_text(error, self._hide),
         )
 
     def _marks_of(self, exchange: Exchange, answer: Any) -> tuple[str, ...]:
