@@ -96,7 +96,7 @@ def _planned(case: Case) -> Iterator[tuple[str, str, str, bool]]:
             continue
         for change in services:
             yield step["fault"], change["service"], change["deed"], False
-        if not services and not step["changes"] and step["kind"] in DEEDS:
+        if not services and not step.get("changes", ()) and step["kind"] in DEEDS:
             item = case.fault(step["fault"])
             fault = item.on_service if item is not None else None
             yield step["fault"], fault.service if fault is not None else "?", step["kind"], True

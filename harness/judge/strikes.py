@@ -157,7 +157,7 @@ def strikes_of(case: Case) -> tuple[Strike, ...]:
         (step["fault"], change["proxy"])
         for step in plan.get("steps", ())
         if step["verb"] == "begin"
-        for change in step["changes"]
+        for change in step.get("changes", ())
     ]
     return tuple(strike_of(case, fault, proxy, protocols.get(proxy, "tcp")) for fault, proxy in dict.fromkeys(pairs))
 
@@ -191,7 +191,10 @@ def _planned(case: Case, aim: tuple[str, str, str], verb: str) -> int:
     fault, proxy, service = aim
     steps = [step for step in case.history.plan.get("steps", ()) if (step["fault"], step["verb"]) == (fault, verb)]
     struck = [
-        {*(change["proxy"] for change in step["changes"]), *(change["service"] for change in step.get("services") or ())}
+        {
+            *(change["proxy"] for change in step.get("changes", ())),
+            *(change["service"] for change in step.get("services") or ()),
+        }
         for step in steps
     ]
     return sum((proxy or service) in names for names in struck)
