@@ -7,6 +7,7 @@ on a busy machine is not what is tried.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,9 @@ from hypothesis import settings
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=400, deadline=None)
 settings.load_profile("quick")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""Also where the tests are run by `nohup`: what they start is asked what it does when its terminal is closed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -554,6 +554,8 @@ class OpenGate:
     def halt_before_injection(self) -> str | None:
         return None
 
+    def stop_condition_met(self, at: float) -> None: ...
+
 
 Sabotage = Callable[[Proxies], Proxies]
 

@@ -146,8 +146,7 @@ def hostile_run(text: str) -> tuple[History, Verdict]:
     system = experiment["system"]
     system["journeys"] = {f"{name} {whole}"[:2000]: request for name, request in system["journeys"].items()}
     requests = [
-        replace(
-            one,
+        one._replace(
             journey=f"{one.journey}{text if number % 2 else ''}",
             error=text,
             trace=text,

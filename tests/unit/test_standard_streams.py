@@ -34,6 +34,7 @@ def test_what_cannot_be_printed_disturbs_nothing(full: bool) -> None:
         stdout=writing,
         stderr=writing,
         pass_fds=[theirs],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     for descriptor in (reading, writing, theirs):
         os.close(descriptor)
