@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, NamedTuple
 
 from harness.errors import CannotRecord, UnreadableRun
@@ -78,7 +79,8 @@ class RunFolder:
     """Writes a run's folder. Every method leaves the folder readable.
 
     What cannot be written, such as where the disk is full, is no reason to leave a fault on: it is kept, `check` raises,
-    and `close` tries again, or tells it.
+    and `close` tries again, or tells it. What comes after that, from a thread that nobody waited for, is dropped: its file may
+    be another run's by then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,6 +89,8 @@ class RunFolder:
         flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._events = os.open(path / EVENTS, flags, 0o600)
         self._samples = os.open(path / SAMPLES, flags, 0o600)
+        self._open = Lock()
+        self.is_closed = False
         self._failure: CannotRecord | None = None
         self._unwritten: list[dict[str, Any]] = []
         self._samples_lost = 0
@@ -107,6 +111,11 @@ class RunFolder:
     def record(self, event: Event) -> None:
         """Append an event, or a sample to the file of samples; raises nothing, since whoever tells has more to do."""
         is_sample, data = isinstance(event, EdgeSeen | CounterRead | InvariantAsked | MachineSeen), event_to_data(event)
+        with self._open:
+            if not self.is_closed:
+                self._write_line(data, is_sample=is_sample)
+
+    def _write_line(self, data: dict[str, Any], *, is_sample: bool) -> None:
         try:
             self._append(self._samples if is_sample else self._events, data)
         except CannotRecord as failure:
@@ -134,11 +143,15 @@ class RunFolder:
 
     def close(self) -> None:
         """No more is written. Raises CannotRecord with all events that could not be written, not even now."""
-        try:
-            self._write_what_was_kept()
-        finally:
-            os.close(self._events)
-            os.close(self._samples)
+        with self._open:
+            if self.is_closed:
+                return
+            self.is_closed = True
+            try:
+                self._write_what_was_kept()
+            finally:
+                os.close(self._events)
+                os.close(self._samples)
 
     def _write_what_was_kept(self) -> None:
         try:

@@ -33,7 +33,9 @@ class Recorder:
         self._lock = threading.Lock()
 
     def record(self, event: Event) -> None:
-        """Write an event or a sample, then show it to every watch."""
+        """Write an event or a sample, then show it to every watch; one that comes when the run is over is dropped."""
+        if self.folder.is_closed:
+            return
         event = self._without_secrets(event)
         with self._lock:
             self.folder.record(event)

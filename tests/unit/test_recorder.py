@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.history.events import Event, PhaseBegan
+from harness.history.events import EdgeSeen, Event, PhaseBegan
 from harness.history.requests import Request
 from harness.history.store import REQUESTS, RunFolder, read_events
 from harness.runtime import recorder
@@ -102,3 +102,21 @@ def test_what_is_recorded_is_on_disk_and_shown_to_all_and_nothing_is_no_news(tmp
     assert gate.events == other.events == [PhaseBegan(1.0, "baseline")]
     assert gate.requests == other.requests == REQUESTS_MADE
     assert book.reason_to_halt() == "because"
+
+
+def test_what_a_late_thread_tells_is_dropped_and_never_in_the_next_runs_history(tmp_path: Path) -> None:
+    over, gate = RunFolder(tmp_path / "over"), Watching()
+    book = Recorder(over, gate)
+    over.close()
+    following = RunFolder(tmp_path / "following")
+
+    book.record(PhaseBegan(1.0, "baseline"))
+    over.record(PhaseBegan(2.0, "fault"))
+    over.record(EdgeSeen(3.0, "shop-db", 0, 0, 0, 0, 0, 0))
+    over.close()
+    following.record(PhaseBegan(4.0, "recovery"))
+    following.close()
+
+    assert read_events(tmp_path / "over") == ()
+    assert read_events(tmp_path / "following") == (PhaseBegan(4.0, "recovery"),)
+    assert gate.events == []
