@@ -16,6 +16,7 @@ from docker.errors import APIError
 
 from harness.errors import CouldNotRun
 from harness.history.events import EngineGuarded
+from harness.runtime import stopping
 from harness.runtime.containers import watch, watch_container
 from harness.runtime.containers.engine import DockerEngine
 from harness.runtime.containers.watch import EngineGuardian
@@ -237,6 +238,25 @@ def test_one_that_takes_too_long_is_done_without_and_never_made(rig: Rig, monkey
 
     assert ["image" in event.why_not for event in rig.recorded] == [True]
     assert rig.made == []
+
+
+def test_while_one_that_takes_too_long_is_waited_for_the_run_goes_on_for_whoever_watches_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def start_slowly(_client: Any, *_asked: Any) -> FakeContainer:
+        time.sleep(1.5)  # the main thread has waited for this since START_SECONDS
+        seen.append(rig.stop.goes_on)
+        raise NotGuarded("it would not start")
+
+    monkeypatch.setattr(watch, "start_container", start_slowly)
+    monkeypatch.setattr(stopping, "SILENT_SECONDS", 0.3)
+
+    rig.guardian.begin()
+    rig.guardian.wait_until_known()
+
+    assert seen[:1] == [True]
 
 
 def test_a_run_that_is_interrupted_does_not_wait_for_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,7 @@ class EngineGuardian:
         while not self._known.is_set() and now() < until:
             self._stop.wait_until(min(until, now() + 0.05))
         if not self._known.is_set():
+            self._stop.busy(LET_GO_SECONDS)
             self.let_go()
             self._tell(f"it was not there {START_SECONDS:g} s after the system stood: an image with Python is being pulled")
 
