@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import UndoDone, UndoFailed
+from harness.history.lines import object_in
 from harness.history.shapes import Misfit, fitting
 from harness.history.store import append_line, read_lines
 from harness.runtime.ending import EndProcessGroup, started_at
@@ -57,6 +58,8 @@ __all__ = [
 START_SECONDS = 2.0
 """How long a start that is under way is waited for."""
 
+PIECE_BYTES = 1 << 20
+
 OWNER = ".harness"
 """In a run's folder, a file with the number of the process that made it, when that was started, and its machine's name."""
 
@@ -70,12 +73,15 @@ class Undone:
 
 
 class UndoJournal:
-    """The undos of one run, in a file that several processes share; none of them need be there at the end."""
+    """The undos of one run, in a file that several processes share; none of them need be there at the end.
+
+    It is read by the descriptor that it is written by: whoever removes the file takes nothing from those that have it open.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         end_last_line(path)
-        self.descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._starting = Lock()
         self._sealed = False
 
@@ -113,25 +119,37 @@ class UndoJournal:
 
     def left(self) -> dict[str, Undo]:
         """What is still to be undone, newest first."""
-        return left_in(self.path)
+        whole = _content_of(self.descriptor).split(b"\n")[:-1]
+        return _left_by(data for data in map(object_in, whole) if data is not None)
 
     def undo_all(self, record: Callable[[UndoDone | UndoFailed], None], by: str = "harness") -> Undone:
         """Do everything that is left, whatever fails on the way; what failed stays in the journal."""
         self.seal()
-        left, failed, unrecorded = self.left(), 0, list[Exception]()
-        for name, reason in carry_out(left):
-            now, what = time.time(), describe(left[name])
-            failed += reason is not None
-            if reason is None:
-                with suppress(CannotRecord):  # on a disk that is full it stays in the journal: undoing twice is undoing once
-                    self.done(name)
+        with suppress(OSError):
+            _end_last_line(self.descriptor)
+        done, failed, unrecorded = 0, 0, list[Exception]()
+        for event in self._undo(self.left(), by):
+            done, failed = done + isinstance(event, UndoDone), failed + isinstance(event, UndoFailed)
             try:
-                record(UndoDone(now, what, by) if reason is None else UndoFailed(now, what, reason, by))
+                record(event)
             except Exception as error:  # raised when everything is undone
                 unrecorded.append(error)
         if unrecorded:
             raise unrecorded[0]
-        return Undone(len(left) - failed, failed)
+        return Undone(done, failed)
+
+    def _undo(self, left: Mapping[str, Undo], by: str) -> Iterator[UndoDone | UndoFailed]:
+        for name, reason in carry_out(left):
+            now, what = time.time(), describe(left[name])
+            if reason is None:
+                with suppress(CannotRecord):  # on a disk that is full it stays in the journal: undoing twice is undoing once
+                    self.done(name)
+                yield UndoDone(now, what, by)
+            else:
+                yield UndoFailed(now, what, reason, by)
+        if os.fstat(self.descriptor).st_nlink == 0:
+            found = "expected it to stay until the run's end, found it removed; what it told of was undone all the same"
+            yield UndoFailed(time.time(), f"the removal of {self.path}", found, by)
 
     def close(self) -> None:
         """Nothing more is written by this process."""
@@ -143,17 +161,33 @@ def end_last_line(path: Path) -> None:
     with suppress(FileNotFoundError):
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            size = os.fstat(file).st_size
-            if size and os.pread(file, 1, size - 1) != b"\n":
-                os.write(file, b"\n")
+            _end_last_line(file)
         finally:
             os.close(file)
 
 
+def _end_last_line(file: int) -> None:
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        os.write(file, b"\n")
+
+
+def _content_of(file: int) -> bytes:
+    """All of a file, wherever in it the descriptor is: a child that is about to start something shares that place."""
+    content = b""
+    while piece := os.pread(file, PIECE_BYTES, len(content)):
+        content += piece
+    return content
+
+
 def left_in(path: Path) -> dict[str, Undo]:
     """What a journal says is still to be undone, newest first. Kinds of a later version are left to it."""
+    return _left_by(read_lines(path))
+
+
+def _left_by(lines: Iterable[dict[str, Any]]) -> dict[str, Undo]:
     found: dict[str, Undo] = {}
-    for data in read_lines(path):
+    for data in lines:
         if "done" in data:
             found.pop(str(data["done"]), None)
         elif (undo := _undo_from_data(data)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import threading
 import time
@@ -63,6 +64,41 @@ def test_a_line_that_was_cut_off_hides_none_before_it(path: Path) -> None:
         file.write('{"id": "x", "undo": "RemoveFol')
 
     assert list(journal.left().values()) == [ENGINE]
+
+
+@pytest.mark.parametrize("removed", ["the journal", "the whole folder"])
+def test_whoever_removes_the_journal_of_a_run_takes_nothing_from_it_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    journal, ended, told = UndoJournal(folder / "undo.jsonl"), [], []
+    monkeypatch.setattr(undoing, "end_process_groups", lambda groups: ended.extend(groups) or {})
+    journal.before(GONE)
+    if removed == "the journal":
+        journal.path.unlink()
+    else:
+        shutil.rmtree(folder)
+
+    assert list(journal.left().values()) == [GONE]
+    assert journal.undo_all(told.append) == Undone(1, 1)
+
+    assert ended == [GONE]
+    assert (told[1].undo, told[1].reason) == (
+        f"the removal of {journal.path}",
+        "expected it to stay until the run's end, found it removed; what it told of was undone all the same",
+    )
+
+
+def test_a_line_that_somebody_was_killed_in_keeps_none_from_being_undone_once(path: Path) -> None:
+    journal = UndoJournal(path)
+    journal.before(GONE)
+    with path.open("a") as file:
+        file.write('{"id": "x", "undo": "RemoveFol')
+
+    assert journal.undo_all(lambda _event: None) == Undone(1, 0)
+
+    assert journal.left() == {}
 
 
 def test_lines_that_this_version_cannot_read_stop_nothing(path: Path) -> None:
