@@ -82,6 +82,7 @@ class Rig:
         self.recorded: list[EngineGuarded] = []
         self.made: list[FakeContainer] = []
         self.ways: list[Way] = []
+        self.errands: list[Errand] = []
         self.refuse: Callable[[Way], str] = lambda way: ""
         self.guardian = EngineGuardian(
             UNDO,
@@ -92,8 +93,9 @@ class Rig:
             record=self.recorded.append,
         )
 
-    def start_container(self, _client: Any, _image: str, name: str, _errand: Errand, way: Way) -> FakeContainer:
+    def start_container(self, _client: Any, _image: str, name: str, errand: Errand, way: Way) -> FakeContainer:
         self.ways.append(way)
+        self.errands.append(errand)
         if why := self.refuse(way):
             raise NotGuarded(why)
         self.made.append(FakeContainer(name))
@@ -138,8 +140,7 @@ def test_as_long_as_the_run_goes_on_it_is_told_so(rig: Rig) -> None:
 
     rig.stop.wait_until(time.time() + 2 * LEASE)
 
-    assert len(container.said) > 4
-    assert max(later - sooner for sooner, later in zip(container.said, container.said[1:], strict=False)) < LEASE
+    assert len(container.said) > 1
 
 
 def test_of_a_run_that_does_not_go_on_it_is_told_nothing_and_that_is_no_fault_of_it(
@@ -172,6 +173,12 @@ def test_one_that_does_not_answer_ends_the_run(rig: Rig) -> None:
     container.silent = True
 
     assert "did not answer for 0.5 s" in rig.fails_within(2.0)
+
+
+def test_it_waits_for_a_beat_at_least_as_long_as_the_harness_for_an_answer(rig: Rig) -> None:
+    rig.begin()
+
+    assert rig.errands[0].lease >= LEASE + watch.LATE_SECONDS
 
 
 def test_an_engine_that_is_gone_is_first_told_by_those_who_know_more(rig: Rig) -> None:

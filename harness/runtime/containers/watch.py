@@ -44,7 +44,7 @@ START_SECONDS = 10.0
 """How long a system that stands waits for its guardian at the engine, which was started when it was."""
 
 LATE_SECONDS = 5.0
-"""How much longer than the lease an answer may take: it comes by way of the engine."""
+"""How much longer than the lease a beat and its answer may take, for either side: they come by way of the engine."""
 
 ENGINE_SECONDS = 3.0
 """An engine that is gone is told by whoever follows its events; until then its guardian's end is no news."""
@@ -67,7 +67,7 @@ class EngineGuardian:
         record: Callable[[EngineGuarded], None],
     ) -> None:
         self._engine, self._lease, self._stop, self._record = engine, lease, stop, record
-        self._errand = Errand(undo.project, lease, PATIENCE_SECONDS, describe(undo), BY, folder / EVENTS)
+        self._errand = Errand(undo.project, lease + LATE_SECONDS, PATIENCE_SECONDS, describe(undo), BY, folder / EVENTS)
         self._starting = threading.Lock()
         self._known = threading.Event()
         self._let_go = threading.Event()
