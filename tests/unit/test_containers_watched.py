@@ -24,7 +24,7 @@ from harness.runtime.containers.watch_container import Errand, GuardianContainer
 from harness.runtime.stopping import Stop, Stopped
 from harness.runtime.undo import RemoveProject
 
-LEASE = 0.3
+LEASE, SHORT_LEASE = 5.0, 0.3
 UNDO = RemoveProject("chaos-1", "unix:///engine.sock", "")
 
 
@@ -76,7 +76,7 @@ class FakeEngine(DockerEngine):
 class Rig:
     """A guardian over an engine that makes fake containers; `refuse` says in which ways none can be had."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: float) -> None:
         self.stop = Stop()
         self.stop.begin()
         self.recorded: list[EngineGuarded] = []
@@ -88,7 +88,7 @@ class Rig:
             UNDO,
             FakeEngine("unix:///engine.sock", "1", "2"),
             Path("/runs/1"),
-            lease=LEASE,
+            lease=lease,
             stop=self.stop,
             record=self.recorded.append,
         )
@@ -113,8 +113,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    rig = Rig()
+def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    rig = Rig(getattr(request, "param", LEASE))
     monkeypatch.setattr(watch, "image_for", lambda _client: "python")
     monkeypatch.setattr(watch, "start_container", rig.start_container)
     monkeypatch.setattr(watch, "BEAT_SECONDS", 0.05)
@@ -132,17 +132,20 @@ def test_once_it_watches_that_is_recorded_with_how_long_it_took(rig: Rig) -> Non
     (guarded,) = rig.recorded
     assert container.name == "chaos-1-guardian"
     assert (guarded.image, guarded.why_not) == ("python", "")
-    assert 0 <= guarded.seconds < 1
+    assert guarded.seconds >= 0
 
 
 def test_as_long_as_the_run_goes_on_it_is_told_so(rig: Rig) -> None:
     container = rig.begin()
 
-    rig.stop.wait_until(time.time() + 2 * LEASE)
+    until = time.time() + 10.0
+    while len(container.said) < 5 and time.time() < until:
+        rig.stop.wait_until(time.time() + 0.05)
 
-    assert len(container.said) > 1
+    assert len(container.said) >= 5
 
 
+@pytest.mark.parametrize("rig", [SHORT_LEASE], indirect=True)
 def test_of_a_run_that_does_not_go_on_it_is_told_nothing_and_that_is_no_fault_of_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +154,7 @@ def test_of_a_run_that_does_not_go_on_it_is_told_nothing_and_that_is_no_fault_of
     time.sleep(0.2)
     before = len(container.said)
 
-    time.sleep(LEASE + 0.4)
+    time.sleep(SHORT_LEASE + 0.4)
 
     assert len(container.said) == before
     rig.stop.check()
@@ -162,17 +165,18 @@ def test_its_end_ends_the_run_with_the_reason(rig: Rig) -> None:
 
     container.end()
 
-    assert rig.fails_within(1.0).startswith(
+    assert rig.fails_within(10.0).startswith(
         "the guardian at the Docker engine (container chaos-1-guardian) is gone: it was removed; "
     )
 
 
+@pytest.mark.parametrize("rig", [SHORT_LEASE], indirect=True)
 def test_one_that_does_not_answer_ends_the_run(rig: Rig) -> None:
     container = rig.begin()
 
     container.silent = True
 
-    assert "did not answer for 0.5 s" in rig.fails_within(2.0)
+    assert "did not answer for 0.5 s" in rig.fails_within(10.0)
 
 
 def test_it_waits_for_a_beat_at_least_as_long_as_the_harness_for_an_answer(rig: Rig) -> None:
@@ -188,7 +192,7 @@ def test_an_engine_that_is_gone_is_first_told_by_those_who_know_more(rig: Rig) -
     container.end()
     rig.stop.wait_until(time.time() + 0.1)
 
-    assert "is gone: the engine does not answer" in rig.fails_within(1.0)
+    assert "is gone: the engine does not answer" in rig.fails_within(10.0)
 
 
 def test_when_the_run_is_over_its_end_is_no_matter(rig: Rig) -> None:
