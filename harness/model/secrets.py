@@ -53,7 +53,8 @@ _SHAPES = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{30,255}\b|\bgithub_pat_[A-Za-z0-9_]{30,255}\b|\bglpat-[A-Za-z0-9_-]{20,}\b"
     r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\b[rs]k_(?:live|test)_[A-Za-z0-9]{10,}\b|\bAIza[A-Za-z0-9_-]{35}\b"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
-    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\:,-]*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)"
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\:,]*+(?:-(?!----(?:BEGIN|END) )[A-Za-z0-9+/=\s\\:,]*+)*+"
+    r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=-----BEGIN )|\Z)"  # no key goes on beyond the begin of another
 )
 
 _BEGINNINGS = ("AKIA", "ASIA", "AROA", "gh", "glpat-", "xox", "k_live_", "k_test_", "AIza", "sk-", "eyJ", "-----BEGIN")
