@@ -54,11 +54,19 @@ ASKED = [
     ("http://127.0.0.1:8000", ("auth.example.org",), "192.0.2.8", False),
     ("http://127.0.0.1:8000", ("192.0.2.8",), "192.0.2.8", True),
     ("http://127.0.0.1:8000", ("AUTH.example.org",), "192.0.2.7", True),
+    ("http://127.0.0.1:8000", (), "localhost", True),
+    ("http://localhost:8000", (), "localhost", True),
+    ("http://localhost:8000", (), "::1", True),
+    ("http://127.0.0.9:8000", (), "localhost", False),
+    ("http://127.0.0.1:8000", (), bytearray(b"192.0.2.7"), False),
+    ("http://127.0.0.1:8000", (), bytearray(b"127.0.0.1"), True),
 ]
 
 
 @pytest.mark.parametrize(("entry", "allowed", "address", "may"), ASKED)
-def test_a_connection_is_made_to_what_is_allowed_alone(entry: str, allowed: tuple[str, ...], address: str, may: bool) -> None:
+def test_a_connection_is_made_to_what_is_allowed_alone(
+    entry: str, allowed: tuple[str, ...], address: object, may: bool
+) -> None:
     assert asks(targets(entry, *allowed), "socket.connect", None, (address, 80)) == may
     assert asks(targets(entry, *allowed), "socket.sendto", None, (address, 80, 0, 0)) == may
 
@@ -104,6 +112,56 @@ def test_no_host_whatsoever_makes_it_raise_anything_else(host: str | bytes, conn
     told = (None, (host, 80)) if connects else (host, 80, 0, 0, 0)
 
     assert asks(targets(), "socket.connect" if connects else "socket.getaddrinfo", *told) in (True, False)
+
+
+def test_an_address_is_looked_up_backwards_only_where_it_is_allowed() -> None:
+    asked = targets("http://127.0.0.1:1", "auth.example.org")
+
+    assert asks(asked, "socket.gethostbyaddr", "192.0.2.7")
+    assert not asks(asked, "socket.gethostbyaddr", "192.0.2.8")
+    assert not asks(asked, "socket.gethostbyaddr", "example.org")
+
+
+def test_a_name_that_has_another_address_by_now_is_looked_up_at_once_and_what_was_kept_back_only_now_and_then() -> None:
+    addresses, asked = {"192.0.2.1"}, []
+
+    def look_up(name: str) -> set[str]:
+        asked.append(name)
+        return set(addresses)
+
+    found = Targets("http://127.0.0.1:1", ("cdn.example",), look_up)
+    assert asks(found, "socket.connect", None, ("192.0.2.1", 80))
+    addresses.add("192.0.2.2")
+    assert asks(found, "socket.connect", None, ("192.0.2.2", 80))
+    assert asked == ["cdn.example"] * 2
+
+    for _ in range(5):
+        assert asks(found, "socket.connect", None, ("192.0.2.1", 80))
+        assert not asks(found, "socket.connect", None, ("192.0.2.9", 80))
+    assert asked == ["cdn.example"] * 3
+
+
+SLOWLY = """
+import gevent.monkey
+from harness.runtime.load import agent
+from harness.runtime.load.targets import KeptBack, Targets
+sleep = gevent.monkey.get_original("time", "sleep")
+agent.looked_up = lambda name: sleep(0.5) or {"192.0.2.7"}
+targets = Targets("http://127.0.0.1:1", ("cdn.example",), agent.looked_up_aside)
+user = agent.gevent.spawn(targets.hear, "socket.connect", (None, ("192.0.2.7", 80)))
+turns = 0
+while not user.dead:
+    agent.gevent.sleep(0.01)
+    turns += 1
+user.get()
+print(turns)
+"""
+
+
+def test_while_nobody_answers_for_a_name_the_users_have_their_turns() -> None:
+    done = subprocess.run([sys.executable, "-c", SLOWLY], capture_output=True, text=True, cwd=PROJECT, timeout=30, check=True)
+
+    assert int(done.stdout) > 5
 
 
 IN_A_PROCESS = """

@@ -62,7 +62,7 @@ from harness.runtime.load.groups import Groups
 from harness.runtime.load.ledger import Exchange, Ledger, appending_to, hiding, now
 from harness.runtime.load.marks import Marks
 from harness.runtime.load.pace import Pace, Turn, sleep_until
-from harness.runtime.load.targets import Targets
+from harness.runtime.load.targets import Targets, looked_up
 from harness.runtime.load.userfile import Refused, follow, imported, own_traceback
 
 EXIT_INVALID = 2
@@ -90,7 +90,7 @@ class Agent:
         self.pace = Pace(offsets_of(settings), self.seed, StopUser)
         self.watch = Watch(self.ledger, self.pace, self.seed, settings["timeout"], StopUser)
         self.ledger.accepted, self.watch.groups = settings["accepted"], Groups(settings["journeys"])
-        self.targets, self.told_kept_back = Targets(settings["entry"], settings["allow_hosts"]), set[str]()
+        self.targets, self.told_kept_back = Targets(settings["entry"], settings["allow_hosts"], looked_up_aside), set[str]()
         self.served = 0
         self.raised = 0
         self.last_raised: BaseException | None = None
@@ -401,6 +401,13 @@ def main() -> None:
 def channel_on(connection: socket.socket) -> Channel:
     """The channel on a connection; without Locust, which brings the lock for it, there is one to tell just that."""
     return Channel(connection, Semaphore() if MISSING is None else nullcontext())
+
+
+def looked_up_aside(name: str) -> set[str]:
+    """The addresses of a name, found on another thread: however long nobody answers, the users have their turns."""
+    hub = gevent.get_hub()
+    found: set[str] = looked_up(name) if gevent.getcurrent() is hub else hub.threadpool.apply(looked_up, (name,))
+    return found
 
 
 def serve(channel: Channel, settings: dict[str, Any]) -> None:
