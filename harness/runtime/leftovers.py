@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from psutil import Process
 
-from harness.errors import CouldNotRun
+from harness.errors import CouldNotRun, HarnessError
 from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to_data
 from harness.history.store import EVENTS, UNDO, append_line
 from harness.runtime.containers.engine import find_engine
@@ -169,17 +169,23 @@ def _has_ended(guardian: Process, patience: float) -> bool:
 def _left_of(entry: Registered) -> Left:
     folder = Path(entry.folder)
     if any((folder / name).is_symlink() for name in (".", UNDO, EVENTS)):
-        why = f"{folder}: expected a run's folder, found links in it, which are not followed; remove it and call chaos gc again"
-        return Left(entry.run, (f"what {folder} tells",), lambda: [why])
+        return _left_unread(entry, f"{folder}: expected a run's folder, found links in it, which are not followed")
     if not folder.is_dir():
         return _left_without_folder(entry, folder)
-    left = left_in(folder / UNDO)
-    moot = _moot(left, folder / UNDO)
+    try:
+        left = left_in(folder / UNDO)
+        moot = _moot(left, folder / UNDO)
+    except (HarnessError, OSError) as error:
+        return _left_unread(entry, str(error))
     lines = [describe(undo) for name, undo in left.items() if name not in moot]
     drafts = [path for path in _scan(folder) if DRAFT.fullmatch(path.name)]
     drafts += [path for path in (folder.parent / f".latest-{folder.name}",) if path.is_symlink()]
     lines += [f"remove {draft}" for draft in drafts]
     return Left(entry.run, (*lines, f"forget the run of {folder}"), partial(_clear, folder, moot, drafts))
+
+
+def _left_unread(entry: Registered, why: str) -> Left:
+    return Left(entry.run, (f"what {entry.folder} tells",), lambda: [f"{why}; remove {entry.folder} and call chaos gc again"])
 
 
 def _clear(folder: Path, moot: Collection[str], drafts: Sequence[Path]) -> Sequence[str]:
@@ -189,7 +195,7 @@ def _clear(folder: Path, moot: Collection[str], drafts: Sequence[Path]) -> Seque
         failed = _undo_by_journal(folder, moot) if left else []
     except OSError as error:
         undos = [undo for name, undo in left.items() if name not in moot]
-        failed = [*undo_now(undos), f"{folder}: it could not be written down that this was done: {error.strerror}"]
+        failed = [*undo_now(undos), f"{folder}: it could not be written down that this was done: {error.strerror or error}"]
     failed = [*failed, *_unlink(drafts)]
     if not failed and not leave(folder):
         failed = [f"{folder}: something is left in its journal"]

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CouldNotRun
+from harness.errors import CouldNotRun, HarnessError
 from harness.history.drafts import draft_of
 from harness.history.store import UNDO
 from harness.runtime.ending import started_at
@@ -188,9 +188,11 @@ def is_alive(entry: Registered) -> bool:
 
 def leave(folder: Path) -> bool:
     """Take the run in `folder` out of the registry, where nothing of it is left to undo; whether it is out."""
-    if not folder.is_dir() or left_in(folder / UNDO):
-        return False
-    return forget(folder.name)
+    try:
+        is_left = not folder.is_dir() or bool(left_in(folder / UNDO))
+    except (HarnessError, OSError):  # nobody can tell what is left
+        is_left = True
+    return not is_left and forget(folder.name)
 
 
 def forget(run: str) -> bool:

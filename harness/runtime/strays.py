@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CouldNotRun
+from harness.errors import CouldNotRun, HarnessError
 from harness.history.store import UNDO
 from harness.runtime.ending import PROC, EndProcessGroup, process_table, started_at
 from harness.runtime.services.control_groups import MEMBERS, PREFIX, CannotLimit, home_of
@@ -67,8 +67,8 @@ class Claims:
 
 
 def _left_of(folder: Path) -> list[Undo]:
-    """What a run has, by its journal; nothing where that is another user's and cannot be read."""
-    with suppress(OSError):
+    """What a run has, by its journal; nothing where that is another user's, or nobody can read it."""
+    with suppress(HarnessError, OSError):
         return list(left_in(folder / UNDO).values())
     return []
 

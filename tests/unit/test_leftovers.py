@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import CouldNotRun
+from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import GuardianActed, UndoDone, UndoFailed
 from harness.history.store import read_events
 from harness.runtime import leftovers, strays
@@ -29,7 +29,7 @@ from harness.runtime.containers.removal import GUARDIAN_LABEL, PROJECT_LABEL
 from harness.runtime.ending import EndProcessGroup, Process, process_table, started_at
 from harness.runtime.leftovers import Found, alone, find
 from harness.runtime.proxies.starting import PROXY_ENGINE
-from harness.runtime.registry import register, runs, runs_folder
+from harness.runtime.registry import leave, register, runs, runs_folder
 from harness.runtime.services.control_groups import CannotLimit, Home
 from harness.runtime.strays import stray_folders
 from harness.runtime.undo import OWNER, RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, make_run_folder
@@ -390,6 +390,36 @@ def test_links_in_a_runs_folder_are_not_followed(machine: Path, name: str) -> No
     assert process.poll() is None
     process.kill()
     process.wait()
+
+
+def test_one_journal_that_nobody_can_read_keeps_nothing_else_from_being_removed(machine: Path) -> None:
+    unread = run_with(machine)
+    (unread / "undo.jsonl").unlink()
+    (unread / "undo.jsonl").mkdir()
+    temporary = owned(os.getpid(), 1)
+
+    failed = removed(look())
+
+    assert failed == [
+        f"{unread}/undo.jsonl: expected a file, found something else; remove {unread} and call chaos gc again",
+    ]
+    assert not temporary.exists()
+    assert not leave(unread)
+
+
+def test_a_full_disk_is_told_by_name(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = owned(os.getpid(), 1)
+    run_with(machine, RemoveFolder(str(temporary)))
+
+    def fill(_descriptor: int, _data: object) -> None:
+        raise CannotRecord("no space is left")
+
+    monkeypatch.setattr(leftovers, "append_line", fill)
+
+    (failed,) = removed(look())
+
+    assert not temporary.exists()
+    assert failed.endswith("it could not be written down that this was done: no space is left")
 
 
 def test_what_cannot_be_written_down_is_done_all_the_same(machine: Path) -> None:
