@@ -48,6 +48,7 @@ HELD_UP_SECONDS = 1.0
 """A guardian that wakes up so much too late was held up itself, and so perhaps was the harness."""
 
 KILL_SECONDS = 2.0
+NOT_ENDED = "; SIGKILL did not end it: a harness that is the first process of a container needs docker run --init"
 SPARED = Path("/proc/self/oom_score_adj")
 
 
@@ -146,19 +147,12 @@ def start_guardian(folder: Path, stop: Stop, lease: float = LEASE_SECONDS) -> Gu
     folder = folder.resolve()
     ours, theirs = socket.socketpair()
     log = folder / LOGS / "guardian.log"
-    log.parent.mkdir(exist_ok=True)
-    arguments = ["--run", str(folder), "--connection", str(theirs.fileno()), "--harness", str(os.getpid())]
-    with theirs, open(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "ab") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness.runtime.guardian", *arguments, "--lease", str(lease)],
-            cwd="/",
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
+    try:
+        with theirs:
+            process = _started(folder, log, theirs.fileno(), lease)
+    except OSError as error:
+        ours.close()
+        raise CouldNotRun(f"the guardian did not start, and without it nothing is started: {error}") from error
     guardian = Guardian(process, ours, lease, stop)
     if not guardian.begin():
         process.kill()
@@ -166,6 +160,22 @@ def start_guardian(folder: Path, stop: Stop, lease: float = LEASE_SECONDS) -> Gu
         raise CouldNotRun(f"the guardian did not start, and without it nothing is started; its log is {log}")
     stop.busy(0.0)
     return guardian
+
+
+def _started(folder: Path, log: Path, connection: int, lease: float) -> subprocess.Popen[bytes]:
+    log.parent.mkdir(exist_ok=True)
+    arguments = ["--run", str(folder), "--connection", str(connection), "--harness", str(os.getpid()), "--lease", str(lease)]
+    with open(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "harness.runtime.guardian", *arguments],
+            cwd="/",
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            pass_fds=[connection],
+            start_new_session=True,
+        )
 
 
 def _environment() -> dict[str, str]:
@@ -230,8 +240,8 @@ def _heard_on(connection: socket.socket) -> bytes:
         return b""
 
 
-def end_harness(harness: int, connection: socket.socket) -> None:
-    """Make sure that it never does anything again.
+def end_harness(harness: int, connection: socket.socket) -> bool:
+    """Make sure that it never does anything again; whether it is gone.
 
     It is the parent of this process, as long as it is there: so no other one is ever met that was given its number. Its
     end of the socket is closed when whoever it was about to start has either written how to be ended, or is gone too.
@@ -243,13 +253,16 @@ def end_harness(harness: int, connection: socket.socket) -> None:
         time.sleep(0.01)
     while (left := until - time.monotonic()) > 0 and select.select([connection], [], [], left)[0]:
         if not _heard_on(connection):
-            return
+            break
+    return os.getppid() != harness
 
 
-def undo_what_is_left(run: Path, why: str) -> None:
+def undo_what_is_left(journal: UndoJournal, why: str) -> None:
     """Do what the harness cannot do any more, and tell the history; what cannot be written down is done all the same."""
-    end_last_line(run / EVENTS)
-    events = os.open(run / EVENTS, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    events, run = -1, journal.path.parent
+    with suppress(OSError):  # each event that cannot be recorded tells why
+        events = os.open(run / EVENTS, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        end_last_line(run / EVENTS)
 
     def record(event: UndoDone | UndoFailed | GuardianActed) -> None:
         try:
@@ -257,7 +270,7 @@ def undo_what_is_left(run: Path, why: str) -> None:
         except OSError as error:
             sys.stderr.write(f"{event} could not be recorded: {error}\n")
 
-    undone = UndoJournal(run / UNDO).undo_all(record, by="guardian")
+    undone = journal.undo_all(record, by="guardian")
     record(GuardianActed(time.time(), undone.done, undone.failed, why))
     with suppress(HarnessError, OSError):  # it stays noted where the registry cannot be written to
         leave(run)
@@ -280,12 +293,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lease", type=float, required=True)
     given = parser.parse_args(arguments)
     _be_spared()
+    journal = UndoJournal(given.run / UNDO)  # before it is needed: the run's folder may be gone then
     with socket.socket(fileno=given.connection) as connection:
         why = why_to_act(connection, given.lease)
         if why is None:
             return
-        end_harness(given.harness, connection)
-    undo_what_is_left(given.run, why)
+        if not end_harness(given.harness, connection):
+            why += NOT_ENDED
+    undo_what_is_left(journal, why)
     sys.stderr.flush()
     os._exit(0)  # whatever an undo that took too long still waits for
 
