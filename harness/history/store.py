@@ -308,7 +308,7 @@ def pack_requests(folder: Path) -> None:
     Killed at any moment it leaves the lines, or all that was in them; and so do several who do it at a time.
     """
     files = record_files(folder)
-    if not files or _no_file_among(files) or not _is_over(folder):
+    if not files or _no_file_among(files) or not is_over(folder):
         return
     if not _is_packed(folder):
         try:
@@ -321,6 +321,6 @@ def pack_requests(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_over(folder: Path) -> bool:
+def is_over(folder: Path) -> bool:
     """Whether it was recorded that everything is down: until then the load may be writing."""
     return any(data.get("event") in OVER for data in read_lines(folder / EVENTS))

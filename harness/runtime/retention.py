@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.history.store import EVENTS, PLAN
+from harness.errors import HarnessError
+from harness.history.store import EVENTS, PLAN, is_over
 from harness.runtime.registry import runs
 
 LATEST = "latest"
@@ -21,6 +22,9 @@ GOING = ".removing-"
 """What begins the name of a folder that is being removed: whoever is killed meanwhile leaves nothing that looks like a run."""
 
 DAY = 86400.0
+
+SILENT_DAYS = 1.0
+"""Of a run that nothing was recorded of for so long, and not its end either, nobody is left who would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ class Kept:
 def expired(reports: Path, kept: Kept) -> list[Path]:
     """The folders under `reports` that need not be kept any more, and what is left of such; the oldest first.
 
-    Never one that `latest` leads to, one that is registered (it is under way, or chaos gc needs its journal), or one that
-    is no run's. Links are not followed.
+    Never one that `latest` leads to, one that is registered (it is under way, or chaos gc needs its journal), one that may be
+    another user's under way, or one that is no run's. Links are not followed.
     """
     return expired_in(_folders_in(reports), kept)
 
@@ -62,7 +66,7 @@ def _expired_of(scenario: Path, kept: Kept, registered: Collection[Path]) -> Ite
     newest = of_runs[-kept.runs :] if kept.runs else []
     for path in of_runs:
         is_kept = path in newest or (kept.days is not None and _days_since(path) < kept.days)
-        if not is_kept and path.resolve() not in registered and path.resolve() != _latest(scenario):
+        if not is_kept and path.resolve() not in registered and path.resolve() != _latest(scenario) and _has_ended(path):
             yield path
 
 
@@ -74,6 +78,13 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _is_run(path: Path) -> bool:
     return all((path / name).is_file() and not (path / name).is_symlink() for name in (PLAN, EVENTS))
+
+
+def _has_ended(path: Path) -> bool:
+    """Whether nobody goes on with it; other users' runs are in registries of their own."""
+    with suppress(HarnessError, OSError):
+        return is_over(path) or _days_since(path) > SILENT_DAYS
+    return False
 
 
 def _days_since(path: Path) -> float:

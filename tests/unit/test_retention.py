@@ -34,6 +34,7 @@ def run_of(reports: Path, scenario: str, day: int, age: float = 0.0) -> Path:
     (folder / "logs").mkdir(parents=True)
     for name in ("plan.json", "events.jsonl", "logs/front.log"):
         (folder / name).write_text("{}\n")
+    (folder / "events.jsonl").write_text('{"event":"RunEnded","at":1.0}\n')
     ended = time.time() - age * DAY
     os.utime(folder / "events.jsonl", (ended, ended))
     return folder
@@ -105,6 +106,17 @@ def test_a_run_that_is_under_way_or_left_something_is_kept(reports: Path) -> Non
     register(runs[0])
 
     assert expired(reports, Kept(runs=1)) == [runs[1]]
+
+
+def test_a_run_that_may_be_another_users_under_way_is_kept(reports: Path) -> None:
+    begun, healed, killed = (run_of(reports, "checkout", day) for day in (1, 2, 3))
+    run_of(reports, "checkout", 4)
+    (begun / "events.jsonl").write_text('{"event":"PhaseBegan","at":1.0,"phase":"fault"}\n')
+    (healed / "events.jsonl").write_text('{"event":"GuardianActed","at":1.0,"undone":1,"failed":0,"why":"gone"}\n')
+    (killed / "events.jsonl").write_text('{"event":"PhaseBegan","at":1.0,"phase":"fault"}\n')
+    os.utime(killed / "events.jsonl", (time.time() - 2 * DAY,) * 2)
+
+    assert expired(reports, Kept(runs=1)) == [healed, killed]
 
 
 def test_what_is_no_runs_folder_is_never_touched(reports: Path, tmp_path: Path) -> None:
