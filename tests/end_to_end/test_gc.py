@@ -159,8 +159,8 @@ def test_old_runs_of_a_scenario_go_when_a_new_one_is_over_however_it_ended(tmp_p
     old = [reports / scenario / f"2026010{day}-000000-abcdef" for scenario in ("broken", "other") for day in (1, 2, 3)]
     for folder in old:
         folder.mkdir(parents=True)
-        for name in ("plan.json", "events.jsonl"):
-            (folder / name).write_text("{}\n")
+        (folder / "plan.json").write_text("{}\n")
+        (folder / "events.jsonl").write_text('{"event":"RunEnded","at":1.0}\n')
 
     done = chaos("run", str(path), "-q", "--report-dir", str(reports), "--keep-runs", "2")
 
