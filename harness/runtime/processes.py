@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 from harness.errors import CouldNotRun
+from harness.history.store import MAKE_ROOM, write_whole
 from harness.runtime.undo import UndoJournal
 
 
@@ -88,7 +89,8 @@ def _group_of(uid: int) -> int:
 def _enter(journal: int, line: bytes) -> Callable[[], None]:
     """What a child does before its program: it writes the rest of `line`, with its own number and start.
 
-    Other threads of the harness may have held locks at the fork; so nothing here but system calls on bytes.
+    Other threads of the harness may have held locks at the fork; so nothing here but system calls on bytes. Where the line
+    is not written whole, the program does not start.
     """
 
     def enter() -> None:
@@ -101,7 +103,7 @@ def _enter(journal: int, line: bytes) -> Callable[[], None]:
             os.close(stat)
         except FileNotFoundError:
             pass
-        os.write(journal, line + b"%d" % os.getpid() + b', "started": ' + started + b"}\n")
+        write_whole(journal, line + b"%d" % os.getpid() + b', "started": ' + started + b"}\n")
 
     return enter
 
@@ -116,4 +118,6 @@ def _why_not(name: str, argv: Sequence[str], environment: Mapping[str, str], fol
             f"{name}: expected a program {command}, found none on the PATH {environment.get('PATH', os.defpath)}; "
             f"install it, or mend the command"
         )
+    if isinstance(error, subprocess.SubprocessError):
+        return f"{name}: expected to note in the run's folder how to end it, could not; {MAKE_ROOM}"
     return f"{name}: expected {command} to start, found: {error}; is it a program that this user may run?"

@@ -25,7 +25,7 @@ from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import UndoDone, UndoFailed
 from harness.history.lines import object_in
 from harness.history.shapes import Misfit, fitting
-from harness.history.store import append_line, read_lines
+from harness.history.store import MAKE_ROOM, append_line, read_lines
 from harness.runtime.ending import EndProcessGroup, started_at
 from harness.runtime.undo_kinds import (
     FOLDER_PREFIX,
@@ -88,6 +88,7 @@ class UndoJournal:
     def before(self, undo: Undo) -> str:
         """Write down how to take back what is about to be done; the answer names it for `done`."""
         name = uuid.uuid4().hex
+        self._begin_line()
         append_line(self.descriptor, {"id": name, "undo": type(undo).__name__, **asdict(undo)})
         return name
 
@@ -105,7 +106,15 @@ class UndoJournal:
         with self._starting:
             if self._sealed:
                 raise CouldNotRun("nothing more is started: the run is being undone")
+            self._begin_line()
             yield
+
+    def _begin_line(self) -> None:
+        """After a line that found no room as a whole, so that it spoils no other one."""
+        try:
+            _end_last_line(self.descriptor)
+        except OSError as error:
+            raise CannotRecord(f"{self.path}: expected room for one more line, found: {error}; {MAKE_ROOM}") from error
 
     def seal(self) -> None:
         """Nothing more is started by this process: a thread that nobody waits for any more may still want to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -192,6 +193,25 @@ def test_a_program_that_may_not_be_run_is_named(run: Run) -> None:
 
     with pytest.raises(CouldNotRun, match="may run"):
         run.start(str(run.folder / "text"))
+
+
+def test_a_program_whose_end_finds_no_room_in_the_journal_is_not_started_and_spoils_no_other(run: Run) -> None:
+    marked = run.folder / "marked"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, hard))
+    try:
+        with pytest.raises(
+            CouldNotRun, match="thing: expected to note in the run's folder how to end it, could not; make room"
+        ):
+            run.start("/bin/mkdir", str(marked))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert 0 < len(run.journal.path.read_bytes()) <= 60
+    assert not marked.exists()
+
+    sleeping = run.start("/bin/sleep", "60")
+
+    assert [undo.pid for undo in run.journal.left().values() if isinstance(undo, EndProcessGroup)] == [sleeping.pid]
 
 
 def test_a_folder_to_run_in_that_is_not_there_is_named(run: Run) -> None:
