@@ -115,12 +115,13 @@ def family_of(leader: EndProcessGroup, table: Table, known: Iterable[Process] = 
     """Who belongs to the leader: its session, its descendants, and those of `known` who still live.
 
     While a session has members its number is not given away. So where the number now belongs to a process that
-    started at another time, nobody of that session is left.
+    started at another time, nobody of that session is left; nor where its members started before the leader did.
     """
     family = {process for process in known if _lives(process, table)}
     first = table.get(leader.pid)
     if first is None or first.started == leader.started:
-        family |= {process for process in table.values() if _is_led_by(process, leader)}
+        led = (process for process in table.values() if _is_led_by(process, leader))
+        family |= {process for process in led if process.started >= leader.started}
     return _with_descendants(family, table)
 
 

@@ -161,6 +161,13 @@ def test_the_session_is_found_when_its_leader_is_gone() -> None:
     assert family_of(END, table_of(orphan, STRANGER)) == {orphan}
 
 
+def test_a_session_that_is_older_than_the_leader_is_another_ones() -> None:
+    older = Process(pid=11, parent=1, group=10, session=10, started=16)
+    child = Process(pid=12, parent=11, group=10, session=10, started=16)
+
+    assert family_of(END, table_of(older, child)) == set()
+
+
 def test_who_was_known_before_the_leader_died_stays_known() -> None:
     orphan = Process(pid=12, parent=1, group=12, session=12, started=19)
     successor = Process(pid=13, parent=1, group=12, session=12, started=55)
