@@ -18,6 +18,10 @@ TAKING_DOWN = ("kill", "stop", "restart", "pause", "crash", "crash_loop", "disco
 """What is done to a service and leaves it without an answer; with less of a processor or memory it goes on."""
 
 
+SAME_MOMENT = 1e-9
+"""Seconds by which sums of the same moments may differ."""
+
+
 @dataclass(frozen=True, slots=True)
 class Excess:
     """More than a limit allows, from a moment on; `index` is the fault that is one too many, `adds_up` what is struck then."""
@@ -77,7 +81,7 @@ def _moments(course: Course, count: Count) -> Iterator[tuple[int, int, float, tu
     for number in range(1, course.rounds + 1):
         windows = course.windows(number)
         for at in sorted({window.begin for _, window in windows}):
-            on = dict.fromkeys(index for index, window in windows if window.begin <= at < window.end)
+            on = dict.fromkeys(index for index, window in windows if window.begin <= at < window.end - SAME_MOMENT)
             latest = max(index for index, window in windows if window.begin == at)
             yield latest, number, at, count([course.faults[index] for index in on], course.edges)
 
@@ -92,7 +96,7 @@ def _under_fault(faults: Sequence[FaultItem], edges: Sequence[Edge]) -> tuple[st
 
 
 def _down(faults: Sequence[FaultItem], edges: Sequence[Edge]) -> tuple[str, ...]:
-    """The services that are struck down themselves, and those to which every edge is cut, each with the faults that do it."""
+    """The services that are struck down or isolated, and those to which every edge is cut, each with the faults that do it."""
     by_service: dict[str, list[str]] = {}
     for item in faults:
         if item.on_service is not None and item.kind in TAKING_DOWN:
@@ -102,6 +106,9 @@ def _down(faults: Sequence[FaultItem], edges: Sequence[Edge]) -> tuple[str, ...]
         into = {edge.name for edge in edges if edge.callee == service}
         if into <= _all_of(cut.values()):
             by_service.setdefault(service, []).extend(str(name) for name, found in cut.items() if found & into)
+    for item in faults:
+        if isinstance(item.fault, Isolate):  # what it alone calls is as healthy as ever
+            by_service.setdefault(item.fault.service, []).append(str(item.id))
     return tuple(f"{service} ({', '.join(dict.fromkeys(ids))})" for service, ids in by_service.items())
 
 
@@ -115,4 +122,4 @@ def _cuts(item: FaultItem) -> bool:
         case Outage(share=share) | Timeout(share=share) | ResetPeer(share=share):
             return share is None
         case fault:
-            return isinstance(fault, Flap | Flaky | Partition | Isolate)
+            return isinstance(fault, Flap | Flaky | Partition)

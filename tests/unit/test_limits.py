@@ -106,6 +106,18 @@ def test_a_service_that_nobody_can_reach_is_down(fault: dict[str, object]) -> No
     assert found(ONE, fault, {"stop": {"service": "pay"}}) == [("services_down", 0.0, ("pay (f2)", "stock (f1)"))]
 
 
+def test_of_a_service_that_is_isolated_only_it_is_down() -> None:
+    assert found(ONE, {"isolate": "order"}) == []
+    assert found(Limits(services_down=0), {"isolate": "order"}) == [("services_down", 0.0, ("order (f1)",))]
+    assert found(Limits(services_down=0), {"isolate": "nobody_calls_it"}) == [("services_down", 0.0, ("nobody_calls_it (f1)",))]
+
+
+def test_what_begins_when_another_ends_is_not_added_up_however_the_moments_are_summed() -> None:
+    first = {"kill": {"service": "order"}, "at": "1.1s", "for": "2.2s"}
+
+    assert found(ONE, first, {"kill": {"service": "stock"}, "at": "3.3s", "for": "5s"}) == []
+
+
 def test_two_faults_that_cut_the_last_edges_into_a_service_take_it_down_together() -> None:
     one, other = ({"outage": {"edge": f"{caller} -> stock"}} for caller in ("web", "order"))
 
