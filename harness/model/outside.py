@@ -8,9 +8,14 @@ from ipaddress import ip_address
 
 from harness.model.edges import HOST_VARIABLE
 
-_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/?#\"'@]*@)?(?P<hosts>[^\s/?#\"'@]+)")
-_HOST = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_SEPARATORS = re.compile(r"[,;\s]+")
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"
+_AUTHORITY = re.compile(rf"{_SCHEME}(?:[^\s/?#\"'\\]*@)?(?P<hosts>[^\s/?#\"'@]+)")
+_NEXT_URL = re.compile(rf"[,;|\s]+(?={_SCHEME})")
+_PORT = re.compile(r":\d*$")
+_HOST = re.compile(r"(?:[A-Za-z][A-Za-z0-9+-]*:)?(?P<host>\w[\w.-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?(?:/.*)?")
+_SEPARATORS = re.compile(r"[,;|\s]+")
+_EVERY_ADDRESS = ("", "*", "+")
+"""What stands in the place of a host where somebody says at which address to listen: at all."""
 
 
 def outside_hosts(variable: str, value: str, known: Collection[str]) -> tuple[str, ...]:
@@ -36,10 +41,12 @@ def is_here(host: str) -> bool:
 
 
 def _in_urls(value: str) -> Iterator[str]:
-    for url in _AUTHORITY.finditer(value):
+    """The hosts of all URLs; what is none as far as anybody knows here may be one to its client, and is told as it stands."""
+    for url in (found for part in _NEXT_URL.split(value) for found in _AUTHORITY.finditer(part)):
         for piece in url["hosts"].split(","):
-            if (found := _HOST.fullmatch(piece)) is not None:
-                yield found["host"].strip("[]").lower()
+            host = _plain(_PORT.sub("", piece.rstrip(">)};")))
+            if host not in _EVERY_ADDRESS:
+                yield host
 
 
 def _bare(variable: str, value: str) -> Iterator[str]:
@@ -48,4 +55,8 @@ def _bare(variable: str, value: str) -> Iterator[str]:
     for piece in _SEPARATORS.split(value):
         found = _HOST.fullmatch(piece)
         if found is not None and ("." in found["host"] or ":" in found["host"]):
-            yield found["host"].strip("[]").lower()
+            yield _plain(found["host"])
+
+
+def _plain(host: str) -> str:
+    return host.strip("[]").rstrip(".").lower()
