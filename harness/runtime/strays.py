@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +33,10 @@ from harness.runtime.undo import (
 )
 
 GROUP_SECONDS = 60.0
-"""How long a control group has to have been empty and nobody's: a service may be between two starts."""
+"""How old a control group is that is empty and nobody's: one may be made and have nobody in it yet."""
+
+LONGEST_OWNER = 1024
+"""Bytes; longer than any name of a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,25 @@ def stray_folders() -> list[Undo]:
 
 def _is_stray(path: Path) -> bool:
     try:
-        if path.is_symlink() or os.geteuid() not in (0, path.stat().st_uid):
-            return False
-        pid, started, host = (path / OWNER).read_text(encoding="utf-8").split()
+        pid, started, host = _said_by_owner(path).split()
         return host == socket.gethostname() and started_at(int(pid)) != int(started)
     except (OSError, ValueError, OverflowError):
         return False
+
+
+def _said_by_owner(folder: Path) -> str:
+    """What the maker of a folder wrote into it, where that is this user; "" where it was somebody else, and for whatever is no
+    plain file: a pipe is not waited for, and no link is followed.
+    """
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        return ""
+    descriptor = os.open(folder / OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        return os.read(descriptor, LONGEST_OWNER).decode("utf-8") if is_own else ""
+    finally:
+        os.close(descriptor)
 
 
 def writers_into(folder: Path) -> Iterator[EndProcessGroup]:
@@ -100,7 +117,7 @@ def writers_into(folder: Path) -> Iterator[EndProcessGroup]:
 
 
 def stray_groups() -> list[Undo]:
-    """The control groups of runs that nobody is in, and nobody has come into for a while."""
+    """The control groups of runs that nobody is in, and that were made a while ago."""
     found: dict[str, Undo] = {}
     for kind in KINDS:
         with suppress(CannotLimit, OSError):

@@ -229,6 +229,33 @@ def test_a_temporary_folder_that_is_somebodys_or_does_not_say_whose_is_not_touch
     assert all(path.exists() for path in (mine, elsewhere, silent, garbled, link, target))
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", ["a pipe", "a link", "a folder", "nothing"])
+def test_what_stands_in_the_place_of_an_owners_name_is_neither_waited_for_nor_followed(tmp_path: Path, what: str) -> None:
+    folder = owned(os.getpid(), 1)
+    owner = (folder / OWNER).rename(tmp_path / "owner")
+    {
+        "a pipe": lambda: os.mkfifo(folder / OWNER),
+        "a link": lambda: (folder / OWNER).symlink_to(owner),
+        "a folder": (folder / OWNER).mkdir,
+        "nothing": lambda: None,
+    }[what]()
+
+    assert stray_folders() == []
+
+
+@pytest.mark.parametrize("whose", ["the folder", "the name in it"])
+def test_what_another_user_made_is_no_stray_not_even_for_root(monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    folder = owned(os.getpid(), 1)
+    mine, somebody = os.geteuid(), os.geteuid() + 1
+    if mine:
+        monkeypatch.setattr(os, "geteuid", lambda: somebody)
+    else:
+        os.chown(folder if whose == "the folder" else folder / OWNER, somebody, -1)
+
+    assert stray_folders() == []
+
+
 def test_a_folder_in_the_journal_of_a_run_with_a_guardian_is_that_ones(machine: Path) -> None:
     temporary = owned(os.getpid(), 1)
     folder = machine / "elsewhere" / RUN
