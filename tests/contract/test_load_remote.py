@@ -204,6 +204,37 @@ def test_of_a_process_that_says_what_nobody_can_read_all_before_it_is_kept(
     assert process.records.read_text() == "first\n"
 
 
+def test_records_that_are_written_late_go_into_no_other_file(
+    peer: tuple[remote.RemoteProcess, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, theirs = peer
+    theirs.sendall(b'{"records": "first\\n"}\n')
+    until = time.monotonic() + 5
+    while not (process.records and process.records.exists()) and time.monotonic() < until:
+        time.sleep(0.01)
+    hiding, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(text: str, known: object) -> str:
+        hiding.set()
+        may_go_on.wait(10)
+        return text
+
+    monkeypatch.setattr(remote, "without_secrets", slowly)
+    theirs.sendall(b'{"records": "second\\n"}\n')
+    assert hiding.wait(5)
+    process.end()
+    others = [(tmp_path / f"other{number}").open("wb") for number in range(20)]
+    may_go_on.set()
+    process._reader.join(5)
+
+    assert not process._reader.is_alive()
+    for other in others:
+        other.close()
+        assert Path(other.name).read_bytes() == b""
+    assert process.records is not None
+    assert process.records.read_text() == "first\nsecond\n"
+
+
 def test_a_machine_that_does_not_end_when_told_to_is_named_with_where_its_log_is(
     rig: Rig, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

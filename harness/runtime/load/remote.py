@@ -109,9 +109,6 @@ class RemoteProcess:
             self._connection.shutdown(socket.SHUT_RDWR)
         self._reader.join(2.0)
         self._connection.close()
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
 
     def _read(self) -> None:
         try:
@@ -128,15 +125,18 @@ class RemoteProcess:
             self._gone.set()
             with suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)
+            if self._file is not None:  # by nobody else: its number would be another file's when this thread writes late
+                os.close(self._file)
 
     def _keep(self, lines: object) -> None:
         if not isinstance(lines, str):
             raise ValueError(f"expected lines, found {lines!r}")  # noqa: TRY004 - as all else that it sends and nobody can read
+        text = without_secrets(lines, self.known).encode("utf-8", "surrogateescape")
         try:
             if self._file is None and self.records is not None:
                 self._file = os.open(self.records, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             if self._file is not None:
-                write_whole(self._file, without_secrets(lines, self.known).encode("utf-8", "surrogateescape"))
+                write_whole(self._file, text)
         except OSError as error:
             self._unkept = f"records from {self.peer} that could not be written: {error}"
             raise
