@@ -30,12 +30,12 @@ from typing import Any
 from benchmarks import reliability_growth, reliability_plants
 from benchmarks.reliability_figures import HEAD, problems_of, row_of, times
 from benchmarks.reliability_moments import STAGES, draw
+from benchmarks.reliability_process import told_by_trial
 from benchmarks.reliability_run import PROJECT
-from benchmarks.reliability_state import State, Turns, last_attempt
+from benchmarks.reliability_state import Broken, State, Turns, last_attempt
 from benchmarks.reliability_trial import Order
 
 LEASE = 5.0
-TRIAL_SECONDS = 900.0
 WEDGES = "tests/end_to_end/test_wedges.py"
 BEGIN, END = "<!-- figures begin -->", "<!-- figures end -->"
 
@@ -89,29 +89,9 @@ def life_of(runtime: str, asked: Asked) -> dict[str, float]:
     return {stage: max(0.05, end - begin) for stage, begin, end in zip(STAGES, begins, ends, strict=True)}
 
 
-class Broken(Exception):
-    """A trial that did not come to its end, which is a defect of the trial; its sentence says what it said."""
-
-
 def carried_out(order: Order, asked: Asked) -> dict[str, Any]:
-    """One trial, in a process and session of its own; its folder is kept where something was wrong."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.reliability_trial"],
-            cwd=PROJECT,
-            env={**os.environ, "PYTHONPATH": str(PROJECT), "RELIABILITY_KEEP": str(asked.state.path.parent / "kept")},
-            input=json.dumps(asdict(order)),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=TRIAL_SECONDS,
-            start_new_session=True,
-        )
-    except subprocess.CalledProcessError as error:
-        raise Broken(error.stderr.strip()[-1000:]) from error
-    except subprocess.TimeoutExpired as error:
-        raise Broken(str(error)) from error
-    return {**asdict(order), **json.loads(done.stdout)}
+    """One trial, with what was ordered."""
+    return {**asdict(order), **told_by_trial(order, asked.state.path.parent / "kept")}
 
 
 def strike(name: str, asked: Asked) -> None:

@@ -84,9 +84,13 @@ class Traces:
         self.listeners |= sockets & listening().keys()
         for process in living:
             self.groups |= set(groups_of(process.pid))
-        self.groups |= {Path(undo["path"]) for undo in self._journal("RemoveControlGroup")}
+        self.groups |= self.groups_of_journal()
         if self.engine is not None:
             self.volumes |= {mount["Name"] for one in self._containers() for mount in one["Mounts"] if mount.get("Name")}
+
+    def groups_of_journal(self) -> set[Path]:
+        """The control groups that the run says it has."""
+        return {Path(undo["path"]) for undo in self._journal("RemoveControlGroup")}
 
     def _journal(self, kind: str) -> Iterator[dict[str, Any]]:
         for run in self.runs():
@@ -211,10 +215,26 @@ def remove_all(traces: Traces, but: Iterable[int] = ()) -> None:
     """Take away whatever a trial has left, so that it is not found by the next; roughly, since it has been told."""
     spared = {os.getpid(), *but}
     for _ in range(3):
-        for pid in {*marked(traces.folder), *(process.pid for process in family())} - spared:
-            with suppress(OSError):
-                os.kill(pid, 9)
+        _kill({*marked(traces.folder), *(process.pid for process in family())} - spared)
         bury(but)
+    _remove_things(traces)
+
+
+def remove_abandoned(traces: Traces) -> None:
+    """The same for a trial that is gone: its family is unknown then, and what shows its folder and its journal is removed."""
+    for _ in range(3):
+        _kill(set(marked(traces.folder)))
+    traces.groups |= traces.groups_of_journal()
+    _remove_things(traces)
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(OSError):
+            os.kill(pid, 9)
+
+
+def _remove_things(traces: Traces) -> None:
     for group in traces.groups:
         with suppress(OSError):
             group.rmdir()

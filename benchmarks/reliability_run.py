@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parent.parent
 SCENARIO = Path(__file__).parent / "reliability_system" / "short.yaml"
+FOLDERS = "rel-"
+"""What the folder of every trial begins with."""
+
 LOOK_SELDOM = 0.25
 COMMAND_SECONDS = 60.0
 
@@ -32,9 +35,8 @@ class Run:
     """A run that goes on. `traces` is what there is to be found of it later; `began` is when its command was given."""
 
     def __init__(self, runtime: str, lease: float) -> None:
-        engine = _engine() if runtime == "docker" else None
-        self.folder = Path(tempfile.mkdtemp(prefix="rel-")).resolve()
-        self.traces = Traces(self.folder) if engine is None else Traces(self.folder, engine.client(), engine.host)
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDERS)).resolve()
+        self.traces = traces_of(self.folder, runtime)
         self.traces.temporary.mkdir()
         self.began = time.monotonic()
         command = ["run", str(SCENARIO), "--runtime", runtime, "--no-color", "--report-dir", str(self.folder / "reports")]
@@ -114,6 +116,14 @@ class Run:
             check=False,
             timeout=COMMAND_SECONDS,
         )
+
+
+def traces_of(folder: Path, runtime: str) -> Traces:
+    """What is to be found of the run of a trial in this folder."""
+    if runtime != "docker":
+        return Traces(folder)
+    engine = _engine()
+    return Traces(folder, engine.client(), engine.host)
 
 
 def surroundings(folder: Path) -> dict[str, str]:

@@ -10,6 +10,10 @@ from threading import Lock
 from typing import Any
 
 
+class Broken(Exception):
+    """A trial that did not come to its end; its sentence says what it said."""
+
+
 class State:
     """What has been done so far: a line of JSON for each trial, in a file that may be read meanwhile."""
 

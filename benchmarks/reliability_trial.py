@@ -245,6 +245,7 @@ def _clearing_up(trial: Trial) -> Iterator[Trial]:
 
 def main() -> None:
     """Do what the standard input says."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # it clears up then
     inherit_orphans()
     order = Order(**json.load(sys.stdin))
     came = try_out(order)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import random
 import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import reliability, reliability_plants
+from benchmarks import reliability, reliability_plants, reliability_process
 from benchmarks.reliability_figures import REPORTS, growth_of, limit_of, problems_of, quantile, row_of, share, times
-from benchmarks.reliability_kernel import address_of
+from benchmarks.reliability_kernel import address_of, marked
 from benchmarks.reliability_left import Traces, toxics_on
 from benchmarks.reliability_moments import BEGINS, GUARDED, STAGES, draw
 from benchmarks.reliability_state import State, Turns, last_attempt
+from benchmarks.reliability_trial import Order
 
 LIFE = {
     "starting": 1.0,
@@ -250,6 +254,72 @@ def test_a_series_whose_first_run_is_broken_is_told_and_the_others_go_on(
 
     assert "docker-kills: not tried, since not one run came to its end: no engine answers" in capsys.readouterr().out
     assert state.rows("docker-kills") == state.rows("life-docker") == []
+
+
+HANGS = """
+import signal, subprocess, sys, tempfile, time
+from pathlib import Path
+folder = tempfile.mkdtemp(prefix="rel-")
+lasting = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", folder], start_new_session=True)
+lasting.send_signal(signal.SIGSTOP)
+Path(sys.argv[1]).write_text(folder)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(600)
+"""
+CLEARS_UP = """
+import sys, time
+from pathlib import Path
+from benchmarks import reliability_trial
+def try_out(order):
+    try:
+        Path(sys.argv[1]).write_text("at work")
+        time.sleep(600)
+    finally:
+        Path(sys.argv[1]).write_text("cleared up")
+reliability_trial.json.load = lambda _: {"kind": "life", "runtime": "local", "lease": 5.0}
+reliability_trial.try_out = try_out
+reliability_trial.main()
+"""
+
+
+def broken_trial(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clear: float) -> str:
+    """A trial that hangs; what it had written when it was over."""
+    told = tmp_path / "told"
+    monkeypatch.setattr(reliability_process, "PROGRAM", (sys.executable, "-c", program, str(told)))
+    monkeypatch.setattr(reliability_process, "TRIAL_SECONDS", 0.1)
+    monkeypatch.setattr(reliability_process, "CLEAR_SECONDS", clear)
+    answer = subprocess.Popen.communicate
+
+    def once_it_is_at_work(trial: subprocess.Popen[str], *given: Any, **said: Any) -> Any:
+        while not (told.exists() and told.read_text()):
+            time.sleep(0.05)
+        return answer(trial, *given, **said)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "communicate", once_it_is_at_work)
+        with pytest.raises(reliability.Broken, match=r"expected a trial to be over within 0.1 s"):
+            reliability_process.told_by_trial(Order("life", "local", 5.0), tmp_path / "kept")
+    return told.read_text()
+
+
+def test_a_trial_that_hangs_and_is_deaf_takes_its_processes_and_its_folder_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(broken_trial(HANGS, tmp_path, monkeypatch, clear=0.1))
+
+    assert not folder.parent.exists()
+    assert list(marked(folder)) == []
+
+
+def test_a_trial_that_hangs_clears_up_itself_when_it_is_told_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert broken_trial(CLEARS_UP, tmp_path, monkeypatch, clear=60.0) == "cleared up"
+
+
+def test_a_trial_that_falls_over_is_broken_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reliability_process, "PROGRAM", (sys.executable, "-c", "raise SystemExit('no engine answers')"))
+
+    with pytest.raises(reliability.Broken, match=r"^no engine answers$"):
+        reliability_process.told_by_trial(Order("life", "local", 5.0), tmp_path / "kept")
 
 
 def test_wedges_are_told_in_the_order_of_their_numbers() -> None:
