@@ -63,6 +63,7 @@ DRAFT = re.compile(r".+\.[0-9a-f]{8}\.part")
 DRAFT_SECONDS = 60.0
 """A draft so old is nobody's any more."""
 
+FIRST_PROCESS = 1
 ROUNDING_SECONDS = 1.0
 """Some file systems and process tables tell whole seconds alone."""
 
@@ -232,14 +233,19 @@ def _moot(left: Mapping[str, Undo], journal: Path) -> set[str]:
         name
         for name, undo in left.items()
         if (isinstance(undo, RestoreProxies) and not has_engine)
-        or (isinstance(undo, EndProcessGroup) and not undo.started and _is_younger(undo.pid, journal))
+        or (isinstance(undo, EndProcessGroup) and _is_somebodys(undo, journal))
     }
 
 
+def _is_somebodys(group: EndProcessGroup, journal: Path) -> bool:
+    """Whether that number is none of the run's any more: since then this machine, or container, was started again."""
+    if started_at(group.pid) != group.started and _is_younger(FIRST_PROCESS, journal):
+        return True
+    return not group.started and _is_younger(group.pid, journal)
+
+
 def _is_younger(pid: int, journal: Path) -> bool:
-    """Whether a process began after the last line of the journal, and so is none that it tells of: for systems on which the
-    journal does not know when its processes were started.
-    """
+    """Whether a process began after the last line of the journal, and so is none that it tells of."""
     with suppress(psutil.Error, OSError):
         return bool(Process(pid).create_time() > journal.stat().st_mtime + ROUNDING_SECONDS)
     return False

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.errors import CannotRecord, CouldNotRun
@@ -375,6 +376,23 @@ def test_proxies_whose_engine_is_still_there_are_healed(machine: Path, server: H
 
     assert Asked.paths == ["/reset"]
     assert engine.wait(5) == -signal.SIGTERM
+
+
+def test_of_a_run_from_before_this_machine_began_no_number_is_believed(machine: Path) -> None:
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    first = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    first.wait()
+    (orphan,) = [process for process in process_table().values() if process.session == first.pid]
+    folder = run_with(machine, EndProcessGroup(first.pid, orphan.started - 1, "service"))
+    began = psutil.Process(1).create_time() - 10
+    os.utime(folder / "undo.jsonl", (began, began))
+
+    found = look()
+
+    assert removed(found) == []
+    assert started_at(orphan.pid) == orphan.started
+    assert runs() == ()
+    os.kill(orphan.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("age", "is_ended"), [(0, True), (3600, False)])
