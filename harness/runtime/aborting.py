@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import CouldNotRun, InvalidInput
@@ -91,8 +91,9 @@ def chosen(named: str | None) -> Registered:
 def _names_of(entry: Registered, named: str) -> Iterator[str]:
     folder = Path(entry.folder)
     yield from (entry.run, entry.run.rpartition("-")[2], folder.parent.name)
-    if Path(named).is_dir() and Path(named).resolve() == folder:
-        yield named
+    with suppress(OSError, ValueError, RuntimeError):  # what can be no path is none
+        if Path(named).is_dir() and Path(named).resolve() == folder:
+            yield named
 
 
 def _told(there: Sequence[Registered]) -> str:

@@ -244,6 +244,14 @@ def test_where_several_runs_may_be_meant_they_are_listed(tmp_path: Path) -> None
         chosen("nobody")
 
 
+@pytest.mark.parametrize("named", ["a" * 300, "a\0b", "", "~nobody/x"])
+def test_what_no_run_can_be_called_is_no_run(tmp_path: Path, named: str) -> None:
+    two_runs(tmp_path)
+
+    with pytest.raises(InvalidInput, match="found none; there are"):
+        chosen(named)
+
+
 def test_the_only_run_need_not_be_named(tmp_path: Path) -> None:
     two_runs(tmp_path)
     forget(NAMES[0])
