@@ -16,10 +16,11 @@ class _Undisturbed(io.FileIO):
     """A stream that takes everything."""
 
     def write(self, data: Any, /) -> int:
-        """Write what can be written; all of it counts as written."""
+        """Write what can be written; all of it counts as written, also what a pipe that is never waited for did not take."""
+        written: int | None = None
         with suppress(OSError):
-            return super().write(data)
-        return memoryview(data).nbytes
+            written = super().write(data)
+        return memoryview(data).nbytes if written is None else written
 
 
 def print_undisturbed() -> None:

@@ -45,6 +45,27 @@ def test_what_cannot_be_printed_disturbs_nothing(full: bool) -> None:
     os.close(ours)
 
 
+def test_a_pipe_that_is_full_and_not_waited_for_disturbs_nothing() -> None:
+    ours, theirs = os.pipe()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(told=theirs)],
+        stdin=subprocess.PIPE,
+        stdout=writing,
+        stderr=writing,
+        pass_fds=[theirs],
+    )
+    os.close(theirs)
+
+    program.communicate(timeout=20)
+
+    assert os.read(ours, 100) == b"went on"
+    assert program.returncode == 0
+    for descriptor in (ours, reading, writing):
+        os.close(descriptor)
+
+
 def test_what_can_be_printed_is_printed_in_order() -> None:
     program = PROGRAM.replace('"words " * 10000', '"words"').format(told=1)
 
