@@ -7,12 +7,11 @@ under way is touched: one that is registered and whose harness is there, or whos
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from psutil import Process
 from harness.errors import CouldNotRun, HarnessError
 from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to_data
 from harness.history.store import EVENTS, UNDO, append_line
+from harness.runtime import registry
 from harness.runtime.containers.engine import find_engine
 from harness.runtime.containers.removal import project_of
 from harness.runtime.ending import EndProcessGroup, started_at
@@ -87,27 +87,9 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Nobody else clears up meanwhile; the kernel gives the lock back however a process ends."""
-    descriptor = os.open(runs_folder() / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    until = time.monotonic() + LOCK_SECONDS
-    try:
-        while not _is_locked(descriptor):
-            if time.monotonic() > until:
-                raise CouldNotRun(f"expected nobody else to clear up, found another chaos gc at it for {LOCK_SECONDS:g} s")
-            time.sleep(0.1)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def alone() -> AbstractContextManager[None]:
+    """Nobody else clears up meanwhile."""
+    return registry.alone(LOCK, LOCK_SECONDS, "another chaos gc")
 
 
 def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Found:

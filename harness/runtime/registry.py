@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -27,6 +28,7 @@ from harness.runtime.undo import left_in
 STATE_DIR = "CHAOS_STATE_DIR"
 RUNS = "runs"
 LOCK = ".lock"
+LOCK_SECONDS = 30.0
 ENTRY = ".json"
 ABORT = ".abort"
 """What ends the name of the file by which somebody asks for a run's end."""
@@ -86,7 +88,7 @@ def register(folder: Path, *, project: str = "", shares: Collection[str] = ()) -
         project=project,
         shares=tuple(sorted(set(shares))),
     )
-    with _alone():
+    with alone(LOCK, LOCK_SECONDS, "another run that begins"):
         _refuse_shared(own)
         _write(own)
     return own
@@ -106,14 +108,37 @@ def _who(other: Registered) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Nobody else registers meanwhile; the kernel gives the lock back however a process ends."""
-    descriptor = os.open(runs_folder() / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def alone(lock: str, seconds: float, others: str) -> Iterator[None]:
+    """Nobody else has this lock of the registry meanwhile; the kernel gives it back however a process ends.
+
+    It is waited for, for so many seconds; `others` says in words who may have it.
+    """
+    path, until = runs_folder() / lock, time.monotonic() + seconds
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CouldNotRun(f"{path}: expected a file that can be locked, found: {error.strerror}") from error
+    try:
+        while not _is_locked(descriptor):
+            if time.monotonic() > until:
+                raise CouldNotRun(f"{path}: expected it to be free, found {others} at it for {seconds:g} s")
+            time.sleep(0.05)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # not every file system has locks
+        raise CouldNotRun(
+            f"{runs_folder()}: expected files that can be locked, found: {error.strerror}; "
+            f"set {STATE_DIR} to a folder of a local file system"
+        ) from error
+    return True
 
 
 def _write(own: Registered) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -15,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import CouldNotRun
+from harness.runtime import registry
 from harness.runtime.ending import started_at
 from harness.runtime.registry import (
     Registered,
+    alone,
     forget,
     is_alive,
     is_here,
@@ -155,6 +159,36 @@ def test_of_many_who_want_the_same_at_a_time_one_is_given_it(tmp_path: Path) -> 
     children = [subprocess.Popen([sys.executable, "-c", code, str(folder)]) for folder in wanting]
 
     assert sorted(child.wait(30) for child in children) == [0, 7, 7, 7]
+
+
+def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LOCK_SECONDS", 0.2)
+    folder = run_folder(tmp_path)
+
+    with (
+        alone(registry.LOCK, 1.0, "nobody"),
+        pytest.raises(CouldNotRun, match=r"expected it to be free, found another run that begins at it for 0\.2 s"),
+    ):
+        register(folder)
+
+    assert runs() == ()
+
+
+def test_a_lock_that_is_no_file_is_told(tmp_path: Path) -> None:
+    (runs_folder() / registry.LOCK).mkdir()
+
+    with pytest.raises(CouldNotRun, match="expected a file that can be locked, found: Is a directory"):
+        register(run_folder(tmp_path))
+
+
+def test_a_file_system_without_locks_is_told_with_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+
+    with pytest.raises(CouldNotRun, match="expected files that can be locked, found: No locks available; set CHAOS_STATE_DIR"):
+        register(run_folder(tmp_path))
 
 
 def test_a_state_folder_that_cannot_be_written_to_is_told_with_what_to_set(
