@@ -106,8 +106,8 @@ def _outcome_of(command: Callable[[], Any]) -> int:
 def commands() -> None:
     """Break one dependency of a system on purpose, and judge whether the damage stayed contained.
 
-    Exit codes: 0 passed, 1 failed, 2 invalid scenario or usage, 3 inconclusive, 5 could not run,
-    6 something was left behind, 130/143 interrupted.
+    Exit codes: 0 passed, 1 failed, 2 invalid scenario or usage, 3 inconclusive, 4 halted by a stop condition,
+    5 could not run, 6 something was left behind, 130/143 interrupted.
     """
 
 
@@ -231,11 +231,13 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
     for file in files:
         prepare(file, options)
     runs: list[Run] = []
+    made: list[Run] = []
     stop = _listening()
     stage = Stage(options, stop, terminal.audience)
     for file in files:
         tries = _tries(stage, file, terminal, again)
         runs.append(tries[-1])
+        made += tries
         if as_json:
             say_data(verdict_to_json(tries[-1].verdict))
         _summarize(tries)
@@ -243,7 +245,7 @@ def run(files: Sequence[Path], junit_xml: Path | None, as_json: bool, strict: bo
             _tell_not_run(files[len(runs) :])
             break
     _hand_on(runs, junit_xml, strict=strict)
-    _remove_expired(given, runs)
+    _remove_expired(given, made)
     raise click.exceptions.Exit(_worst([finished.verdict.exit_code for finished in runs], strict=strict))
 
 
@@ -255,7 +257,7 @@ def _tell_not_run(files: Sequence[Path]) -> None:
 
 def _remove_expired(given: dict[str, Any], runs: Iterable[Run]) -> None:
     """Of the scenarios that were run now, older runs go where that is asked for."""
-    remove_expired({run.folder.parent for run in runs}, given["keep_runs"], given["keep_days"])
+    remove_expired([run.folder for run in runs], given["keep_runs"], given["keep_days"])
 
 
 EXTEND = 30.0

@@ -50,11 +50,11 @@ def keeping(command: Any) -> Any:
     return command
 
 
-def remove_expired(scenarios: Collection[Path], keep_runs: int | None, keep_days: float | None) -> None:
-    """Remove the runs in the folders of scenarios that need not be kept any more; told is only what would not go."""
-    from harness.runtime.retention import Kept, expired_in, remove_run
+def remove_expired(made: Collection[Path], keep_runs: int | None, keep_days: float | None) -> None:
+    """Remove the runs beside those that were made now that need not be kept any more; told is only what would not go."""
+    from harness.runtime.retention import Kept, expired_beside, remove_run
 
-    for path in expired_in(scenarios, Kept(keep_runs, keep_days)):
+    for path in expired_beside(made, Kept(keep_runs, keep_days)):
         why = remove_run(path)
         if why is not None:
             say(f"warning: an old run could not be removed: {why}", err=True)

@@ -51,6 +51,12 @@ def expired(reports: Path, kept: Kept) -> list[Path]:
     return expired_in(_folders_in(reports), kept)
 
 
+def expired_beside(made: Collection[Path], kept: Kept) -> list[Path]:
+    """The same, of the scenarios that these runs are of alone, and none of these: they have just been told of."""
+    spared = {path.resolve() for path in made}
+    return [path for path in expired_in({path.parent for path in made}, kept) if path.resolve() not in spared]
+
+
 def expired_in(scenarios: Collection[Path], kept: Kept) -> list[Path]:
     """The same, of these scenarios' folders alone."""
     if kept.everything:

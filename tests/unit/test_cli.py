@@ -1,7 +1,8 @@
-"""What `chaos validate` says where a runtime and proxies are named: what `chaos plan` would refuse there."""
+"""What `chaos validate` says where a runtime and proxies are named: what `chaos plan` would refuse there; and what else is said."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from harness import experiment
 from harness.cli import commands
 from harness.errors import InvalidFile, InvalidInput
+from harness.judge.verdict import EXIT_CODES, INVALID, LEFT_BEHIND, TERMINATED
 from harness.runtime import choosing
 from harness.runtime.choosing import Choice
 from harness.runtime.containers.engine import DockerEngine
@@ -74,3 +76,9 @@ def test_without_either_it_is_checked_for_every_runtime(tmp_path: Path) -> None:
 
     assert validated(path).stdout.startswith(f"{path}: valid")
     assert "--engine" not in validated(path).stdout
+
+
+def test_every_exit_code_is_told_where_help_is_asked_for() -> None:
+    shown = CliRunner().invoke(commands, ["--help"]).stdout.partition("Exit codes:")[2].partition("Options:")[0]
+
+    assert {int(code) for code in re.findall(r"\d+", shown)} == {*EXIT_CODES.values(), INVALID, LEFT_BEHIND, TERMINATED}

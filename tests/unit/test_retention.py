@@ -63,17 +63,26 @@ def test_after_a_run_only_its_own_scenarios_runs_go(reports: Path) -> None:
     checkout = [run_of(reports, "checkout", day) for day in (1, 2)]
     search = [run_of(reports, "search", day) for day in (1, 2)]
 
-    remove_expired([reports / "checkout"], keep_runs=1, keep_days=None)
+    remove_expired([checkout[1]], keep_runs=1, keep_days=None)
 
     assert [path.exists() for path in (*checkout, *search)] == [False, True, True, True]
 
 
+def test_what_a_command_made_it_does_not_remove_itself(reports: Path) -> None:
+    old, *made = [run_of(reports, "checkout", day) for day in (1, 2, 3, 4)]
+
+    remove_expired(made, keep_runs=1, keep_days=None)
+
+    assert not old.exists()
+    assert all(path.exists() for path in made)
+
+
 def test_an_old_run_that_would_not_go_is_a_warning(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = run_of(reports, "checkout", 1)
-    run_of(reports, "checkout", 2)
+    new = run_of(reports, "checkout", 2)
     (reports / "checkout" / f".removing-{old.name}").write_text("in the way")
 
-    remove_expired([reports / "checkout"], keep_runs=1, keep_days=None)
+    remove_expired([new], keep_runs=1, keep_days=None)
 
     assert "warning: an old run could not be removed" in capsys.readouterr().err
 
