@@ -19,11 +19,15 @@ from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
 
+_GLUED = "(?:passwords?|passwd|secrets?|tokens?)"
+"""Words that are meant whatever stands before them: PGPASSWORD, GITHUBTOKEN."""
+
 _WORDS = (
-    "pass(?:word|wd|phrase|code)?|pwd|secrets?|tokens?|credentials?|authorization|cookie|signature|jwt|bearer|dsn|"
-    "(?:api|access|private|signing|encryption|auth|session|secret|shared|account|master|service|webhook)[_.-]?key"
+    "(?:db|user|admin|root|my|pg|sql|smtp|imap|mail|ftp|ldap|redis|login|app)?pass|pass(?:words?|wd|phrases?|codes?)|pwd|"
+    "credentials?|authorization|cookie|signature|jwt|bearer|dsn|"
+    "(?:api|access|private|signing|encryption|auth|session|secret|shared|account|master|service|webhook)[_.-]?keys?"
 )
-_NAME = re.compile(rf"(?<![a-z])(?:[a-z]*(?:password|passwd|secret)|{_WORDS})(?![a-z])", re.IGNORECASE)
+_NAME = re.compile(rf"(?<![a-z])(?:[a-z]*{_GLUED}|{_WORDS})(?![a-z])|(?:^|[_.-])auth$", re.IGNORECASE)
 """Names of variables whose values are secrets. What stands between letters is part of another word: `compass`, `tokenizer`."""
 
 _ABOUT = re.compile(
@@ -33,19 +37,33 @@ _ABOUT = re.compile(
 )
 """Names that tell something about a secret, and are none: PASSWORD_FILE, TOKEN_TTL, TOKEN_URL; PWD is a shell's folder."""
 
+_KEY = re.compile(r"(?:^|[_.-])keys?$", re.IGNORECASE)
+"""Names that may mean a secret, or a column: their values tell which. STRIPE_KEY, PARTITION_KEY."""
+
+_IS_IT = re.compile(r"(?:secret|token|password|passwd|webhook)s?$", re.IGNORECASE)
+"""Names of what is secret as a whole, though it be a URL: WEBHOOK_SECRET."""
+
 _NO_SECRET = re.compile(r"\d{0,6}|true|false|yes|no|on|off|none|null|\*+|\$\{.*\}|\{.*\}", re.IGNORECASE | re.DOTALL)
 
 _URL = re.compile(
     r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{0,512}):([^\s/?#\"'<>\\]{1,512})@(?=[^\s@])"
 )
 _URL_TOKEN = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{20,512})@(?=[^\s@])")
+_DATABASE_URL = re.compile(
+    r"(?<![A-Za-z0-9+.-])((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?)(?:\+[a-z0-9]{1,20})?://)([^\s/?#@:\"'<>\\]{0,512}):"
+    r"((?!\d{1,5}[/?#])[^\s\"'<>\\]{1,512})@(?=[^\s@])"
+)
+"""Of these clients some take a password as it is, with what ends the host of any other URL."""
+
+_PARAMETER = r"[A-Za-z0-9_.-]{1,64}=(?:\\{0,3}\"[^\"\\\r\n]{0,2048}\\{0,3}\"|[^\s\"'\\,;}\])>]{1,2048})"
 _HEADER = re.compile(
     r"(?i)\b((?:proxy-)?authorization|x-api-key|x-auth-token|(?:set-)?cookie)(\\?[\"']?\s{0,8}[:=]\s{0,8}(?:b(?=\\?[\"']))?\\?[\"']?)"
-    r"(?!\*\*\*)((?:(?:basic|bearer|digest|token|negotiate|aws4-hmac-sha256)\s+)?[^\s\"'\\,;}\])>]{1,4096}(?:;[^\"'\\\r\n}\])>]{0,4096})?)"
+    rf"(?!\*\*\*)([a-z][a-z0-9-]{{1,30}}[ \t]{{1,8}}{_PARAMETER}(?:[ \t]{{0,8}},[ \t]{{0,8}}{_PARAMETER}){{0,30}}|"
+    r"(?:(?:basic|bearer|digest|token|apikey|api-key|key|negotiate|ntlm|ssws|splunk|aws4-hmac-sha256)\s+)?[^\s\"'\\,;}\])>]{1,4096}(?:;[^\"'\\\r\n}\])>]{0,4096})?)"
 )
 _SCHEME = re.compile(r"\b((?i:bearer|basic))(\s+)(?=[A-Za-z0-9._~+/=-]*[A-Z0-9._~+/=])([A-Za-z0-9._~+/-]{8,4096}={0,2})")
 _GIVEN = re.compile(
-    rf"(?i)(?<![a-z])((?:[a-z]{{0,20}}(?:password|passwd|secret)|{_WORDS})\\?[\"']?=\\?[\"']?)(?!\*\*\*)"
+    rf"(?i)(?<![a-z])((?:[a-z]{{0,20}}{_GLUED}|{_WORDS})\\?[\"']?=\\?[\"']?)(?!\*\*\*)"
     r"([^\s\"'&;,<>{}()\\]{1,4096})"
 )
 _SHAPES = re.compile(
@@ -73,21 +91,34 @@ def is_secret(variable: str, value: str) -> bool:
 
 def secrets_of(variable: str, value: str) -> Iterator[str]:
     """The secrets that a variable's value holds: all of it, or the password in its URL."""
-    if _is_named(variable) and not _NO_SECRET.fullmatch(value) and not _is_plain_url(value):
+    if _is_named(variable, value) and not _NO_SECRET.fullmatch(value):
         yield value
-    for found in _URL.finditer(value):
+        yield from re.split("[:/]", value, maxsplit=1)[1:] if variable.lower().endswith("auth") else ()  # NEO4J_AUTH=neo4j/…
+    for found in (*_DATABASE_URL.finditer(value), *_URL.finditer(value)):
         yield found[3]
         yield unquote(found[3])
     yield from (found[2] for found in _URL_TOKEN.finditer(value) if _is_unguessable(found[2]))
     for shape in (_HEADER, _SCHEME):
-        yield from (found[3].rpartition(" ")[2] for found in shape.finditer(value))
+        yield from (found[3].rpartition(" ")[2] for found in shape.finditer(value) if '"' not in found[3])
+        yield from (part for found in shape.finditer(value) for part in re.findall(r'="([^"\\]+)', found[3]))
     yield from (found[2] for found in _GIVEN.finditer(value))
     yield from (found[0] for found in _SHAPES.finditer(value))
 
 
-def _is_named(variable: str) -> bool:
+def _is_named(variable: str, value: str) -> bool:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", variable)
-    return _NAME.search(words) is not None and _ABOUT.search(words) is None
+    if _ABOUT.search(words) is not None:
+        return False
+    if _NAME.search(words) is not None:
+        return _IS_IT.search(words) is not None or not _is_plain_url(value)
+    return _KEY.search(words) is not None and _is_random(value)
+
+
+def _is_random(value: str) -> bool:
+    """Whether it is such as only a machine thinks of: no word, no path, no address."""
+    return (
+        len(value) >= 12 and value[0] not in "/.~" and "://" not in value and all(kind.search(value) for kind in _CLASSES[:3])
+    )
 
 
 def _is_plain_url(value: str) -> bool:
@@ -115,6 +146,7 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
         text = _SHAPES.sub(HIDDEN, text)
     if "://" in text and "@" in text:
         text = _URL_TOKEN.sub(lambda found: f"{found[1]}{HIDDEN}@" if _is_unguessable(found[2]) else found[0], text)
+        text = _DATABASE_URL.sub(rf"\1\2:{HIDDEN}@", text)
         text = _URL.sub(rf"\1\2:{HIDDEN}@", text)
     small = text.lower()
     if any(word in small for word in _OF_HEADERS):

@@ -48,6 +48,18 @@ mixed = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), m
         ("ANYTHING", "Bearer abcdefGH12345"),
         ("ANYTHING", "host=db password=x user=y"),
         ("ANYTHING", KEY),
+        ("DB_PASSWORDS", "Tr0ub4dor&3x"),
+        ("API_KEYS", "Tr0ub4dor&3x"),
+        ("DBPASS", "Tr0ub4dor&3x"),
+        ("USERPASS", "Tr0ub4dor&3x"),
+        ("MYTOKEN", "Tr0ub4dor&3x"),
+        ("GITHUBTOKEN", "Tr0ub4dor&3x"),
+        ("ACCESSTOKEN", "Tr0ub4dor&3x"),
+        ("BASIC_AUTH", "anna:Tr0ub4dor&3x"),
+        ("NEO4J_AUTH", "neo4j/Tr0ub4dor3"),
+        ("STRIPE_KEY", "Tr0ub4dor&3xyz"),
+        ("SLACK_WEBHOOK_SECRET", "https://hooks.slack.com/services/T00/B00/XXXXXXXXX"),
+        ("ANYTHING", "postgres://u:pa/ss#W0rd@db/x"),
     ],
 )
 def test_a_secret_is_known_by_its_name_its_place_or_its_shape(variable: str, value: str) -> None:
@@ -69,6 +81,14 @@ def test_a_secret_is_known_by_its_name_its_place_or_its_shape(variable: str, val
         ("OLDPWD", "/home/anna/shop"),
         ("COMPASS", "north"),
         ("DEFECTS", "silent_fallback"),
+        ("COMPASS", "Tr0ub4dor&3x"),
+        ("BYPASS", "Tr0ub4dor&3x"),
+        ("OAUTH", "Tr0ub4dor&3x"),
+        ("PARTITION_KEY", "order_id_of_customer"),
+        ("TLS_KEY", "/etc/ssl/private/Server1.key"),
+        ("SECRETS_MANAGER", "http://vault:8200"),
+        ("TOKEN_SERVICE", "http://auth:8000"),
+        ("REDIS_AUTH", "false"),
         ("DB_PASSWORD", ""),
         ("DB_PASSWORD", "${DB_PASSWORD}"),
     ],
@@ -88,6 +108,14 @@ def test_what_only_speaks_of_a_secret_is_none(variable: str, value: str) -> None
         ("{'Authorization': b'Basic dXNlcjpwYXNz'}", "{'Authorization': b'***'}"),
         (r'"{\"authorization\": \"Digest abc\"}"', r'"{\"authorization\": \"***\"}"'),
         ("Cookie: a=b; c=d", "Cookie: ***"),
+        ('Authorization: Token token="Hunter22x"', "Authorization: ***"),
+        ('Authorization: Digest username="u", nonce="n", response="6629fa" and so on', "Authorization: *** and so on"),
+        (r'"{\"authorization\": \"Digest username=\\\"u\\\", response=abc\"}"', r'"{\"authorization\": \"***\"}"'),
+        ("{'Authorization': 'Digest username=\"u\", response=\"abc\"', 'X': 1}", "{'Authorization': '***', 'X': 1}"),
+        ("Authorization: ApiKey abc123", "Authorization: ***"),
+        ("postgres://u:pa/ss#W0rd@db/x", "postgres://u:***@db/x"),
+        ("redis://cache:6379/0 and anna@example.org", "redis://cache:6379/0 and anna@example.org"),
+        ("redis://cache:6379/0?from=anna@example.org", "redis://cache:6379/0?from=anna@example.org"),
         ("X-Api-Key: abc", "X-Api-Key: ***"),
         ("sent Bearer abcdefGH123", "sent Bearer ***"),
         ("DB_PASSWORD=short LANG=C", "DB_PASSWORD=*** LANG=C"),
@@ -163,6 +191,18 @@ def test_of_a_url_only_its_password_is_the_secret_as_it_is_written_and_as_it_is_
     assert set(secrets_of("DATABASE_URL", "postgresql://shop:p%40ss-w0rd@db:5432/shop")) == {"p%40ss-w0rd", "p@ss-w0rd"}
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "known"),
+    [
+        ("NEO4J_AUTH", "neo4j/Tr0ub4dor3", "Tr0ub4dor3"),
+        ("HEADER", 'Authorization: Token token="Hunter22x"', "Hunter22x"),
+        ("DATABASE_URL", "postgres://u:pa/ss#W0rd@db/x", "pa/ss#W0rd"),
+    ],
+)
+def test_the_secret_within_a_value_is_known_by_itself(variable: str, value: str, known: str) -> None:
+    assert known in known_secrets([{variable: value}])
+
+
 def test_what_json_can_hold_keeps_its_form() -> None:
     data: dict[str, Any] = {
         "journeys": {"get a token": "GET /token"},
@@ -200,6 +240,11 @@ def test_in_a_file_a_short_secret_is_hidden_behind_its_name() -> None:
         "x=" * 15_000,
         "eyJ." * 8_000,
         "://:@" * 6_000,
+        "mysql://a:" * 6_000,
+        "mysql://a:" + "b@" * 20_000 + " ",
+        "authorization: a " + "b=c, " * 10_000,
+        'authorization: a b="' * 3_000,
+        "token" * 10_000 + "=",
         "-----BEGIN " * 3_000,
         "-----BEGIN PRIVATE KEY-----" * 2_500 + '"',
         "-----BEGIN PRIVATE KEY-----" + "-" * 60_000 + '"',
