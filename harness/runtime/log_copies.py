@@ -7,6 +7,7 @@ run that is killed, the last quarter of a second is missing.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,12 +29,17 @@ MOST_AT_A_LOOK = 8 << 20
 MOST_BEHIND = 64 << 20
 """How far a log may be ahead of its copy until what lies between is left out: it is written faster than anybody reads."""
 
+LONGEST_KEY = 64 << 10
+"""Bytes of a private key whose end has not come: so many wait for it."""
+
+_KEY = re.compile(rb"-----(BEGIN|END) [A-Z ]{0,30}PRIVATE KEY-----")
+
 
 @dataclass(slots=True)
 class _Copied:
     """A log that is open, so that it can be read when its folder is gone already, and where it is copied to.
 
-    `position` is how far it was read, `rest` the begin of a line whose end has not come.
+    `position` is how far it was read, `rest` the begin of a line, or of a private key, whose end has not come.
     """
 
     source: int
@@ -118,10 +124,16 @@ class LogCopies:
         piece = os.pread(log.source, AT_ONCE, log.position)
         lines, rest = log.rest + piece, b""
         if not whole and len(lines) < 2 * AT_ONCE:
-            end = lines.rfind(b"\n") + 1
+            end = _without_half_a_key(lines[: lines.rfind(b"\n") + 1])
             lines, rest = lines[:end], lines[end:]
         left = memoryview(self._hide(lines.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
         while left:
             left = left[os.write(log.target, left) :]
         log.position, log.rest = log.position + len(piece), rest
         return bool(piece)
+
+
+def _without_half_a_key(lines: bytes) -> int:
+    """Where they end, or the line begins in which a private key does whose end may come: half of one looks like no secret."""
+    found = list(_KEY.finditer(lines, max(0, len(lines) - LONGEST_KEY)))
+    return lines.rfind(b"\n", 0, found[-1].start()) + 1 if found and found[-1][1] == b"BEGIN" else len(lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.model.secrets import without_secrets
 from harness.runtime import log_copies
 from harness.runtime.log_copies import EVERY, LogCopies
 
@@ -119,6 +120,41 @@ def test_a_log_that_somebody_else_cut_short_is_read_from_its_begin(copies: LogCo
         copies.look()
 
     assert (copied / "order.log").read_bytes() == b"one\ntwo\nthree\n"
+
+
+KEY = b"-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END RSA PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("cut", range(1, len(KEY), 5))
+def test_a_private_key_that_comes_in_two_parts_is_hidden_whole(written: Path, copied: Path, cut: int) -> None:
+    copies = LogCopies(written, copied, without_secrets)
+    with copies.file("order").open("ab", buffering=0) as log:
+        log.write(b"before\n" + KEY[:cut])
+        copies.look()
+        assert (copied / "order.log").read_bytes() == b"before\n"
+        log.write(KEY[cut:] + b"after\n")
+        copies.look()
+
+        assert (copied / "order.log").read_bytes() == b"before\n***\nafter\n"
+    copies.end()
+
+
+def test_a_private_key_without_end_keeps_nothing_back_for_ever(
+    written: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_copies, "LONGEST_KEY", 100)
+    copies = LogCopies(written, copied, str)
+    with copies.file("order").open("ab", buffering=0) as log:
+        log.write(b"-----BEGIN PRIVATE KEY-----\n")
+        copies.look()
+        assert (copied / "order.log").read_bytes() == b""
+        log.write(b"and so on\n" * 10)
+        copies.look()
+        assert (copied / "order.log").read_bytes() == b"-----BEGIN PRIVATE KEY-----\n" + b"and so on\n" * 10
+        log.write(KEY[:40])
+    copies.end()
+
+    assert (copied / "order.log").read_bytes().endswith(KEY[:40])
 
 
 def test_a_link_is_not_followed(copies: LogCopies, written: Path, copied: Path, tmp_path: Path) -> None:
