@@ -10,7 +10,9 @@ Series: `plants` (the detector must find what is left on purpose), `kills` (SIGK
 short runs in a row, in one process and by a command each). Each trial is a run of a small system with faults on a proxy, a
 process and a control group, and a service that is deaf to SIGTERM. The moment is drawn from the seed over the whole life of
 a run, as a run that nobody disturbed has shown it. Everything is in a state file, a line for each trial: run again, it goes
-on where it was. What was wrong with a trial is printed, and its folder kept.
+on where it was; only `process` and `commands`, where they did not come to their end, begin again. What was wrong with a trial
+is printed, and its folder kept. The exit code is 1 where anything in the state file is wrong (something left, a wrong answer,
+a trial or run that is broken, growth, a wedge that was missed or not tried), or a series that was asked for is not whole.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ from benchmarks.reliability_process import told_by_trial
 from benchmarks.reliability_run import PROJECT
 from benchmarks.reliability_state import Broken, State, Turns, last_attempt
 from benchmarks.reliability_trial import Order
+from benchmarks.reliability_wrong import wrong_with
 
 LEASE = 5.0
 WEDGES = "tests/end_to_end/test_wedges.py"
@@ -74,6 +77,11 @@ class Asked:
     def how_many(self, otherwise: int) -> int:
         """The length of a series."""
         return self.count if self.count is not None else otherwise
+
+    def wanted(self, only: Sequence[str]) -> dict[str, int]:
+        """How much there has to be of each series that was asked for."""
+        trials = {name: self.how_many(TRIALS[name].count) for name in only if name in TRIALS}
+        return trials | {name: self.how_many(MANY) for name in only if name in reliability_growth.SHOWN}
 
 
 def life_of(runtime: str, asked: Asked) -> dict[str, float]:
@@ -138,16 +146,20 @@ def say(name: str, number: int, row: dict[str, Any]) -> None:
 
 
 def many(kind: str, asked: Asked) -> None:
-    """A series of short runs. One process cannot be gone on with: it is begun again."""
+    """A series of short runs. One that is whole is not made again; another cannot be gone on with, and is begun again."""
     wanted = asked.how_many(MANY)
     done = asked.state.rows(kind)
-    if len(done) >= wanted:
+    if len(last_attempt(done)) >= wanted:
         return
     runs = reliability_growth.in_one_process if kind == "process" else reliability_growth.by_commands
-    attempt = 1 + max((row["attempt"] for row in done), default=0)
-    for row in runs(wanted):
-        asked.state.add(kind, {"attempt": attempt, **row})
-        print(f"{kind} {row['number']}: {row}", flush=True)
+    attempt = 1 + max((row["attempt"] for row in [*done, *asked.state.rows(f"{kind}-broken")]), default=0)
+    try:
+        for row in runs(wanted):
+            asked.state.add(kind, {"attempt": attempt, **row})
+            print(f"{kind} {row['number']}: {row}", flush=True)
+    except Broken as broken:
+        asked.state.add(f"{kind}-broken", {"attempt": attempt, "why": str(broken)})
+        print(f"{kind}: broken: {broken}", flush=True)
 
 
 def provoke_wedges(asked: Asked) -> None:
@@ -180,6 +192,9 @@ def table(state: State) -> str:
     """All figures there are, as Markdown."""
     rows = {name: state.rows(name) for name in TRIALS}
     found = [HEAD, *(row_of(name, rows[name]) for name in TRIALS if rows[name])]
+    for name in TRIALS:
+        if broken := state.rows(f"{name}-broken"):
+            found += ["", f"{name}: {len(broken)} more did not come to their end, which is counted nowhere above"]
     for kind in reliability_growth.SHOWN:
         if series := last_attempt(state.rows(kind)):
             found += ["", reliability_growth.table(kind, series)]
@@ -223,7 +238,7 @@ def do(name: str, asked: Asked) -> None:
 
 
 def main() -> int:
-    """Do what was asked; 1 where something was wrong with a trial."""
+    """Do what was asked; 1 where something was wrong with anything tried so far, or what was asked for was not tried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SERIES, default=SERIES, metavar="SERIES", help=", ".join(SERIES))
     parser.add_argument("--count", type=int, help="so many trials of each series")
@@ -240,7 +255,9 @@ def main() -> int:
     if given.write is not None:
         write_table(text, given.write)
     print(text)
-    return int(any(problems_of(row) for name in TRIALS for row in asked.state.rows(name)))
+    wrong = wrong_with(asked.state, list(TRIALS), asked.wanted(given.only))
+    print("\n".join(["", *wrong]))
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ HEALED_BY_ENGINE = 10.0
 """As many for the guardian at a Docker engine, which lets the other one go first."""
 
 HEALED_AFTER_SIGNAL = 5.0
+NOTHING = 1e-9
 LEFT_OUT = 20
 """The first runs of a series: what is loaded once is loaded in them."""
 
@@ -170,6 +171,11 @@ class Growth:
     high: float
     runs: int
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether it grew, by more than chance and the rounding of the computer."""
+        return self.low >= NOTHING
+
     def line(self, name: str, unit: str) -> str:
         """A row of the table."""
         slope, low, high, over = (_plain(value) for value in (self.slope, self.low, self.high, self.slope * self.runs))
@@ -178,7 +184,7 @@ class Growth:
 
 def _plain(value: float) -> str:
     """What is nothing but for the rounding of the computer is nothing."""
-    return f"{value:+.2g}" if abs(value) >= 1e-9 else "0"
+    return f"{value:+.2g}" if abs(value) >= NOTHING else "0"
 
 
 GROWTH_HEAD = "| | after the first | for each run | over the series |\n|---|--:|--:|--:|"

@@ -21,8 +21,10 @@ import psutil
 
 from benchmarks.reliability_figures import GROWTH_HEAD, LEFT_OUT, growth_of
 from benchmarks.reliability_run import PROJECT, SCENARIO, surroundings
+from benchmarks.reliability_state import Broken
 
 MB, KB = 1e6, 1e3
+ENOUGH = 2 * LEFT_OUT
 SHOWN = {
     "process": (
         ("memory", "uss", " MB", MB),
@@ -43,7 +45,7 @@ SHOWN = {
 
 def table(kind: str, rows: list[dict[str, Any]]) -> str:
     """What grew, in rows; the first runs are left out where there are enough."""
-    left_out = LEFT_OUT if len(rows) >= 2 * LEFT_OUT else 0
+    left_out = LEFT_OUT if len(rows) >= ENOUGH else 0
     if len(rows) - left_out < 3:
         return f"{kind}: {len(rows)} runs are too few"
     lines = [
@@ -51,6 +53,13 @@ def table(kind: str, rows: list[dict[str, Any]]) -> str:
         for name, key, unit, per in SHOWN[kind]
     ]
     return "\n".join([GROWTH_HEAD, *lines])
+
+
+def growing(kind: str, rows: list[dict[str, Any]]) -> list[str]:
+    """What grows for certain; too short a series, with its first runs in it, shows none of it."""
+    if len(rows) < ENOUGH:
+        return []
+    return [name for name, key, _, per in SHOWN[kind] if growth_of([row[key] / per for row in rows]).is_certain]
 
 
 def arguments(folder: Path) -> list[str]:
@@ -67,6 +76,8 @@ def in_one_process(count: int) -> Iterator[dict[str, Any]]:
             assert process.stdout is not None
             for line in process.stdout:
                 yield json.loads(line)
+        if process.returncode != 0:
+            raise Broken(f"the process that makes the runs ended with {process.returncode}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

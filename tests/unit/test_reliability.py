@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import reliability, reliability_plants, reliability_process
+from benchmarks import reliability, reliability_growth, reliability_plants, reliability_process
 from benchmarks.reliability_figures import REPORTS, growth_of, limit_of, problems_of, quantile, row_of, share, times
 from benchmarks.reliability_kernel import address_of, marked
 from benchmarks.reliability_left import Traces, toxics_on
@@ -320,6 +320,124 @@ def test_a_trial_that_falls_over_is_broken_with_its_last_words(tmp_path: Path, m
 
     with pytest.raises(reliability.Broken, match=r"^no engine answers$"):
         reliability_process.told_by_trial(Order("life", "local", 5.0), tmp_path / "kept")
+
+
+def series_of_runs(state: State, count: int = 45, attempt: int = 1, grows: float = 0.0, code: int = 0) -> None:
+    """Runs in one process that keep so much each, as the state file tells them."""
+    keys = ("uss", "descriptors", "threads", "processes", "beside", "folder")
+    for number in range(count):
+        held = dict.fromkeys(keys, 7.0) | {"uss": 1e6 * (90 + number * grows)}
+        state.add("process", {"attempt": attempt, "number": number, "code": code, **held})
+
+
+def exit_code(state: State, monkeypatch: pytest.MonkeyPatch, *only: str, count: int = 1) -> int:
+    """What the command ends with that only has to look at what was tried."""
+    arguments = ["--state", str(state.path), "--count", str(count), "--only", *(only or ("table",))]
+    monkeypatch.setattr(sys, "argv", ["reliability", *arguments])
+    return reliability.main()
+
+
+def test_where_everything_was_tried_and_nothing_was_wrong_the_exit_code_is_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path / "state.jsonl")
+    state.add("kills", {"number": 0, **row()})
+    series_of_runs(state)
+    state.add("wedges", {"code": 0, "rows": [], "last": "20 passed in 3 s"})
+    state.add("plants", {"found": {"a port": ["listener: 127.0.0.1:9"]}})
+
+    assert exit_code(state, monkeypatch) == 0
+
+
+@pytest.mark.parametrize(
+    ("series", "said", "told"),
+    [
+        ("kills", {"number": 3, **row(left=["process: 7 x"])}, "kills 3: left behind: process: 7 x"),
+        ("kills-broken", {"number": 3, "why": "it fell over"}, "kills 3: the trial itself is broken: it fell over"),
+        ("process-broken", {"attempt": 1, "why": "it ended with 1"}, "process: it ended with 1"),
+        ("wedges", {"code": 1, "rows": [], "last": "1 failed, 19 passed"}, "found: 1 failed, 19 passed"),
+        ("wedges", {"code": 0, "rows": [], "last": "18 passed, 2 skipped in 3 s"}, "found: 18 passed, 2 skipped in 3 s"),
+        ("plants", {"found": {"a port": []}}, "plants: a port was not found"),
+    ],
+)
+def test_whatever_was_wrong_is_told_and_the_exit_code_is_1(
+    series: str,
+    said: dict[str, Any],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = State(tmp_path / "state.jsonl")
+    state.add(series, said)
+
+    assert exit_code(state, monkeypatch) == 1
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"grows": 0.1}, "process: memory grows"),
+        ({"code": 5}, "process 0: ended with 5"),
+        ({"code": 6}, "process 0: ended with 6"),
+    ],
+)
+def test_runs_that_grow_or_end_wrong_are_told_until_a_whole_series_does_not(
+    said: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = State(tmp_path / "state.jsonl")
+    series_of_runs(state, **said)
+
+    assert exit_code(state, monkeypatch) == 1
+    assert told in capsys.readouterr().out
+    state.add("process-broken", {"attempt": 1, "why": "it ended with 1"})
+    series_of_runs(state, attempt=2)
+    assert exit_code(state, monkeypatch) == 0
+
+
+def test_so_few_runs_that_what_is_loaded_once_counts_show_no_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(tmp_path / "state.jsonl")
+    series_of_runs(state, count=10, grows=1.0)
+
+    assert exit_code(state, monkeypatch) == 0
+
+
+def test_a_series_that_was_asked_for_and_could_not_be_tried_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> dict[str, Any]:
+        raise reliability.Broken("no engine answers")
+
+    monkeypatch.setattr(reliability, "carried_out", broken)
+
+    assert exit_code(State(tmp_path / "state.jsonl"), monkeypatch, "docker-kills", count=2) == 1
+    assert "docker-kills: expected 2, found 0" in capsys.readouterr().out
+
+
+def test_a_series_of_runs_counts_as_done_only_where_its_last_attempt_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [{"number": number, "code": 0} for number in range(3)]
+    monkeypatch.setattr(reliability_growth, "by_commands", lambda count: iter(made[:count]))
+    state = State(tmp_path / "state.jsonl")
+    for attempt, number in ((1, 0), (1, 1), (2, 0)):
+        state.add("commands", {"attempt": attempt, "number": number, "code": 0})
+    asked = reliability.Asked(state, seed=7, lease=5.0, parallel=1, count=3)
+
+    reliability.do("commands", asked)
+    reliability.do("commands", asked)
+
+    assert [row["attempt"] for row in state.rows("commands")] == [1, 1, 2, 3, 3, 3]
+
+
+def test_a_process_that_ends_before_its_last_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "false")
+    state = State(tmp_path / "state.jsonl")
+
+    reliability.do("process", reliability.Asked(state, seed=7, lease=5.0, parallel=1, count=3))
+
+    assert [row["why"] for row in state.rows("process-broken")] == ["the process that makes the runs ended with 1"]
 
 
 def test_wedges_are_told_in_the_order_of_their_numbers() -> None:
