@@ -440,10 +440,11 @@ def _validity_on(runtime: Any, engine: Any) -> Callable[[Path], tuple[Resolved, 
 @click.option("--twin", type=click.Choice(["no fault", "wrong edge", "entry cut"]), help="The plan of a free twin.")
 def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> None:
     """Print what a run would do, without doing anything. The same seed gives the same plan."""
-    from harness.experiment import compose_reader, for_choice
+    from harness.experiment import compose_reader, for_choice, known_in, plan_without_secrets
     from harness.model.origins import origins_of
     from harness.model.resolving import resolve
-    from harness.plan.planning import plan_of, plan_to_json
+    from harness.model.secrets import without_secrets
+    from harness.plan.planning import plan_of
     from harness.plan.text import explanation, plan_text
     from harness.plan.twins import twin_of
     from harness.report.power import power_text
@@ -455,15 +456,16 @@ def plan(file: Path, as_json: bool, explain: bool, twin: Any, **given: Any) -> N
     decided = plan_of(resolved.experiment, resolved.queries)
     if twin is not None:
         decided = twin_of(decided, twin)
+    known = known_in(resolved)
     if as_json:
-        say_data(plan_to_json(decided))
+        say_data(plan_without_secrets(decided, known))
     else:
-        say(f"{plan_text(decided)}\n{power_text(decided.experiment)}", nl=False)
+        say(without_secrets(f"{plan_text(decided)}\n{power_text(decided.experiment)}", known), nl=False)
     if explain:
         origins = origins_of(resolved.experiment, *resolved.documents)
-        say("\n" + explanation(decided, origins), nl=False, err=as_json)
+        say(without_secrets("\n" + explanation(decided, origins), known), nl=False, err=as_json)
     for warning in resolved.warnings:
-        say(f"warning: {warning}", err=True)
+        say(without_secrets(f"warning: {warning}", known), err=True)
 
 
 @commands.command()

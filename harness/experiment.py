@@ -243,12 +243,12 @@ class Stage:
     def _carry_out(self, resolved: Resolved, plan: Plan, path: Path) -> None:
         folder = _new_folder(path)
         environments = _environments(resolved, self.options.environment)
-        known = _known(resolved, environments)
+        known = known_in(resolved, environments)
         for name, text in resolved.files.items():
             folder.write(name, source_without_secrets(text, environments, known))
         folder.write("compose.json", _as_json(data_without_secrets(_told(resolved.system.compose), known)))
-        decided = data_without_secrets(json.loads(plan_to_json(plan)), known)
-        folder.write(PLAN, _as_json(decided))
+        decided = json.loads(told := plan_without_secrets(plan, known))
+        folder.write(PLAN, told)
         _point_latest_to(path)
         watcher = self.audience(plan)
         recorder = Recorder(folder, LiveJudge(decided), *([watcher] if watcher is not None else []), known=known)
@@ -405,10 +405,18 @@ def _environments(resolved: Resolved, laid_over: Overrides) -> list[Mapping[str,
     return [*services, *laid_over.values(), *chain.from_iterable(of_defects)]
 
 
-def _known(resolved: Resolved, environments: Sequence[Mapping[str, str]]) -> frozenset[str]:
-    """What is blotted out wherever it turns up; not what a service or a journey is called by, which a run is told with."""
+def plan_without_secrets(plan: Plan, known: frozenset[str]) -> str:
+    """A plan as JSON, as it may be shown, and as a run's folder begins with it."""
+    return _as_json(data_without_secrets(json.loads(plan_to_json(plan)), known))
+
+
+def known_in(resolved: Resolved, environments: Sequence[Mapping[str, str]] | None = None) -> frozenset[str]:
+    """What is blotted out wherever it turns up, of the environments that services may find; not what a service or a journey is
+    called by, which a run is told with.
+    """
     journeys = resolved.experiment.system.journeys
     names = (*resolved.system.compose.services, *journeys, *journeys.values())
+    environments = _environments(resolved, {}) if environments is None else environments
     return frozenset(
         secret for secret in known_secrets([*environments, os.environ]) if not any(secret in name for name in names)
     )

@@ -82,3 +82,19 @@ def test_every_exit_code_is_told_where_help_is_asked_for() -> None:
     shown = CliRunner().invoke(commands, ["--help"]).stdout.partition("Exit codes:")[2].partition("Options:")[0]
 
     assert {int(code) for code in re.findall(r"\d+", shown)} == {*EXIT_CODES.values(), INVALID, LEFT_BEHIND, TERMINATED}
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--explain",), ("--json", "--explain")])
+def test_a_plan_that_is_shown_says_no_secret(tmp_path: Path, options: tuple[str, ...]) -> None:
+    path = write_system(
+        tmp_path,
+        scenario=SCENARIO
+        + "defects:\n  leaky: {environment: {order: {LEAKY_PASSWORD: Hunter22xyz, TRUST: Hunter22xyz}},"
+        + " caught_by: recovery-1}\n",
+    )
+
+    shown = planned(path, "--runtime", "local", *options)
+
+    assert shown.exit_code == 0, shown.output
+    assert "shipping" in shown.stdout
+    assert "Hunter22xyz" not in shown.output
