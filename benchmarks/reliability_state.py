@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,13 +30,16 @@ class State:
     def _all(self) -> Iterator[dict[str, Any]]:
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
-                yield json.loads(line)
+                with suppress(ValueError):  # half written by who was killed: that trial is made again
+                    yield json.loads(line)
 
     def add(self, series: str, row: dict[str, Any]) -> None:
         """One more."""
         line = json.dumps({"series": series, "at": time.strftime("%Y-%m-%d %H:%M:%S"), **row})
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with self._lock, self.path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            begins = "\n" if file.read()[-1:] not in ("", "\n") else ""
+            file.write(f"{begins}{line}\n")
 
 
 class Turns:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -203,6 +205,19 @@ def test_what_was_done_is_known_again_and_the_table_holds_it(tmp_path: Path) -> 
     assert again.rows("stops") == []
     assert "| kills | 1 | 0 of 1" in reliability.table(again)
     assert "cores at a load average of 2.5 / 2.5 / 2.5" in reliability.table(again)
+
+
+def test_a_line_that_was_half_written_is_passed_over_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.jsonl")
+    state.add("kills", {"number": 0})
+    with state.path.open("a", encoding="utf-8") as file:
+        file.write('{"series": "kills", "numb')
+
+    assert [found["number"] for found in state.rows("kills")] == [0]
+    state.add("kills", {"number": 2})
+    state.add("kills", {"number": 3})
+    assert [found["number"] for found in state.rows("kills")] == [0, 2, 3]
+    assert len(state.path.read_text(encoding="utf-8").splitlines()) == 4
 
 
 def test_a_trial_that_struck_nothing_is_made_up_for_by_another_and_what_is_done_is_not_done_again() -> None:
@@ -490,7 +505,7 @@ def test_a_folder_in_which_nothing_ran_has_nothing_left(tmp_path: Path) -> None:
     ("answer", "told"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", []),
-        (b"", []),
+        (b"", ["does not say what is on"]),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[}", ["does not say what is on"]),
         (b"nonsense\r\n\r\n", ["does not say what is on"]),
     ],
@@ -508,6 +523,34 @@ def test_an_engine_that_answers_nonsense_may_hold_anything_and_one_that_is_gone_
     assert [word for word in told if word in str(found)] == told
     assert bool(found) == bool(told)
     assert toxics_on(address) == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_engine_that_breaks_a_connection_off_holds_nothing_only_where_it_does_not_listen_any_more(
+    ends: bool, tmp_path: Path
+) -> None:
+    run = tmp_path / "reports" / "short" / "20260101-000000-abcdef"
+    run.mkdir(parents=True)
+    traces = Traces(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        control = f"http://127.0.0.1:{engine.getsockname()[1]}"
+        (run / "undo.jsonl").write_text(json.dumps({"undo": "RestoreProxies", "control": control}) + "\n", encoding="utf-8")
+        traces.listeners.add(str(os.fstat(engine.fileno()).st_ino))
+        serving = threading.Thread(target=_break_off, args=(engine,), kwargs={"ends": ends})
+        serving.start()
+        found = [one.kind for one in traces.faults()]
+        serving.join()
+
+    assert found == ([] if ends else ["proxy"])
+
+
+def _break_off(engine: socket.socket, *, ends: bool) -> None:
+    connection, _ = engine.accept()
+    connection.recv(4096)
+    if ends:
+        engine.close()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 def _answer_once(engine: socket.socket, answer: bytes) -> None:
