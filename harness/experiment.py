@@ -61,7 +61,7 @@ from harness.runtime.run import carry_out
 from harness.runtime.services.limits import cannot_limit
 from harness.runtime.setting import Setting
 from harness.runtime.shares import shared_at, shared_here
-from harness.runtime.stop_file import refuse_where_halted
+from harness.runtime.stop_file import refuse_where_stopped
 from harness.runtime.stopping import Stop
 
 HTML, JUNIT, MARKDOWN = "report.html", "junit.xml", "summary.md"
@@ -223,7 +223,7 @@ class Stage:
 
     def carry_out(self, resolved: Resolved, plan: Plan) -> Run:
         """Carry out a plan, judge what was recorded, and write the reports."""
-        refuse_where_halted()
+        refuse_where_stopped()
         path = _new_path(self.options.reports, plan.experiment.name)
         docker = self.options.choice.docker
         register(path, project="" if docker is None else project_of(path.name), shares=self._shares(resolved))

@@ -93,9 +93,9 @@ def _lift() -> None:
 
 def _abort_all(why: str) -> None:
     from harness.runtime.aborting import under_way
-    from harness.runtime.stop_file import halt
+    from harness.runtime.stop_file import write_stop_file
 
-    say(f"nothing begins any more until chaos abort --lift: {halt(why)}")
+    say(f"nothing begins any more until chaos abort --lift: {write_stop_file(why)}")
     raise click.exceptions.Exit(_wait_for(under_way()))
 
 

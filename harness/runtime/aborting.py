@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.errors import CouldNotRun, InvalidInput
 from harness.history.drafts import draft_of
 from harness.runtime.registry import ABORT, Registered, is_alive, is_here, runs, runs_folder
-from harness.runtime.stop_file import UNSAID, one_line, user_name, why_halted
+from harness.runtime.stop_file import UNSAID, one_line, user_name, why_stopped
 from harness.runtime.stopping import Stop
 
 LOOK_EVERY = 0.25
@@ -30,7 +30,7 @@ def heeding(run: str, stop: Stop) -> Iterator[None]:
 
     def look() -> None:
         while not over.wait(LOOK_EVERY):
-            why = why_halted() or why_aborted(asked)
+            why = why_stopped() or why_aborted(asked)
             if why is not None:
                 stop.ask(why)
                 return

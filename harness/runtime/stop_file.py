@@ -23,7 +23,7 @@ UNSAID = "no reason was given"
 
 
 @dataclass(frozen=True, slots=True)
-class Halted:
+class StopFile:
     """That nothing may run: who said so, why, and since when (seconds since the epoch)."""
 
     path: Path
@@ -41,32 +41,32 @@ def stop_path(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get(STOP_FILE) or EVERYBODYS)
 
 
-def halted() -> Halted | None:
-    """Whether nothing may run. Whatever has the stop file's name halts, even what cannot be read."""
+def found_stop_file() -> StopFile | None:
+    """Whether nothing may run. Whatever has the stop file's name stops them, even what cannot be read."""
     path = stop_path()
     try:
         status = path.lstat()
     except OSError:
         return None
-    return Halted(path, user_name(status.st_uid), _reason_in(path) or UNSAID, status.st_mtime)
+    return StopFile(path, user_name(status.st_uid), _reason_in(path) or UNSAID, status.st_mtime)
 
 
-def refuse_where_halted() -> None:
+def refuse_where_stopped() -> None:
     """Raises InvalidInput where nothing may run."""
-    found = halted()
+    found = found_stop_file()
     if found is not None:
         raise InvalidInput(
             f"expected no stop file, found {found}; as long as it is there nothing runs. To lift it: chaos abort --lift"
         )
 
 
-def why_halted() -> str | None:
+def why_stopped() -> str | None:
     """Why a run that is under way has to end, in words for its history; None where it need not."""
-    found = halted()
+    found = found_stop_file()
     return None if found is None else f"aborted by {found.by}, with all runs of this machine: {found.why}"
 
 
-def halt(why: str) -> Halted:
+def write_stop_file(why: str) -> StopFile:
     """Let nothing run on this machine; where that is so already, what was said first stays."""
     path = stop_path()
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -80,7 +80,7 @@ def halt(why: str) -> Halted:
         pass
     except OSError as error:
         raise InvalidInput(f"{path}: expected a file that can be written, found: {error.strerror}") from error
-    return halted() or Halted(path, user_name(os.getuid()), one_line(why) or UNSAID, time.time())
+    return found_stop_file() or StopFile(path, user_name(os.getuid()), one_line(why) or UNSAID, time.time())
 
 
 def _put(draft: Path, why: str) -> None:
@@ -90,9 +90,9 @@ def _put(draft: Path, why: str) -> None:
         file.write(f"{why}\n")
 
 
-def lift() -> Halted | None:
-    """Let runs begin again; what halted them, None where nothing did."""
-    found = halted()
+def lift() -> StopFile | None:
+    """Let runs begin again; what stopped them, None where nothing did."""
+    found = found_stop_file()
     if found is None:
         return None
     try:

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from harness.errors import InvalidInput
 from harness.runtime.aborting import ask_to_end, chosen, heeding, under_way
 from harness.runtime.registry import forget, register
-from harness.runtime.stop_file import EVERYBODYS, halt, halted, lift, one_line, refuse_where_halted, stop_path, user_name
+from harness.runtime.stop_file import (
+    EVERYBODYS,
+    found_stop_file,
+    lift,
+    one_line,
+    refuse_where_stopped,
+    stop_path,
+    user_name,
+    write_stop_file,
+)
 from harness.runtime.stopping import Stop
 
 
@@ -38,27 +47,27 @@ ME = user_name(os.getuid())
 
 
 def test_without_the_file_everything_may_run() -> None:
-    refuse_where_halted()
+    refuse_where_stopped()
 
-    assert halted() is None
+    assert found_stop_file() is None
     assert lift() is None
 
 
 def test_with_the_file_nothing_begins_and_it_is_said_who_why_since_when_and_how_to_lift_it(stop_file: Path) -> None:
-    halt("page storm")
+    write_stop_file("page storm")
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime())
 
     with pytest.raises(InvalidInput) as refused:
-        refuse_where_halted()
+        refuse_where_stopped()
 
     for part in (str(stop_file), f"written by {ME}", since, "page storm", "chaos abort --lift"):
         assert part in str(refused.value)
 
 
-def test_who_halts_second_does_not_write_over_what_was_said_first(stop_file: Path) -> None:
-    first = halt("page storm")
+def test_who_stops_all_second_does_not_write_over_what_was_said_first(stop_file: Path) -> None:
+    first = write_stop_file("page storm")
 
-    second = halt("something else")
+    second = write_stop_file("something else")
 
     assert second == first
     assert stop_file.read_text() == "page storm\n"
@@ -66,36 +75,36 @@ def test_who_halts_second_does_not_write_over_what_was_said_first(stop_file: Pat
 
 
 def test_lifting_tells_what_was_lifted_and_twice_is_once(stop_file: Path) -> None:
-    halt("page storm")
+    write_stop_file("page storm")
 
     lifted = lift()
 
     assert lifted is not None
     assert lifted.why == "page storm"
     assert lift() is None
-    refuse_where_halted()
+    refuse_where_stopped()
 
 
 def test_everybody_can_read_why_whatever_the_mask_of_who_wrote_it(stop_file: Path) -> None:
     before = os.umask(0o077)
     try:
-        halt("page storm")
+        write_stop_file("page storm")
     finally:
         os.umask(before)
 
     assert stop_file.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_file_written_by_hand_halts_too(stop_file: Path) -> None:
+def test_a_file_written_by_hand_stops_them_too(stop_file: Path) -> None:
     stop_file.write_text("disks are full\nsee ticket 12\n")
 
-    found = halted()
+    found = found_stop_file()
 
     assert found is not None
     assert found.why == "disks are full see ticket 12"
 
 
-def test_whatever_has_its_name_halts_even_what_cannot_be_read(stop_file: Path, tmp_path: Path) -> None:
+def test_whatever_has_its_name_stops_them_even_what_cannot_be_read(stop_file: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("not to be told")
     for make in (
         stop_file.mkdir,
@@ -105,7 +114,7 @@ def test_whatever_has_its_name_halts_even_what_cannot_be_read(stop_file: Path, t
         stop_file.touch,
     ):
         make()
-        found = halted()
+        found = found_stop_file()
         assert found is not None
         assert found.why == "no reason was given"
         stop_file.rmdir() if stop_file.is_dir() else stop_file.unlink()
@@ -122,7 +131,7 @@ def test_a_stop_file_that_cannot_be_written_is_an_error_not_a_promise(tmp_path: 
     monkeypatch.setenv("CHAOS_STOP_FILE", str(tmp_path / "nowhere" / "stop"))
 
     with pytest.raises(InvalidInput, match="expected a file that can be written, found: No such file or directory"):
-        halt("page storm")
+        write_stop_file("page storm")
 
 
 def test_it_is_at_one_place_for_every_user_whatever_their_temporary_files() -> None:
@@ -141,10 +150,10 @@ def test_words_on_one_line_are_harmless_and_not_too_many(text: str) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=4000))
-def test_whatever_is_written_into_it_halts(stop_file: Path, content: bytes) -> None:
+def test_whatever_is_written_into_it_stops_them(stop_file: Path, content: bytes) -> None:
     stop_file.write_bytes(content)
 
-    found = halted()
+    found = found_stop_file()
 
     assert found is not None
     assert found.why
@@ -155,7 +164,7 @@ def test_a_run_under_way_is_asked_to_end_when_the_file_appears() -> None:
     stop = Stop()
 
     with heeding("a-run", stop):
-        halt("page storm")
+        write_stop_file("page storm")
         why = wait_for(stop)
 
     assert why == f"aborted by {ME}, with all runs of this machine: page storm"
@@ -208,7 +217,7 @@ def test_the_looking_ends_with_the_run() -> None:
     with heeding("one", stop):
         pass
 
-    halt("page storm")
+    write_stop_file("page storm")
     time.sleep(0.4)
 
     assert stop.signal is None
