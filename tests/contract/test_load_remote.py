@@ -22,7 +22,7 @@ import pytest
 from harness import __version__
 from harness.errors import InvalidInput, InvalidLocustfile, LoadError
 from harness.runtime.load import locust, remote
-from harness.runtime.load.token import proof_of, worker_token
+from harness.runtime.load.token import WORKER, proof_of, worker_token
 from tests.contract.load_rig import Rig, Server, browser, load_rig
 
 ROOT = Path(__file__).parents[2]
@@ -266,7 +266,7 @@ def join_as(bind: str, release: str, token: str, answers: list[str]) -> None:
                 lines.write(b'{"ping": true}\n')
                 lines.flush()
                 challenge = json.loads(lines.readline())["challenge"]
-                proof = proof_of(token.encode(), challenge)
+                proof = proof_of(token.encode(), challenge, WORKER)
                 lines.write(json.dumps({"joined": release, "proof": proof}).encode() + b"\n")
                 lines.flush()
                 answers.append(lines.readline().decode())
@@ -300,13 +300,39 @@ def test_who_knows_another_token_is_told_and_let_go_and_the_run_waits_on(bind: s
 
 def test_a_proof_that_was_overheard_is_none_for_another_connection(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "JOIN_SECONDS", 1.0)
-    overheard = json.dumps({"joined": __version__, "proof": proof_of(TOKEN.encode(), "of another connection")})
+    overheard = json.dumps({"joined": __version__, "proof": proof_of(TOKEN.encode(), "of another connection", WORKER)})
     stranger = threading.Thread(target=speak, args=(bind, overheard.encode() + b"\n"))
     stranger.start()
 
     with pytest.raises(LoadError, match="0 of 1 load processes joined"):
         remote.joined(1, bind)
     stranger.join()
+
+
+@pytest.mark.parametrize("proved_as", [None, WORKER])
+def test_a_run_that_does_not_know_the_token_is_not_served(machines: Machines, rig: Rig, proved_as: str | None) -> None:
+    """The second shows a proof such as load processes give."""
+    rig.file("open('served', 'w')")
+    host, port = remote.address_of(machines.bind)
+    with socket.create_server((host, port)) as door:
+        machines.join(1)
+        door.settimeout(20)
+        connection, _ = door.accept()
+        with connection, connection.makefile("rwb") as lines:
+            for line in lines:
+                said = json.loads(line)
+                if "joined" in said:
+                    break
+                lines.write(json.dumps({"pong": time.time(), "challenge": "any"}).encode() + b"\n")
+                lines.flush()
+            shown = {"proof": proof_of(TOKEN.encode(), said["challenge"], proved_as)} if proved_as else {}
+            lines.write(json.dumps({**shown, "entry": "http://127.0.0.1:9"}).encode() + b"\n")
+            lines.flush()
+            _, told = machines.processes[0].communicate(timeout=20)
+
+    assert machines.processes[0].returncode == 1
+    assert "expected a run that knows the token, found one that does not show it" in told
+    assert not (machines.folder / "served").exists()
 
 
 def test_without_a_token_nobody_is_waited_for(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from harness.plan.plan import Arrivals
 from harness.runtime.aborting import why_aborted
 from harness.runtime.load.locust import LocustLoad
 from harness.runtime.load.remote import RemoteProcess, _is_of_ours, address_of
-from harness.runtime.load.token import proof_of
+from harness.runtime.load.token import WORKER, proof_of
 from harness.runtime.registry import ABORT, is_alive, leave, runs, runs_folder
 from harness.runtime.stop_file import _reason_in
 from harness.runtime.undo import UndoJournal, describe
@@ -83,7 +83,7 @@ def workers(folder: Path) -> Reader:
     def read(random: Random) -> None:
         theirs, ours = socket.socketpair()
         process = RemoteProcess(ours, "127.0.0.1:4000")
-        joins = {"joined": __version__, "proof": proof_of(SECRET, process.challenge)}
+        joins = {"joined": __version__, "proof": proof_of(SECRET, process.challenge, WORKER)}
         lines = [{"ping": True}, joins, {"records": RECORD * 3}, {"ready": True}, {"records": RECORD}]
         said = json_lines(random, lines)
         theirs.sendall(said)

@@ -24,7 +24,7 @@ from harness import __version__
 from harness.errors import LoadError
 from harness.history.store import write_whole
 from harness.model.secrets import without_secrets
-from harness.runtime.load.token import HOW, proves, worker_token
+from harness.runtime.load.token import HOW, RUN, WORKER, proof_of, proves, worker_token
 
 PORT = 5557
 """As of Locust's own distributed mode."""
@@ -182,8 +182,9 @@ def _is_of_ours(process: RemoteProcess, token: bytes) -> bool:
     """Whether who connected is a load process; raises LoadError for one of another release, which may count differently."""
     greeting = process.message(time.monotonic() + GREETING_SECONDS) or {}
     said = greeting.get("joined")
-    is_known = proves(token, process.challenge, greeting.get("proof"))
+    is_known = proves(token, process.challenge, greeting.get("proof"), WORKER)
     if is_known and said == __version__:
+        process.send({"proof": proof_of(token, str(greeting.get("challenge")), RUN)})
         return True
     if not is_known:
         process.send({"refused": f"expected the token that the run has, found another; {HOW}"})

@@ -1,4 +1,7 @@
-"""The token by which load processes on other machines show that they belong to a run; it never goes over the network."""
+"""The token by which a run and load processes on other machines show each other that they belong together.
+
+It never goes over the network.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from harness.errors import InvalidInput
 
 TOKEN, TOKEN_FILE = "CHAOS_WORKER_TOKEN", "CHAOS_WORKER_TOKEN_FILE"
 SHORTEST = 16
+WORKER, RUN = "worker", "run"
+"""Whose proof it is: that of one side is none for the other, so nobody can have one side make that of the other."""
 
 HOW = (
     f"set {TOKEN}, or {TOKEN_FILE} to the path of a file with it, to the same on each machine; a new one is made by "
@@ -35,11 +40,11 @@ def worker_token(environ: Mapping[str, str]) -> bytes:
     return token
 
 
-def proof_of(token: bytes, challenge: str) -> str:
+def proof_of(token: bytes, challenge: str, by: str) -> str:
     """What shows whoever made the challenge that the token is known."""
-    return hmac.new(token, challenge.encode(), sha256).hexdigest()
+    return hmac.new(token, f"{by}:{challenge}".encode("utf-8", "surrogatepass"), sha256).hexdigest()
 
 
-def proves(token: bytes, challenge: str, proof: object) -> bool:
+def proves(token: bytes, challenge: str, proof: object, by: str) -> bool:
     """Whether that is the proof; to try takes as long whatever is wrong."""
-    return hmac.compare_digest(proof_of(token, challenge), proof if isinstance(proof, str) and proof.isascii() else "")
+    return hmac.compare_digest(proof_of(token, challenge, by), proof if isinstance(proof, str) and proof.isascii() else "")

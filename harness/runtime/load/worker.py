@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from harness import __version__
 from harness.errors import InvalidInput
 from harness.runtime.load import agent, ledger
 from harness.runtime.load.channel import Channel
 from harness.runtime.load.remote import address_of
-from harness.runtime.load.token import proof_of, worker_token
+from harness.runtime.load.token import HOW, RUN, WORKER, proof_of, proves, worker_token
 
 KNOCK_EVERY = 0.5
 PINGS = 7
@@ -41,15 +43,25 @@ def main() -> None:
     channel = agent.channel_on(_connected(asked.address, asked.patience))
     offset, within, challenge = clock_offset(channel)
     ledger.correct_clock(offset)
-    channel.tell(joined=__version__, proof=proof_of(token, challenge))
-    settings = channel.heard()
-    if settings is None:
-        sys.exit(agent.EXIT_ALONE)
-    if "refused" in settings:
-        sys.exit(f"the run did not take this process: {settings['refused']}")
+    settings = _settings(channel, token, challenge)
     here = {"locustfile": str(asked.locustfile.resolve()), "entry": asked.host or settings["entry"], "records": None}
     facts = {"offset": round(offset, 6), "within": round(within, 6)}
     agent.serve(channel, {**settings, **here, "clock": facts, "ends_with_parent": False})
+
+
+def _settings(channel: Channel, token: bytes, challenge: str) -> dict[str, Any]:
+    """What the run tells this process to do, once each has shown the other that it knows the token."""
+    own = secrets.token_hex(16)
+    channel.tell(joined=__version__, proof=proof_of(token, challenge, WORKER), challenge=own)
+    answer = channel.heard()
+    if answer is not None and "refused" in answer:
+        sys.exit(f"the run did not take this process: {answer['refused']}")
+    if answer is not None and not proves(token, own, answer.get("proof"), RUN):
+        sys.exit(f"expected a run that knows the token, found one that does not show it, and did nothing for it; {HOW}")
+    settings = channel.heard()
+    if settings is None:
+        sys.exit(agent.EXIT_ALONE)
+    return settings
 
 
 def _token() -> bytes:
