@@ -68,6 +68,9 @@ HTML, JUNIT, MARKDOWN = "report.html", "junit.xml", "summary.md"
 
 Overrides = Mapping[str, Mapping[str, str]]
 
+USUAL_LEASE = 5.0
+"""Seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -82,7 +85,7 @@ class Options:
     seed: int | None = None
     environment: Overrides = field(default_factory=dict)
     extend: float = 0.0
-    lease: float = 5.0
+    lease: float = USUAL_LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +290,8 @@ def command_for(scenario: Path, seed: int, options: Options) -> str:
         for service, variables in options.environment.items()
         for name, value in variables.items()
     ]
-    return f"chaos run {quote(str(scenario))} --seed {seed} --runtime {on}{engine}{''.join(laid_over)}"
+    lease = f" --lease {options.lease:g}s" if options.lease != USUAL_LEASE else ""
+    return f"chaos run {quote(str(scenario))} --seed {seed} --runtime {on}{engine}{lease}{''.join(laid_over)}"
 
 
 def read_run(folder: Path) -> History:

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from harness.experiment import Options, command_for
 from harness.runtime.choosing import Choice
 
@@ -21,6 +23,13 @@ def test_the_command_to_run_again_lays_the_same_variables_over_services() -> Non
         *("chaos", "run", "my scenarios/a.yaml", "--seed", "7", "--runtime", "local"),
         *("--env", "order.PAYMENT_TIMEOUT=0.5", "--env", "order.GREETING=it's late", "--env", "gateway.RETRIES=3"),
     ]
+
+
+@pytest.mark.parametrize(("lease", "said"), [(5.0, []), (2.5, ["--lease", "2.5s"]), (300.0, ["--lease", "300s"])])
+def test_the_command_to_run_again_says_the_lease_where_it_is_another(lease: float, said: list[str]) -> None:
+    command = command_for(Path("a.yaml"), 7, replace(OPTIONS, lease=lease))
+
+    assert shlex.split(command) == ["chaos", "run", "a.yaml", "--seed", "7", "--runtime", "local", *said]
 
 
 def test_the_command_to_run_again_tells_no_secret() -> None:
