@@ -31,6 +31,7 @@ def only(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_run_that_goes_wrong_is_healed_then_told_then_ended(tmp_path: Path) -> None:
     began = time.monotonic()
     answer = chaos(
