@@ -37,5 +37,12 @@ def test_a_counter_that_was_lost_while_the_fallback_fired_decides_nothing(after:
     assert "it did not answer within 1 s" in finding.why
 
 
+def test_late_readings_at_the_end_are_no_lost_counter_and_no_contradiction() -> None:
+    finding = found(42.2)
+
+    assert finding.outcome is Outcome.PASSED
+    assert "of them by its last reading" in str(finding)
+
+
 def test_a_counter_that_was_lost_when_nothing_fired_any_more_has_said_all() -> None:
     assert found(60.0).outcome is Outcome.PASSED

@@ -35,8 +35,8 @@ TOLERANCE, TOLERATED = 0.1, 5
 Windows: TypeAlias = tuple[Window, ...]
 
 
-READ_LATE = 2.0
-"""Seconds from a reading of the counter to the next, and a little more: of what is marked later than that it tells nothing."""
+READ_LATE = 4.0
+"""Seconds in which a counter is read again, though one reading be late: of what is marked later it tells nothing."""
 
 
 class Word(Enum):
@@ -175,9 +175,10 @@ def _counter(name: str, declared: FallbackDeclared, case: Case) -> tuple[Word, s
         return Word.LOST, f"the counter of {declared.counter.service} could not be read any more after {at} ({detail})"
     first = values[0] if reads[0].value is not None else 0.0
     moved = sum(max(0.0, new - old) if new >= old else new for old, new in zip([first, *values], values, strict=False))
-    marks = int(marked.sum())
+    marks, early = int(marked.sum()), int((case.history.requests.end[marked] <= last).sum())
     told = f"{declared.counter.service} counted {moved:g}, {words.count(marks, 'answer')} bore the marker"
-    return (Word.AGREES if _close(moved, marks) else Word.CONTRADICTS), told
+    told += f", {early} of them by its last reading" if early < marks else ""
+    return (Word.AGREES if _close(moved, min(max(moved, early), marks)) else Word.CONTRADICTS), told
 
 
 UNANSWERING = ("kill", "stop", "pause", "disconnect")
