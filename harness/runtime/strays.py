@@ -136,22 +136,34 @@ def _is_empty(path: Path) -> bool:
 
 
 def stray_projects(environ: Mapping[str, str], note: Callable[[str], object]) -> list[Undo]:
-    """What any run has at the Docker engine of this machine; told where none was asked, and what is not this machine's."""
+    """What any run has at the Docker engine of this machine; told where none was asked, and what is not this machine's.
+
+    In a container that was handed the engine's socket, as jobs of CI often are, what other jobs run is not seen.
+    """
     from harness.runtime.containers.engine import find_engine, told_of
 
     try:
         engine = find_engine(environ)
         with told_of(engine.host), closing(engine.client()) as client:
             guarded, others = _projects_at(client)
+            is_seen = engine.is_here and _is_this_machine(client)
     except (CouldNotRun, OSError) as why:
         note(f"containers, networks and volumes were not looked for: {why}")
         return []
     for project in guarded:
         note(f"{project} is left to its guardian at {engine.host}, which is at work")
-    if others and not engine.is_here:
-        note(f"at {engine.host} there is {', '.join(others)}: what no run of this machine registered may be another's")
+    if others and not is_seen:
+        note(
+            f"at {engine.host} there is {', '.join(others)}: what no run of this machine, or of this container, registered may "
+            f"be another's; where it is nobody's, call chaos gc on the engine's machine"
+        )
         return []
     return [RemoveProject(project, engine.host, engine.certificates) for project in others]
+
+
+def _is_this_machine(client: Any) -> bool:
+    """Whether the engine runs where this process does, and not outside of the container that this process is in."""
+    return bool(client.info().get("Name") == socket.gethostname())
 
 
 def _projects_at(client: Any) -> tuple[list[str], list[str]]:

@@ -605,8 +605,11 @@ class Api:
 
 
 class Client:
-    def __init__(self, api: Api) -> None:
-        self.api = api
+    def __init__(self, api: Api, machine: str) -> None:
+        self.api, self._machine = api, machine
+
+    def info(self) -> dict[str, str]:
+        return {"Name": self._machine}
 
     def close(self) -> None:
         pass
@@ -614,9 +617,10 @@ class Client:
 
 class FakeEngine(DockerEngine):
     api: Api
+    machine = socket.gethostname()
 
     def client(self) -> Any:
-        return Client(self.api)
+        return Client(self.api, self.machine)
 
 
 OLD, NEW, GUARDED = (f"chaos-20260101-00000{number}-abcdef" for number in (1, 2, 3))
@@ -651,6 +655,17 @@ def test_at_another_machines_engine_what_nobody_here_registered_is_told_and_left
 
     assert found.left == []
     assert any(note.startswith(f"at tcp://builder:2376 there is {OLD}, {NEW}") for note in found.notes)
+
+
+def test_in_a_container_with_the_engines_socket_what_other_jobs_may_run_is_told_and_left(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
+) -> None:
+    monkeypatch.setattr(FakeEngine, "machine", f"host-of-{socket.gethostname()}")
+
+    found = look()
+
+    assert found.left == []
+    assert any(f"there is {OLD}, {NEW}: " in note and "chaos gc on the engine's machine" in note for note in found.notes)
 
 
 def test_where_no_engine_answers_it_is_said_that_none_was_asked() -> None:
