@@ -118,8 +118,8 @@ def _policy(style: str, script: str) -> Markup:
     return Markup("; ".join(("default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'")))  # noqa: S704
 
 
-_PATH = re.compile(r"[MLHVZaclhmvz0-9 .,-]*")
-"""What a picture's paths are made of."""
+_PATH = re.compile(r"(?:[MLHVaclhmv] ?-?[0-9][0-9 .,-]*+|[Zz] ?)*+")
+"""What a picture's paths are made of: letters, each with its numbers."""
 
 
 def _harmless(value: Any) -> Any:

@@ -34,6 +34,9 @@ from tests.histories.building import Story, fault
 
 NO_DOTS = Dots(np.zeros(0), np.zeros(0), np.zeros(0, np.uint8))
 
+LONG = "a" * 100_000
+"""Of letters that a picture's path has, too."""
+
 WORDS: tuple[Word, ...] = get_args(Word)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31mred\x1b[0m | `x` " + "long" * 500
 
@@ -115,12 +118,13 @@ def test_a_page_is_drawn_at_once() -> None:
     assert time.process_time() - begin < 0.3
 
 
-def test_a_hostile_name_stays_text_wherever_it_comes_from() -> None:
+@pytest.mark.parametrize("hostile", [HOSTILE, LONG], ids=["steering", "long"])
+def test_a_hostile_name_stays_text_wherever_it_comes_from(hostile: str) -> None:
     history, verdict = made_up("failed")
-    requests = [one._replace(journey=HOSTILE, error=HOSTILE, trace=HOSTILE, outcome="reset") for one in history.requests]
-    events = [*history.events, ServiceExited(BEGAN + 30, HOSTILE, HOSTILE, (HOSTILE,)), RunFailed(BEGAN + 31, HOSTILE)]
+    requests = [one._replace(journey=hostile, error=hostile, trace=hostile, outcome="reset") for one in history.requests]
+    events = [*history.events, ServiceExited(BEGAN + 30, hostile, hostile, (hostile,)), RunFailed(BEGAN + 31, hostile)]
 
-    html = html_report(History(history.plan, events, requests), with_titles(verdict, HOSTILE), HOSTILE)
+    html = html_report(History(history.plan, events, requests), with_titles(verdict, hostile), hostile)
     page = Page(html)
 
     assert page.count("script") == 2
