@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,26 @@ def test_a_refusal_in_words_is_none_of_these(tmp_path: Path) -> None:
 
     assert (tally.refused, tally.is_clean) == (3, True)
     assert is_told(HarnessError("expected this, found that"))
+
+
+def test_memory_is_noticed_though_the_process_had_more_before(tmp_path: Path) -> None:
+    before = len(b"x" * 600_000_000)
+    kept: list[bytes] = []
+
+    tally = tried(made_of(lambda _random: kept.append(b"x" * 12_000_000)), tmp_path, range(45))
+
+    assert before > sum(map(len, kept))
+    assert not tally.is_clean
+
+
+def test_the_alarm_of_whoever_tries_goes_on(tmp_path: Path) -> None:
+    others = signal.setitimer(signal.ITIMER_REAL, 100.0)
+    try:
+        tried(made_of(raising(HarnessError("expected this, found that"))), tmp_path, range(3))
+
+        assert 90.0 < signal.getitimer(signal.ITIMER_REAL)[0] < 100.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *others)
 
 
 def test_memory_is_noticed(tmp_path: Path) -> None:

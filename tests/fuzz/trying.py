@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
@@ -85,7 +85,7 @@ def tried(kind: Kind, folder: Path, numbers: range, seconds: float = inf) -> Tal
             if tally.seconds > seconds:
                 break
             if tally.inputs == min(WARMED_UP, len(numbers) - 1):
-                before = peak_memory()
+                before = memory_now()
             _try(tally, read, number)
     tally.memory = peak_memory() - before
     return tally
@@ -93,7 +93,7 @@ def tried(kind: Kind, folder: Path, numbers: range, seconds: float = inf) -> Tal
 
 def _try(tally: Tally, read: Reader, number: int) -> None:
     began, spent = time.perf_counter(), time.process_time()
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    others, _ = signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     signal.setitimer(signal.ITIMER_VIRTUAL, 5 * LONGEST)
     try:
         read(Random(number))
@@ -104,7 +104,8 @@ def _try(tally: Tally, read: Reader, number: int) -> None:
     except (Exception, TookTooLong) as defect:
         _note(tally, number, defect)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        left = max(0.001, others - (time.perf_counter() - began)) if others else 0.0
+        signal.setitimer(signal.ITIMER_REAL, left)  # which may be that of the test
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     took = time.process_time() - spent
     tally.inputs += 1
@@ -159,8 +160,18 @@ def _threads_told(tally: Tally) -> Iterator[None]:
         threading.excepthook = before
 
 
+def memory_now() -> float:
+    """The memory that this process has, in MB; from here on its peak is counted anew, where Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak_memory()
+
+
 def peak_memory() -> float:
-    """The most memory that this process ever had, in MB."""
+    """The most memory that this process had since it was last forgotten, in MB."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024 if sys.platform == "linux" else peak / 1024**2
 
