@@ -23,7 +23,7 @@ from harness.judge.verdict import Measure, Word
 from harness.model.faults import KINDS
 from harness.model.kinds.edge import Aim
 from harness.report.faults import fault_in_words
-from harness.report.html import html_report
+from harness.report.html import _harmless, html_report
 from harness.report.measures import gauge
 from harness.report.series import Dots
 from harness.report.summary import Summary
@@ -33,9 +33,6 @@ from tests.golden.made_up import BEGAN, BROKEN, COMMAND, made_up, with_titles
 from tests.histories.building import Story, fault
 
 NO_DOTS = Dots(np.zeros(0), np.zeros(0), np.zeros(0, np.uint8))
-
-LONG = "a" * 100_000
-"""Of letters that a picture's path has, too."""
 
 WORDS: tuple[Word, ...] = get_args(Word)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31mred\x1b[0m | `x` " + "long" * 500
@@ -118,13 +115,12 @@ def test_a_page_is_drawn_at_once() -> None:
     assert time.process_time() - begin < 0.3
 
 
-@pytest.mark.parametrize("hostile", [HOSTILE, LONG], ids=["steering", "long"])
-def test_a_hostile_name_stays_text_wherever_it_comes_from(hostile: str) -> None:
+def test_a_hostile_name_stays_text_wherever_it_comes_from() -> None:
     history, verdict = made_up("failed")
-    requests = [one._replace(journey=hostile, error=hostile, trace=hostile, outcome="reset") for one in history.requests]
-    events = [*history.events, ServiceExited(BEGAN + 30, hostile, hostile, (hostile,)), RunFailed(BEGAN + 31, hostile)]
+    requests = [one._replace(journey=HOSTILE, error=HOSTILE, trace=HOSTILE, outcome="reset") for one in history.requests]
+    events = [*history.events, ServiceExited(BEGAN + 30, HOSTILE, HOSTILE, (HOSTILE,)), RunFailed(BEGAN + 31, HOSTILE)]
 
-    html = html_report(History(history.plan, events, requests), with_titles(verdict, hostile), hostile)
+    html = html_report(History(history.plan, events, requests), with_titles(verdict, HOSTILE), HOSTILE)
     page = Page(html)
 
     assert page.count("script") == 2
@@ -132,6 +128,17 @@ def test_a_hostile_name_stays_text_wherever_it_comes_from(hostile: str) -> None:
     assert (page.open, page.wrongly_closed) == ([], [])
     assert "\x1b" not in html
     assert len(html) < 500_000
+
+
+@pytest.mark.parametrize("text", ["a" * 10_000, "1" * 10_000, "long " * 2_000, "- " * 5_000])
+def test_a_long_text_is_cut_though_it_has_the_letters_of_a_path(text: str) -> None:
+    assert len(str(_harmless(text))) <= 2000
+
+
+def test_a_path_is_whole_however_long_it_is() -> None:
+    path = "M0 1.5H12" + "a1,1 0 1 0 2 0zV-3" * 1_000 + "Z"
+
+    assert _harmless(path) == path
 
 
 def test_hostile_names_of_journeys_in_the_thousands_still_make_a_small_page() -> None:
