@@ -5,7 +5,7 @@ READY := .venv/.ready
 # The stand-ins of scripts/offline-images, where it has built them.
 IMAGES := scripts/with-offline-images
 
-.PHONY: env demo demo-docker images test test-slow test-docker nightly reliability fuzz check check-all docker-answers format clean
+.PHONY: env demo demo-docker images test test-slow test-docker nightly reliability fuzz check check-all docker-answers format clean audit
 
 env: $(READY)
 
