@@ -14,7 +14,7 @@ from benchmarks import reliability_plants
 from benchmarks.reliability_figures import problems_of
 from tests.end_to_end.chaos import PROJECT, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 
 def reliability(state: Path, *arguments: str) -> tuple[int, str]:

@@ -52,7 +52,7 @@ from tests.end_to_end.wedge_rig import (
     told_by,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 NOTICED_WITHIN = 5.0
 TOXIPROXY = os.environ.get("TOXIPROXY_SERVER") or shutil.which("toxiproxy-server")
