@@ -28,6 +28,7 @@ REQUEST = st.builds(
     end=st.floats(BEGAN, BEGAN + 950),
     outcome=st.sampled_from(OUTCOMES),
     status=st.sampled_from([0, 200, 503]),
+    bytes=st.integers(0, 1000),
     marks=st.sampled_from([(), ("a",), ("a", "b")]),
 )
 MANY = st.lists(REQUEST, max_size=60)
