@@ -39,8 +39,9 @@ STALLED_SECONDS = 180.0
 TELLS_LATE = 1.0
 """What an engine tells so soon after a fault was taken back may still be of the fault."""
 
-SETTLED_SECONDS = 1.0
-"""How long a service without a health check has to run until it counts as ready: what exits at boot exits soon."""
+SETTLED_SECONDS = 2.0
+"""How long a service without a health check has to run until it counts as ready: what exits at boot does so soon, but an
+interpreter on a busy machine takes more than a second to get there."""
 
 
 @dataclass(frozen=True, slots=True)
