@@ -128,12 +128,12 @@ class Ledger:
             due=exchange.due,
             start=exchange.start,
             end=exchange.end or now(),
-            outcome="ok" if error is None else outcome_of(error, getattr(answer, "error", None), status),
+            outcome=outcome_of(error, getattr(answer, "error", None), status),
             status=status,
             bytes=size,
             marks=self._marks_of(exchange, answer),
             trace=exchange.trace,
-            error="" if error is None else error_text(error, self._hide),
+            error=error_text(error, self._hide),
         )
 
     def _marks_of(self, exchange: Exchange, answer: Any) -> tuple[str, ...]:
