@@ -237,7 +237,6 @@ Deeds = list[tuple[str, str]]
 
 DRAWN = settings(
     max_examples=int(os.environ.get("DRAWN_SEQUENCES", "3")),
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -355,7 +355,7 @@ def test_on_an_unknown_protocol_it_looks_as_long_as_it_is_told_whether_a_connect
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_a_server_says_a_look_ends_in_time_and_says_one_word(said: bytes) -> None:
     for protocol in sorted(QUESTIONS):
         with server(answer(said)) as address:
@@ -383,7 +383,7 @@ LINES = st.lists(
 
 
 @given(LINES, st.sampled_from(sorted(QUESTIONS)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_nothing_that_is_answered_raises_anything_but_what_a_look_can_tell(lines: list[bytes], protocol: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -157,7 +157,7 @@ def variants(data: bytes) -> list[bytes]:
 
 REQUESTS = (METHODS, PATHS, BODIES)
 PIECES = st.lists(st.binary(max_size=60) | st.builds(request_of, METHODS, PATHS, BODIES), max_size=5).map(b"".join)
-QUICK = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+QUICK = settings(max_examples=250, suppress_health_check=list(HealthCheck), database=None)
 LONG = settings(QUICK, max_examples=12_500)
 
 

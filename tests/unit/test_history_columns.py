@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UnreadableRun
@@ -40,8 +40,6 @@ REQUEST = st.builds(
     error=WORDS,
 )
 MANY = st.lists(REQUEST, max_size=30)
-ON_DISK = settings(deadline=None)
-"""How long a disk takes on a busy machine is not what is tried."""
 
 NOTE = {"load": "vitals", "at": 1.0, "cpu": 0.1}
 
@@ -119,7 +117,6 @@ def test_a_line_says_what_the_request_is(request: Request) -> None:
     assert line.count(b"\n") == 1
 
 
-@ON_DISK
 @given(MANY)
 def test_the_file_holds_what_the_lines_said(requests: list[Request]) -> None:
     with TemporaryDirectory() as name:
@@ -130,7 +127,6 @@ def test_the_file_holds_what_the_lines_said(requests: list[Request]) -> None:
         assert list(read_parquet(Path(name) / PARQUET)) == in_order(requests)
 
 
-@ON_DISK
 @given(st.lists(REQUEST, min_size=1, max_size=5), st.data())
 def test_lines_cut_off_anywhere_give_the_whole_ones(requests: list[Request], data: st.DataObject) -> None:
     with TemporaryDirectory() as name:
@@ -331,7 +327,6 @@ def test_the_lines_of_a_run_that_is_not_over_are_left_to_who_writes_them(tmp_pat
     assert not (tmp_path / PARQUET).exists()
 
 
-@ON_DISK
 @given(MANY, st.integers(1, 4))
 def test_lines_split_over_several_files_are_the_same_requests(requests: list[Request], files: int) -> None:
     requests = list({(one.due, one.start, one.end): one for one in requests}.values())

@@ -22,7 +22,7 @@ from harness.judge.verdict import verdict_to_json
 from tests.histories.building import Damage, Story, tell, write_run
 from tests.histories.shop import WEIGHTS
 
-SLOW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 STORY = Story(rate=20.0)
 
 damages = st.builds(

@@ -351,7 +351,7 @@ def test_a_load_that_did_not_come_whole_decides_nothing_at_all():
     assert all("400 of 5200 requests left no record" in finding.why for finding in found.expectations)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(some.floats(27.0, 40.0), some.floats(0.5, 6.0), some.floats(0.15, 2.0))
 def test_the_seconds_told_are_those_in_which_requests_were_late(begin, lasts, lag):
     end = min(begin + lasts, 43.0)

@@ -169,7 +169,7 @@ def sized(rate: float, seconds: float) -> Story:
     )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(some.sampled_from([2.0, 6.0, 12.0, 25.0, 80.0]), some.sampled_from([6.0, 9.0, 14.0, 20.0]))
 def test_what_is_called_hopeless_never_passes_even_where_nothing_happened(rate: float, seconds: float) -> None:
     story = sized(rate, seconds)

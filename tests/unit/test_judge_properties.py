@@ -18,7 +18,7 @@ from harness.judge.verdict import Outcome, Verdict, verdict_to_json
 from tests.histories.building import BEGAN, EXPECTED, FALLBACK, Damage, Story, broken, expectation, tell
 from tests.histories.shop import JOURNEYS, WEIGHTS
 
-SLOW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 EVERY_KIND = (
     *EXPECTED,

@@ -195,7 +195,7 @@ DAMAGED = [
 ]
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.sampled_from(DAMAGED), st.integers(1, 3), st.data())
 def test_it_does_not_matter_in_which_round_it_happens(damaged: Story, number: int, data: st.DataObject):
     """The worst of all rounds decides, wherever it stands among them."""

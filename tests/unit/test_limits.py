@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import InvalidFile
@@ -163,7 +163,6 @@ def test_each_round_draws_its_own_windows_and_all_of_them_count(tmp_path: Path) 
     assert "shipping (flaky-1)" in told
 
 
-@settings(deadline=None)
 @given(spans=st.lists(st.tuples(st.integers(0, 10), st.integers(1, 10)), min_size=1, max_size=6), allowed=st.integers(0, 3))
 def test_a_limit_is_exceeded_exactly_where_so_many_are_down_at_some_second(spans: list[tuple[int, int]], allowed: int) -> None:
     services = ["web", "order", "stock", "pay", "mail", "search"]

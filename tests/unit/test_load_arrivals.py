@@ -6,7 +6,7 @@ from itertools import islice, pairwise, takewhile
 from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model.rates import course_of
@@ -62,7 +62,6 @@ def test_a_stage_over_no_time_is_a_jump() -> None:
 
 
 @given(STAGES, st.floats(0, 80))
-@settings(deadline=None)
 def test_as_many_uniform_arrivals_are_due_as_the_rate_makes(stages: list[tuple[float, float]], seconds: float) -> None:
     course = course_of(1.0, stages)
 
@@ -74,7 +73,6 @@ def test_as_many_uniform_arrivals_are_due_as_the_rate_makes(stages: list[tuple[f
 
 
 @given(STAGES, st.floats(0, 1000))
-@settings(deadline=None)
 def test_the_moment_of_an_arrival_is_where_the_rate_has_made_it(stages: list[tuple[float, float]], number: float) -> None:
     course = course_of(1.0, stages)
 
@@ -82,7 +80,6 @@ def test_the_moment_of_an_arrival_is_where_the_rate_has_made_it(stages: list[tup
 
 
 @given(STAGES, st.floats(0, 60), st.floats(0, 60))
-@settings(deadline=None)
 def test_what_two_windows_make_is_what_both_together_make(stages: list[tuple[float, float]], one: float, other: float) -> None:
     course, (early, late) = course_of(1.0, stages), sorted((one, other))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import InvalidFile
@@ -106,7 +106,6 @@ def test_what_was_asked_for_in_vain_is_known() -> None:
     assert asked.kept_back == {"example.org", "192.0.2.7"}
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), st.binary(max_size=60)), st.booleans())
 def test_no_host_whatsoever_makes_it_raise_anything_else(host: str | bytes, connects: bool) -> None:
     told = (None, (host, 80)) if connects else (host, 80, 0, 0, 0)

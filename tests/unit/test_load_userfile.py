@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from harness.runtime.load.userfile import Refused, follow, imported, share_of
@@ -25,7 +24,6 @@ def settings(number: int = 0, processes: int = 1, *, shape: bool = False, **more
 
 
 @given(st.integers(0, 10_000), st.integers(1, 64))
-@trying(deadline=None)
 def test_the_shares_of_all_processes_are_the_whole_and_even(users: int, processes: int) -> None:
     shares = [share_of(users, settings(number, processes)) for number in range(processes)]
 

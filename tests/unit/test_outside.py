@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import InvalidFile
@@ -72,7 +72,6 @@ def test_a_host_that_is_neither_a_service_nor_this_machine_is_outside(
     assert outside_hosts(variable, value, SERVICES) == found
 
 
-@settings(deadline=None)
 @given(st.text(max_size=100), st.text(max_size=300))
 def test_any_text_can_be_read(variable: str, value: str) -> None:
     assert all(host for host in outside_hosts(variable, value, SERVICES))

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.history.events import EdgeSeen, Event, PhaseBegan
@@ -43,7 +43,6 @@ def lines(requests: Sequence[Request] = REQUESTS_MADE) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in made).encode()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(lines())), max_size=6))
 def test_each_request_is_seen_once_wherever_the_file_ended_when_it_was_looked_at(cuts: list[int]) -> None:
     with TemporaryDirectory() as name:

@@ -182,7 +182,7 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "script", "body", "main", "header", "section", "div", "p", "span", "button"),
     *("h1", "h2", "b", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre", "code", "i"),

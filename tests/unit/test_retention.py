@@ -178,7 +178,7 @@ def test_a_folder_that_is_not_there_holds_no_runs(tmp_path: Path) -> None:
     assert expired(tmp_path / "nowhere", Kept(runs=1)) == []
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ages=st.lists(st.floats(0, 100), min_size=1, max_size=8),
     runs=st.none() | st.integers(1, 9),

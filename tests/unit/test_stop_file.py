@@ -148,7 +148,7 @@ def test_words_on_one_line_are_harmless_and_not_too_many(text: str) -> None:
     assert one_line(said) == said.strip()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=4000))
 def test_whatever_is_written_into_it_stops_them(stop_file: Path, content: bytes) -> None:
     stop_file.write_bytes(content)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import InvalidFile
@@ -292,7 +292,6 @@ def stretches(draw: st.DrawFn) -> list[Request]:
     return found
 
 
-@settings(deadline=None)
 @given(seen=stretches(), limit=st.integers(0, 100), sustained=st.integers(1, 5))
 def test_it_is_met_as_soon_as_the_share_of_its_stretch_is_beyond_it_and_not_before(
     seen: list[Request], limit: int, sustained: int

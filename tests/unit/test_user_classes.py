@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import InvalidFile
@@ -63,7 +63,6 @@ def test_a_scenario_that_names_no_class_has_no_need_of_a_locustfile_that_can_be_
     assert problems(tmp_path, "", "class (:\n") == []
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_reading_any_text_raises_nothing(text: str) -> None:
     assert classes_in(text) is None or isinstance(classes_in(text), frozenset)
