@@ -211,10 +211,11 @@ class ToxiproxyEngine:
     @contextmanager
     def _calling(self, what: str, within: float = ALL_WITHIN) -> Iterator[None]:
         """One call of the port: alone, bounded in time, with every foreign exception put into words."""
+        end = time.monotonic() + within
         if not self._lock.acquire(timeout=within):
             raise ProxyError(f"{self._where}: {what}: another call has kept it busy for {within:g} s")
         try:
-            with self._session.current(time.monotonic() + within):
+            with self._session.current(end):
                 yield
         except FOREIGN as error:
             raise proxy_error(f"{self._where}: {what}", error) from error
