@@ -48,7 +48,7 @@ nightly: env
 	DRAWN_SEQUENCES=60 $(BIN)/python -m pytest --timeout 7200 tests/contract/test_faults_together.py
 	@$(MAKE) --no-print-directory docker-answers
 
-# Hours, and it goes on where it was. What came of it stands in docs/reliability.md.
+# Hours; it goes on where it was, but `process` and `commands` begin again. What came of it stands in docs/reliability.md.
 reliability: env
 	$(IMAGES) $(BIN)/python -m benchmarks.reliability --write docs/reliability.md
 
