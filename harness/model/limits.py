@@ -102,7 +102,6 @@ def _down(faults: Sequence[FaultItem], edges: Sequence[Edge]) -> tuple[str, ...]
         if item.on_service is not None and item.kind in TAKING_DOWN:
             by_service.setdefault(item.on_service.service, []).append(str(item.id))
     cut = [(item, {edge.name for edge in edges_hit(item, edges)}) for item in faults if _cuts(item)]
-    isolating = {item.id: item.fault.service for item in faults if isinstance(item.fault, Isolate)}
     for service in dict.fromkeys(edge.callee for edge in edges):
         into = {edge.name for edge in edges if edge.callee == service}
         cutting = {

@@ -121,15 +121,6 @@ def test_a_service_that_nobody_reaches_is_down_also_where_one_of_its_callers_is_
     ]
 
 
-def test_a_service_is_down_whose_only_other_caller_is_isolated() -> None:
-    faults = [{"isolate": "order"}, {"outage": {"edge": "web -> stock"}}]
-
-    assert found(ONE, *faults) == [("services_down", 0.0, ("stock (f1, f2)", "order (f1)"))]
-    assert found(ONE, {"isolate": "order"}, {"outage": {"service": "pay"}}) == [
-        ("services_down", 0.0, ("pay (f2)", "order (f1)"))
-    ]
-
-
 def test_what_begins_when_another_ends_is_not_added_up_however_the_moments_are_summed() -> None:
     first = {"kill": {"service": "order"}, "at": "1.1s", "for": "2.2s"}
 
