@@ -49,11 +49,18 @@ _URL = re.compile(
     r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{0,512}):([^\s/?#\"'<>\\]{1,512})@(?=[^\s@])"
 )
 _URL_TOKEN = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{20,512})@(?=[^\s@])")
+_RAW = r"(?:[^\s\"'<>\\,:]|:(?!//)){0,512}"
 _DATABASE_URL = re.compile(
-    r"(?<![A-Za-z0-9+.-])((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?)(?:\+[a-z0-9]{1,20})?://)([^\s/?#@:\"'<>\\]{0,512}):"
-    r"((?!\d{1,5}[/?#])[^\s\"'<>\\]{1,512})@(?=[^\s@])"
+    r"(?<![A-Za-z0-9+.-])((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?)(?:\+[a-z0-9]{1,20})?://)"
+    rf"([^\s/?#@:\"'<>\\\[]{{0,512}}):((?!@|\d{{1,5}}[/?#]|\$?\{{){_RAW})@(?=[^\s@])"
 )
 """Of these clients some take a password as it is, with what ends the host of any other URL."""
+
+RAW_PASSWORD = re.compile(
+    r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\\[]{0,512}):"
+    rf"((?!\d{{1,5}}[/?#;|)&]|\$?\{{)[^\s/?#@\"'<>\\,:]{{1,512}}[/?#]{_RAW})@(?=[^\s@])"
+)
+"""Where a URL has its port, and there is none: a password that holds what ends a host, up to the last `@`."""
 
 _PARAMETER = r"[A-Za-z0-9_.-]{1,64}=(?:\\{0,3}\"[^\"\\\r\n]{0,2048}\\{0,3}\"|[^\s\"'\\,;}\])>]{1,2048})"
 _HEADER = re.compile(
@@ -94,7 +101,7 @@ def secrets_of(variable: str, value: str) -> Iterator[str]:
     if _is_named(variable, value) and not _NO_SECRET.fullmatch(value):
         yield value
         yield from re.split("[:/]", value, maxsplit=1)[1:] if variable.lower().endswith("auth") else ()  # NEO4J_AUTH=neo4j/…
-    for found in (*_DATABASE_URL.finditer(value), *_URL.finditer(value)):
+    for found in (found for url in (_DATABASE_URL, RAW_PASSWORD, _URL) for found in url.finditer(value)):
         yield found[3]
         yield unquote(found[3])
     yield from (found[2] for found in _URL_TOKEN.finditer(value) if _is_unguessable(found[2]))
@@ -146,8 +153,8 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
         text = _SHAPES.sub(HIDDEN, text)
     if "://" in text and "@" in text:
         text = _URL_TOKEN.sub(lambda found: f"{found[1]}{HIDDEN}@" if _is_unguessable(found[2]) else found[0], text)
-        text = _DATABASE_URL.sub(rf"\1\2:{HIDDEN}@", text)
-        text = _URL.sub(rf"\1\2:{HIDDEN}@", text)
+        for url in (_DATABASE_URL, RAW_PASSWORD, _URL):
+            text = url.sub(rf"\1\2:{HIDDEN}@", text)
     small = text.lower()
     if any(word in small for word in _OF_HEADERS):
         text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
