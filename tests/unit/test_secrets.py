@@ -18,6 +18,7 @@ from harness.model.secrets import (
     data_without_secrets,
     is_secret,
     known_secrets,
+    last_lines,
     secrets_of,
     source_without_secrets,
     without_secrets,
@@ -266,5 +267,29 @@ def test_in_a_file_a_short_secret_is_hidden_behind_its_name() -> None:
 def test_a_text_made_to_be_slow_is_not(text: str) -> None:
     begin = time.process_time()
     without_secrets(text, frozenset([SECRET]))
+
+    assert time.process_time() - begin < 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "left"),
+    [
+        (f"one\n{KEY}\ntwo", 20, ("one", "***", "two")),
+        (f"one\n{KEY}\ntwo", 2, ("***", "two")),
+        (f"one\n{KEY[:45]}", 20, ("one", "***")),
+        (f"{KEY[40:]}\ntwo\n{KEY}", 20, ("***", "two", "***")),
+        (f"{KEY[:27]} (is expected)\n{KEY[-25:]}", 20, (f"{KEY[:27]} (is expected)", KEY[-25:])),
+        ("one\ntwo", 1, ("two",)),
+        ("one\ntwo", 0, ()),
+    ],
+)
+def test_of_a_private_key_no_line_is_among_the_last_ones(text: str, lines: int, left: tuple[str, ...]) -> None:
+    assert last_lines(text, lines) == left
+
+
+@pytest.mark.parametrize("text", ["-" * 100_000, "-----END " * 12_000, "-----END PRIVATE KEY----" * 5_000, KEY * 1_500])
+def test_the_last_lines_of_a_text_made_to_be_slow_come_at_once(text: str) -> None:
+    begin = time.process_time()
+    last_lines(f"PRIVATE KEY-----{text}", 20)
 
     assert time.process_time() - begin < 1.0
