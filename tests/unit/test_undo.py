@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -246,6 +247,27 @@ def test_an_undo_that_raises_is_one_that_failed(path: Path, monkeypatch: pytest.
 
     assert undone == Undone(0, 1)
     assert f"{type(error).__name__}: made up" in told[0].reason
+
+
+def test_a_folder_in_which_something_goes_away_meanwhile_is_removed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, remove = Path(tempfile.mkdtemp(prefix="chaos-")).resolve(), shutil.rmtree
+    tries: list[Path] = []
+
+    def racing(path: Path) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise FileNotFoundError(2, "No such file or directory", "one in it")
+        remove(path)
+
+    monkeypatch.setattr(undoing.shutil, "rmtree", racing)
+
+    assert undoing.undo_now([RemoveFolder(str(folder))]) == []
+
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_gone_is_removed_by_nobody() -> None:
+    assert undoing.undo_now([RemoveFolder(f"{Path(tempfile.gettempdir()).resolve()}/chaos-of-nobody")]) == []
 
 
 def test_each_undo_is_told_as_soon_as_it_is_done(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
