@@ -215,6 +215,42 @@ def test_a_start_that_is_under_way_is_in_the_journal_before_that_is_read(path: P
     assert undone == Undone(1, 0)
 
 
+def test_what_a_start_has_added_that_was_not_waited_for_long_enough_is_undone_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runtime.undo.START_SECONDS", 0.3)
+    journal, began, undoing_began = UndoJournal(path), threading.Event(), threading.Event()
+    journal.before(FOLDER)
+
+    def start() -> None:
+        with journal.starting():
+            began.set()
+            undoing_began.wait(5)
+            journal.before(GONE)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    began.wait(5)
+    undone = journal.undo_all(lambda _event: undoing_began.set())
+    starting.join()
+
+    assert undone == Undone(2, 0)
+    assert journal.left() == {}
+
+
+def test_a_start_that_does_not_come_to_its_end_is_told_as_what_may_be_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.undo.START_SECONDS", 0.05)
+    journal, told = UndoJournal(path), []
+    journal.before(GONE)
+
+    with journal.starting():
+        undone = journal.undo_all(told.append)
+
+    assert undone == Undone(1, 1)
+    assert told[1].undo == "what is being started"
+    assert told[1].reason.startswith("expected the start that is under way to be over within 0.1 s, found it at work")
+
+
 def test_what_hangs_is_left_behind_and_keeps_nothing_else_from_being_undone(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
