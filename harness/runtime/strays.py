@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import CouldNotRun, HarnessError
 from harness.history.store import UNDO
@@ -32,11 +33,17 @@ from harness.runtime.undo import (
     left_in,
 )
 
+if TYPE_CHECKING:
+    from harness.runtime.containers.engine import DockerEngine
+
 GROUP_SECONDS = 60.0
 """How old a control group is that is empty and nobody's: one may be made and have nobody in it yet."""
 
 LONGEST_OWNER = 1024
 """Bytes; longer than any name of a machine."""
+
+PEER = struct.Struct("iII")
+"""What the kernel tells of who listens at a socket: process, user, group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ def stray_projects(environ: Mapping[str, str], note: Callable[[str], object]) ->
         engine = find_engine(environ)
         with told_of(engine.host), closing(engine.client()) as client:
             guarded, others = _projects_at(client)
-            is_seen = engine.is_here and _is_this_machine(client)
+            is_seen = engine.is_here and _is_this_machine(engine, client)
     except (CouldNotRun, OSError) as why:
         note(f"containers, networks and volumes were not looked for: {why}")
         return []
@@ -161,9 +168,19 @@ def stray_projects(environ: Mapping[str, str], note: Callable[[str], object]) ->
     return [RemoveProject(project, engine.host, engine.certificates) for project in others]
 
 
-def _is_this_machine(client: Any) -> bool:
-    """Whether the engine runs where this process does, and not outside of the container that this process is in."""
-    return bool(client.info().get("Name") == socket.gethostname())
+def _is_this_machine(engine: DockerEngine, client: Any) -> bool:
+    """Whether the engine runs where this process does, and not outside of the container that this process is in.
+
+    With the network of its machine a container has the machine's name, too.
+    """
+    return client.info().get("Name") == socket.gethostname() and listener_at(engine.host.removeprefix("unix://")) != 0
+
+
+def listener_at(path: str) -> int:
+    """The process that listens at a socket of this machine, by its number here; 0 where it is outside of this container."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.connect(path)
+        return int(PEER.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[0])
 
 
 def _projects_at(client: Any) -> tuple[list[str], list[str]]:
