@@ -26,6 +26,7 @@ from harness.runtime import registry
 from harness.runtime.containers.engine import find_engine
 from harness.runtime.containers.removal import project_of
 from harness.runtime.ending import EndProcessGroup, started_at
+from harness.runtime.orphans import orphans_of
 from harness.runtime.proxies.starting import PROXY_ENGINE
 from harness.runtime.registry import (
     ABORT,
@@ -177,18 +178,23 @@ def _clear(folder: Path, moot: Collection[str], drafts: Sequence[Path]) -> Seque
         left = left_in(folder / UNDO)
     except (HarnessError, OSError) as error:
         return [f"{error}; see to it, and call chaos gc again"]
+    orphans = orphans_of(folder, {name: undo for name, undo in left.items() if name not in moot})
+    moot = {*moot, *orphans.groups}
     try:
-        failed = _undo_by_journal(folder, moot) if left else []
+        failed = _undo_by_journal(folder, moot, orphans.seen) if left else []
     except OSError as error:
         undos = [undo for name, undo in left.items() if name not in moot]
-        failed = [*undo_now(undos), f"{folder}: it could not be written down that this was done: {error.strerror or error}"]
-    failed = [*failed, *_unlink(drafts)]
+        failed = [
+            *undo_now([*orphans.seen, *undos]),
+            f"{folder}: it could not be written down that this was done: {error.strerror or error}",
+        ]
+    failed = [*failed, *orphans.unseen, *_unlink(drafts)]
     if not failed and not leave(folder):
         failed = [f"{folder}: something is left in its journal"]
     return failed
 
 
-def _undo_by_journal(folder: Path, moot: Collection[str]) -> list[str]:
+def _undo_by_journal(folder: Path, moot: Collection[str], more: Sequence[Undo]) -> list[str]:
     end_last_line(folder / EVENTS)
     events = os.open(folder / EVENTS, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     failed: list[str] = []
@@ -200,6 +206,8 @@ def _undo_by_journal(folder: Path, moot: Collection[str]) -> list[str]:
 
     journal = UndoJournal(folder / UNDO)
     try:
+        for undo in more:
+            journal.before(undo)
         for name in moot:
             journal.done(name)
         undone = journal.undo_all(record, by=GC)

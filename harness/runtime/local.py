@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from harness.runtime.ports import Address, ProxyMade, Standing
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.starting import PROXY_ENGINE, READY_WITHIN, StartedEngine, start_embedded
 from harness.runtime.proxies.supervised import LOG_LINES, SupervisedEngine
+from harness.runtime.proxies.token import make_token_file
 from harness.runtime.recorder import Recorder
 from harness.runtime.services.addresses import RunAddresses, listen_on
 from harness.runtime.services.local import LocalServices, LocalSystem, listening_ports
@@ -40,7 +39,7 @@ class LocalRuntime:
         """Engine and proxies first, then the services."""
         addresses = self._addresses = RunAddresses.claim()
         system = self._local_system(addresses)
-        engine = self._start_engine(addresses, _token_in(system.temporary))
+        engine = self._start_engine(addresses, make_token_file(system.temporary))
         engine.begin(_proxies_to_make(self._plan, system, addresses))
         recorder = self._recorder
         services = LocalServices(system, self._launch, recorder.record, recorder.log_file, remember=self._journal.before)
@@ -105,14 +104,6 @@ class LocalRuntime:
             log_tail=lambda: tail_of(log, LOG_LINES),
         )
         return self._proxies
-
-
-def _token_in(folder: Path) -> Path:
-    """A file with a new token, which its owner alone can read: the guardian needs it, too."""
-    path = folder / "proxy-engine.token"
-    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32))
-    return path
 
 
 def _listen_again(control: Address) -> socket.socket:

@@ -109,7 +109,7 @@ class _Watched:
 
     def undoing(self, journal: UndoJournal) -> None:
         """Nothing but the undoing is left."""
-        seconds = START_SECONDS + longest(journal.left()) + COLLECT_SECONDS
+        seconds = 2 * START_SECONDS + longest(journal.left()) + COLLECT_SECONDS
         self._stop.busy(seconds)
         self._guardian.end_by(now() + seconds)
 

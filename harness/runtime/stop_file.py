@@ -20,6 +20,7 @@ STOP_FILE = "CHAOS_STOP_FILE"
 EVERYBODYS = Path("/tmp/chaos-harness.stop")  # noqa: S108 -- one place for all users; TMPDIR may be each user's own
 LONGEST_REASON = 300
 UNSAID = "no reason was given"
+SOMEBODY = "somebody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,14 @@ def stop_path(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def found_stop_file() -> StopFile | None:
-    """Whether nothing may run. Whatever has the stop file's name stops them, even what cannot be read."""
+    """Whether nothing may run: whatever has the stop file's name stops them, and that nobody can tell whether it is there."""
     path = stop_path()
     try:
         status = path.lstat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        return StopFile(path, SOMEBODY, f"nobody can tell whether it is there: {error.strerror}", time.time())
     return StopFile(path, user_name(status.st_uid), _reason_in(path) or UNSAID, status.st_mtime)
 
 

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -57,6 +57,10 @@ __all__ = [
 
 START_SECONDS = 2.0
 """How long a start that is under way is waited for."""
+
+STILL_STARTING = (
+    "expected the start that is under way to be over within {:g} s, found it at work; see what it starts, and end it"
+)
 
 PIECE_BYTES = 1 << 20
 
@@ -116,11 +120,16 @@ class UndoJournal:
         except OSError as error:
             raise CannotRecord(f"{self.path}: expected room for one more line, found: {error}; {MAKE_ROOM}") from error
 
-    def seal(self) -> None:
-        """Nothing more is started by this process: a thread that nobody waits for any more may still want to."""
+    def seal(self) -> bool:
+        """Nothing more is started by this process: a thread that nobody waits for any more may still want to.
+
+        Whether no start is under way any more: one that is over is on disk.
+        """
         self._sealed = True
-        if self._starting.acquire(timeout=START_SECONDS):  # one that is under way is on disk when it is over
+        is_over = self._starting.acquire(timeout=START_SECONDS)
+        if is_over:
             self._starting.release()
+        return is_over
 
     def done(self, name: str) -> None:
         """What this undo would take back has been taken back by other means."""
@@ -133,11 +142,8 @@ class UndoJournal:
 
     def undo_all(self, record: Callable[[UndoDone | UndoFailed], None], by: str = "harness") -> Undone:
         """Do everything that is left, whatever fails on the way; what failed stays in the journal."""
-        self.seal()
-        with suppress(OSError):
-            _end_last_line(self.descriptor)
         done, failed, unrecorded = 0, 0, list[Exception]()
-        for event in self._undo(self.left(), by):
+        for event in self._undo_all(by):
             done, failed = done + isinstance(event, UndoDone), failed + isinstance(event, UndoFailed)
             try:
                 record(event)
@@ -147,7 +153,25 @@ class UndoJournal:
             raise unrecorded[0]
         return Undone(done, failed)
 
-    def _undo(self, left: Mapping[str, Undo], by: str) -> Iterator[UndoDone | UndoFailed]:
+    def _undo_all(self, by: str) -> Iterator[UndoDone | UndoFailed]:
+        """All that is left; where a start was still under way then, what that has added too."""
+        is_over, tried = self.seal(), set[str]()
+        yield from self._undo_but(tried, by)
+        if not is_over:
+            is_over = self.seal()
+            yield from self._undo_but(tried, by)
+        if not is_over:
+            yield UndoFailed(time.time(), "what is being started", STILL_STARTING.format(2 * START_SECONDS), by)
+        if os.fstat(self.descriptor).st_nlink == 0:
+            found = "expected it to stay until the run's end, found it removed; what it told of was undone all the same"
+            yield UndoFailed(time.time(), f"the removal of {self.path}", found, by)
+
+    def _undo_but(self, tried: set[str], by: str) -> Iterator[UndoDone | UndoFailed]:
+        """What was not tried yet, which then it was."""
+        with suppress(OSError):
+            _end_last_line(self.descriptor)
+        left = {name: undo for name, undo in self.left().items() if name not in tried}
+        tried |= left.keys()
         for name, reason in carry_out(left):
             now, what = time.time(), describe(left[name])
             if reason is None:
@@ -156,9 +180,6 @@ class UndoJournal:
                 yield UndoDone(now, what, by)
             else:
                 yield UndoFailed(now, what, reason, by)
-        if os.fstat(self.descriptor).st_nlink == 0:
-            found = "expected it to stay until the run's end, found it removed; what it told of was undone all the same"
-            yield UndoFailed(time.time(), f"the removal of {self.path}", found, by)
 
     def close(self) -> None:
         """Nothing more is written by this process."""

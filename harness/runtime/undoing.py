@@ -169,14 +169,15 @@ def _remove(undo: RemoveFolder) -> str | None:
     temporary = Path(tempfile.gettempdir()).resolve()
     if folder.is_symlink() or folder.parent.resolve() != temporary or not folder.name.startswith(FOLDER_PREFIX):
         return f"expected a folder {FOLDER_PREFIX}… in {temporary}; nothing else is ever removed"
+    reason = "expected it to be gone, found it again"
     for _ in range(REMOVE_TRIES):
         kill_dwellers(folder)
         free_shared_memory(folder)
         try:
             shutil.rmtree(folder)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
+        except OSError as error:  # that a file is missing, too: somebody else removed one that is in it
             reason = str(error)
-            time.sleep(0.05)
+        if not folder.exists():
+            return None
+        time.sleep(0.05)
     return reason

@@ -64,7 +64,7 @@ class DockerRig:
                 project=self.project,
                 compose=compose_from_config(config),
                 proxies=[PlannedProxy(name="way in", caller="client", callee=first, port=8000, protocol="http")],
-                engine=engine_container("toxiproxy", self.temporary),
+                engine=engine_container("toxiproxy", self.temporary, ""),
                 subnets=Subnets(block),
                 published_on=self.engine.published_on,
                 host_ports=free_ports(self.engine, 2 + len(asked)),

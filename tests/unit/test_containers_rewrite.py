@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from harness.errors import CouldNotRun
 from harness.model.compose_config import compose_from_config
 from harness.model.edges import Edge
 from harness.plan.plan import PlannedProxy
+from harness.runtime.containers.images import engine_container
 from harness.runtime.containers.rewrite import (
     CONTROL,
     IGNORED_SOURCES,
     PROXIES,
+    TOKEN,
+    TOKEN_FILE,
     Asked,
     EngineContainer,
     Rewritten,
@@ -328,6 +332,26 @@ def test_the_engine_is_told_not_to_count_the_harnesss_own_probes() -> None:
     network = rewritten(SHOP, proxy("front -> back")).networks["front -> back"]
 
     assert command == ["serve", "--ignore-source", str(network[1]), "--ignore-source", str(network[-2])]
+
+
+def test_the_token_of_the_engine_is_in_a_file_that_it_alone_has() -> None:
+    token = "a-token-with-a-$-in-it"
+    engine = EngineContainer(image="proxies", command=["serve"], token=token)
+    model = rewritten(SHOP, proxy("front -> back"), engine=engine).model
+
+    assert model["configs"][TOKEN] == {"content": token.replace("$", "$$")}
+    assert {"source": TOKEN, "target": TOKEN_FILE} in model["services"][PROXIES]["configs"]
+    assert [name for name, service in model["services"].items() if TOKEN in str(service)] == [PROXIES]
+    assert "a-token" not in str(model["services"])
+    assert "a-token" not in repr(engine)
+    assert TOKEN not in str(rewritten(SHOP, proxy("front -> back")).model)
+
+
+def test_the_embedded_engine_is_told_where_its_token_is(tmp_path: Path) -> None:
+    embedded, toxiproxy = (engine_container(engine, tmp_path, "a-token") for engine in ("embedded", "toxiproxy"))
+
+    assert embedded.command[embedded.command.index("--token-file") + 1] == TOKEN_FILE
+    assert (embedded.token, toxiproxy.token) == ("a-token", "")
 
 
 def test_replicas_have_room() -> None:

@@ -379,12 +379,49 @@ def test_proxies_whose_engine_is_still_there_are_healed(machine: Path, server: H
     assert engine.wait(5) == -signal.SIGTERM
 
 
-def test_of_a_run_from_before_this_machine_began_no_number_is_believed(machine: Path) -> None:
+def orphan_of_a_session(output: Path = Path(os.devnull), **variables: str) -> tuple[int, Process]:
+    """The number that a session had, whose first process is gone, and who is left in it."""
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
-    first = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    with output.open("ab") as out:
+        first = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=out, env=os.environ | variables)
     first.wait()
     (orphan,) = [process for process in process_table().values() if process.session == first.pid]
-    folder = run_with(machine, EndProcessGroup(first.pid, orphan.started - 1, "service"))
+    return first.pid, orphan
+
+
+def test_a_session_without_its_first_process_is_left_alone_where_nothing_shows_that_it_is_the_runs(machine: Path) -> None:
+    number, orphan = orphan_of_a_session()
+    run_with(machine, EndProcessGroup(number, orphan.started - 1, "order"))
+
+    (why,) = removed(look())
+
+    assert started_at(orphan.pid) == orphan.started
+    assert why.startswith(f"pid {orphan.pid} is in the session that order (pid {number}) had, which is gone, and nothing shows")
+    assert removed(look()) == []
+    assert look().left == []
+    os.kill(orphan.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("by", ["its output", "its environment"])
+def test_who_is_left_of_a_session_and_shows_that_it_is_the_runs_is_ended(machine: Path, by: str) -> None:
+    temporary = owned(os.getpid(), 1)
+    shown = temporary if by == "its environment" else Path("/nowhere")
+    log = temporary / "order.log" if by == "its output" else Path(os.devnull)
+    number, orphan = orphan_of_a_session(log, DATA=f"{shown}/data")
+    folder = run_with(machine, EndProcessGroup(number, orphan.started - 1, "order"), RemoveFolder(str(temporary)))
+
+    assert removed(look()) == []
+
+    assert started_at(orphan.pid) is None
+    assert not temporary.exists()
+    assert runs() == ()
+    told = [event.undo for event in read_events(folder) if isinstance(event, UndoDone)]
+    assert told == [f"end order (pid {orphan.pid})", f"remove {temporary}"]
+
+
+def test_of_a_run_from_before_this_machine_began_no_number_is_believed(machine: Path) -> None:
+    number, orphan = orphan_of_a_session()
+    folder = run_with(machine, EndProcessGroup(number, orphan.started - 1, "service"))
     began = psutil.Process(1).create_time() - 10
     os.utime(folder / "undo.jsonl", (began, began))
 

@@ -120,6 +120,26 @@ def test_whatever_has_its_name_stops_them_even_what_cannot_be_read(stop_file: Pa
         stop_file.rmdir() if stop_file.is_dir() else stop_file.unlink()
 
 
+def test_where_nobody_can_tell_whether_it_is_there_nothing_begins(stop_file: Path) -> None:
+    stop_file.parent.joinpath("loop").symlink_to("loop")
+
+    with pytest.MonkeyPatch.context() as named:
+        named.setenv("CHAOS_STOP_FILE", str(stop_file.parent / "loop" / "stop"))
+        why = "nobody can tell whether it is there: Too many levels of symbolic links"
+        with pytest.raises(InvalidInput, match=why):
+            refuse_where_stopped()
+        with pytest.raises(InvalidInput, match=f"expected to remove .*{why}"):
+            lift()
+
+
+def test_where_its_folder_is_none_nothing_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+
+    for folder in ("nowhere", "file"):
+        monkeypatch.setenv("CHAOS_STOP_FILE", str(tmp_path / folder / "stop"))
+        assert found_stop_file() is None
+
+
 def test_a_stop_file_that_cannot_be_removed_says_whom_to_ask(stop_file: Path) -> None:
     stop_file.mkdir()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -214,6 +215,42 @@ def test_a_start_that_is_under_way_is_in_the_journal_before_that_is_read(path: P
     assert undone == Undone(1, 0)
 
 
+def test_what_a_start_has_added_that_was_not_waited_for_long_enough_is_undone_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runtime.undo.START_SECONDS", 0.3)
+    journal, began, undoing_began = UndoJournal(path), threading.Event(), threading.Event()
+    journal.before(FOLDER)
+
+    def start() -> None:
+        with journal.starting():
+            began.set()
+            undoing_began.wait(5)
+            journal.before(GONE)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    began.wait(5)
+    undone = journal.undo_all(lambda _event: undoing_began.set())
+    starting.join()
+
+    assert undone == Undone(2, 0)
+    assert journal.left() == {}
+
+
+def test_a_start_that_does_not_come_to_its_end_is_told_as_what_may_be_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.undo.START_SECONDS", 0.05)
+    journal, told = UndoJournal(path), []
+    journal.before(GONE)
+
+    with journal.starting():
+        undone = journal.undo_all(told.append)
+
+    assert undone == Undone(1, 1)
+    assert told[1].undo == "what is being started"
+    assert told[1].reason.startswith("expected the start that is under way to be over within 0.1 s, found it at work")
+
+
 def test_what_hangs_is_left_behind_and_keeps_nothing_else_from_being_undone(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +283,27 @@ def test_an_undo_that_raises_is_one_that_failed(path: Path, monkeypatch: pytest.
 
     assert undone == Undone(0, 1)
     assert f"{type(error).__name__}: made up" in told[0].reason
+
+
+def test_a_folder_in_which_something_goes_away_meanwhile_is_removed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, remove = Path(tempfile.mkdtemp(prefix="chaos-")).resolve(), shutil.rmtree
+    tries: list[Path] = []
+
+    def racing(path: Path) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise FileNotFoundError(2, "No such file or directory", "one in it")
+        remove(path)
+
+    monkeypatch.setattr(undoing.shutil, "rmtree", racing)
+
+    assert undoing.undo_now([RemoveFolder(str(folder))]) == []
+
+    assert not folder.exists()
+
+
+def test_a_folder_that_is_gone_is_removed_by_nobody() -> None:
+    assert undoing.undo_now([RemoveFolder(f"{Path(tempfile.gettempdir()).resolve()}/chaos-of-nobody")]) == []
 
 
 def test_each_undo_is_told_as_soon_as_it_is_done(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

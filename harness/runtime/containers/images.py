@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal, assert_never
 
-from harness.runtime.containers.rewrite import CONTROL_PORT, IGNORED_SOURCES, PROXIES_FILE, EngineContainer
+from harness.runtime.containers.rewrite import CONTROL_PORT, IGNORED_SOURCES, PROXIES_FILE, TOKEN_FILE, EngineContainer
 from harness.runtime.proxies.image import build_args, image_tag, write_build_context
 
 TOXIPROXY_VERSION = "2.12.0"
@@ -20,13 +20,16 @@ PYTHON_IMAGE = "PYTHON_IMAGE"
 PYTHON = "python:3.11-slim"
 
 
-def engine_container(engine: Literal["embedded", "toxiproxy"], folder: Path) -> EngineContainer:
-    """How the engine is run as a container; what it is built from, where it is, is written into `folder`."""
+def engine_container(engine: Literal["embedded", "toxiproxy"], folder: Path, token: str) -> EngineContainer:
+    """How the engine is run as a container; what it is built from, where it is, is written into `folder`.
+
+    `token` is what the embedded one asks of whoever changes something: its control API is published. Toxiproxy knows none.
+    """
     match engine:
         case "toxiproxy":
             return _toxiproxy()
         case "embedded":
-            return _embedded(folder / "embedded")
+            return _embedded(folder / "embedded", token)
         case _:
             assert_never(engine)
 
@@ -45,14 +48,15 @@ def _toxiproxy() -> EngineContainer:
     )
 
 
-def _embedded(folder: Path) -> EngineContainer:
+def _embedded(folder: Path, token: str) -> EngineContainer:
     base = os.environ.get(PYTHON_IMAGE, "")
     if not folder.exists():
         write_build_context(folder)
-    control = ["--host", "{host}", "--port", str(CONTROL_PORT), "--allow-any-address"]
+    control = ["--host", "{host}", "--port", str(CONTROL_PORT), "--allow-any-address", "--token-file", TOKEN_FILE]
     return EngineContainer(
         image=image_tag(base),
         command=[*control, "--any-interface", "--config", PROXIES_FILE, IGNORED_SOURCES],
         environment={"LOG_LEVEL": "warn"},
+        token=token,
         build={"context": str(folder), "args": build_args(base)},
     )

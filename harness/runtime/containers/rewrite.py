@@ -29,7 +29,10 @@ PROXIES = "chaos-proxies"
 
 CONTROL = "chaos-control"
 PROXIES_FILE = "/chaos-proxies.json"
+TOKEN = "chaos-proxies-token"  # noqa: S105 -- what its file is called
+TOKEN_FILE = "/chaos-proxies.token"  # noqa: S105
 CONTROL_PORT = 8474
+FILES = {PROXIES: PROXIES_FILE, TOKEN: TOKEN_FILE}
 IGNORED_SOURCES = "{ignored sources}"
 FIRST_ASKING_PORT = 20001
 """Where the proxies for the harness's own questions listen, on the control address."""
@@ -53,13 +56,15 @@ class EngineContainer:
     """The proxy engine as a container; `build` is how its image is made, empty where it is had from elsewhere.
 
     In `command`, `{host}` is filled in; IGNORED_SOURCES stands for an option for each of the host's
-    addresses on the edges' networks, which is where the harness's own probes come from.
+    addresses on the edges' networks, which is where the harness's own probes come from. Where there is a `token`, it is in
+    TOKEN_FILE.
     """
 
     image: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     build: Mapping[str, Any] = field(default_factory=dict)
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ class _Rewriting:
             "services": self.services,
             "networks": {**kept, **self.networks},
             "volumes": {name: self._own(name, said) for name, said in self.model.get("volumes", {}).items()},
-            "configs": {**self.model.get("configs", {}), PROXIES: {"content": _escaped(self._proxies_file())}},
+            "configs": {**self.model.get("configs", {}), **self._contents()},
         }
         return Rewritten(model, tuple(self.made), self.published, self.of_edges, self.name_servers)
 
@@ -346,7 +351,7 @@ class _Rewriting:
             "healthcheck": {"disable": True},
             "networks": self.proxy_joined,
             "ports": self.ports,
-            "configs": [{"source": PROXIES, "target": PROXIES_FILE}],
+            "configs": [{"source": name, "target": FILES[name]} for name in self._contents()],
             "logging": {"driver": "json-file"},
             "sysctls": SHORT_CONNECTING,
             **self._no_names_from_outside(),
@@ -364,6 +369,11 @@ class _Rewriting:
     def _command(self) -> list[str]:
         ignored = [word for source in own_addresses(self.of_edges.values()) for word in ("--ignore-source", source)]
         return [word for said in self.wanted.engine.command for word in (ignored if said == IGNORED_SOURCES else [said])]
+
+    def _contents(self) -> dict[str, dict[str, str]]:
+        """What the engine reads when it starts, by the name of its config."""
+        token = {TOKEN: self.wanted.engine.token} if self.wanted.engine.token else {}
+        return {name: {"content": _escaped(text)} for name, text in {PROXIES: self._proxies_file(), **token}.items()}
 
     def _proxies_file(self) -> str:
         """The proxies as Toxiproxy reads them when it starts, before its API answers."""

@@ -33,6 +33,7 @@ from harness.runtime.containers.watch import EngineGuardian
 from harness.runtime.ports import Address, Standing
 from harness.runtime.processes import JournaledLaunch
 from harness.runtime.proxies.supervised import Engine, SupervisedEngine
+from harness.runtime.proxies.token import make_token_file, token_in
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 from harness.runtime.recorder import Recorder, now
 from harness.runtime.services.waiting import tail_of
@@ -75,6 +76,8 @@ class DockerRuntime:
         self._project = project_of(setting.run)
         self._services: DockerServices | None = None
         self._folder = Path()
+        self._token_file: Path | None = None
+        self._token = ""
         self._unknown: dict[str, list[str]] = {}
         self._healing = ""
         self._names: NameResponder | None = None
@@ -87,6 +90,9 @@ class DockerRuntime:
     def bring_up(self) -> Standing:
         """Everything by one `docker compose up`: the proxies first, since all services wait for them."""
         folder = self._folder = make_run_folder(self._journal)
+        if self._is_embedded:
+            self._token_file = make_token_file(folder)
+            self._token = token_in(self._token_file)
         self._journal.before(self._undo)
         self._guardian.begin()
         self._stop.busy(READING_SECONDS)
@@ -178,7 +184,7 @@ class DockerRuntime:
             project=self._project,
             compose=self._setting.compose,
             proxies=self._plan.proxies,
-            engine=engine_container(self._setting.engine, self._folder),
+            engine=engine_container(self._setting.engine, self._folder, self._token),
             subnets=Subnets(block),
             published_on=self._docker.published_on,
             host_ports=ports,
@@ -195,7 +201,7 @@ class DockerRuntime:
         return _Way(rewritten, Address(self._docker.published_on, rewritten.published[CONTROL]))
 
     def _stand(self, way: _Way, folder: Path) -> Standing:
-        self._healing = self._journal.before(RestoreProxies(f"http://{way.control}"))
+        self._healing = self._journal.before(RestoreProxies(f"http://{way.control}", str(self._token_file or "")))
         edges = SeenEdges(way.rewritten.networks, [proxy.name for proxy in self._plan.proxies])
         system = ContainerSystem(
             engine=self._docker,
@@ -206,7 +212,7 @@ class DockerRuntime:
             environments=self._environments(),
             called={edge.callee for edge in self._plan.experiment.system.edges},
         )
-        control = ToxiproxyEngine(way.control, f"{LOGS}/proxies.log")
+        control = ToxiproxyEngine(way.control, f"{LOGS}/proxies.log", self._token)
         log_file = self._recorder.log_file
         services = self._services = DockerServices(
             system,
@@ -243,7 +249,7 @@ class DockerRuntime:
             return control
 
         def engine_at(address: Address) -> Engine:
-            engine = ToxiproxyEngine(address, f"{LOGS}/{log.name}")
+            engine = ToxiproxyEngine(address, f"{LOGS}/{log.name}", self._token)
             return self._with_networks(engine, services) if cuts_networks(self._plan, engine_can=self._is_embedded) else engine
 
         return SupervisedEngine(

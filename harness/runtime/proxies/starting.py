@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.errors import CouldNotRun, ProxyError
 from harness.history.store import LOGS
 from harness.runtime.ports import Address, Launch
+from harness.runtime.proxies.token import token_in
 from harness.runtime.proxies.toxiproxy import ToxiproxyEngine
 
 PROXY_ENGINE = "proxy engine"
@@ -81,8 +82,8 @@ def start_embedded(
     finally:
         os.close(watched)
         listen.close()  # so that once the engine is gone, nobody seems to be listening
-    token = token_file.read_text(encoding="ascii") if token_file is not None else ""
-    started = StartedEngine(process, ToxiproxyEngine(control, f"{LOGS}/{log.name}", token), control, lifeline)
+    engine = ToxiproxyEngine(control, f"{LOGS}/{log.name}", token_in(token_file))
+    started = StartedEngine(process, engine, control, lifeline)
     _await_answer(started, log)
     return started
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 import psutil
 
 from harness.errors import ServiceFaultFailed
-from harness.runtime.ending import EndProcessGroup, Process, end_process_groups, family_of, process_table
+from harness.runtime.ending import EndProcessGroup, Process, end_process_groups, family_of, process_table, started_at
 
 DEED_SECONDS = 5.0
 """How long the kernel may take to freeze, wake or kill a family."""
@@ -27,10 +27,17 @@ LOOK_EVERY = 0.02
 STANDING = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 
+NOBODY = EndProcessGroup(-1, -1, "nobody")
+"""The family of a service that was not started yet."""
+
+
 def leader_of(name: str, pid: int, end_with: int) -> EndProcessGroup:
-    """The family of a service's process. Of one that has ended, what is left of its session."""
-    first = process_table().get(pid)
-    return EndProcessGroup(pid, first.started if first is not None else -1, name, end_with)
+    """The family of a service's process that was started just now: later its number may be somebody else's.
+
+    Of one that has ended already, what is left of its session.
+    """
+    started = started_at(pid)
+    return EndProcessGroup(pid, -1 if started is None else started, name, end_with)
 
 
 def freeze(leader: EndProcessGroup) -> None:

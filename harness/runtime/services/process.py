@@ -21,6 +21,7 @@ from harness.runtime.ports import Launch
 from harness.runtime.services.control_groups import Kind
 from harness.runtime.services.deeds import (
     DEED_SECONDS,
+    NOBODY,
     STOP_SECONDS,
     end,
     freeze,
@@ -81,6 +82,7 @@ class ServiceProcess:
     started: Flag = field(default_factory=Flag)
     ready: Flag = field(default_factory=Flag)
     _process: subprocess.Popen[bytes] | None = None
+    _family: EndProcessGroup = NOBODY
     _born: float = 0.0
     _told_exit: bool = False
     _kept_down: bool = False
@@ -97,17 +99,15 @@ class ServiceProcess:
     def _pid(self) -> int:
         return self._process.pid if self._process is not None else 0
 
-    @property
-    def _family(self) -> EndProcessGroup:
-        return leader_of(self.name, self._pid, self.runnable.end_with)
-
     def start(self) -> int:
         """Start its process, the first time or again; its number."""
-        self._process = self.runnable.start(self.launch)
+        process = self.runnable.start(self.launch)
+        self._family = leader_of(self.name, process.pid, self.runnable.end_with)
+        self._process = process
         self._born = time.monotonic()
         self._kept_down = self._told_exit = False
         self.limits.see_born(self._members)
-        return self._process.pid
+        return process.pid
 
     def _members(self) -> set[int]:
         return {process.pid for process in family_of(self._family, process_table())}
@@ -147,7 +147,7 @@ class ServiceProcess:
 
     def _wake_up(self) -> None:
         """One that stands still, although no fault made it, is told, and goes on."""
-        if not self._paused and stands_still(self._pid):
+        if not self._paused and self.has_ended() is None and stands_still(self._pid):
             thaw(self._family)
             self.tell(WedgeNoticed(time.time(), self.name, STOOD_STILL))
 
