@@ -17,9 +17,10 @@ settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=400, deadline=None)
 settings.load_profile("quick")
 
-if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-    # by `nohup`: the tests go on, and only what is ignored, not what is caught, would be so in whatever they start, too
-    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        # by `nohup` or `&`: the tests go on, and only what is ignored, not what is caught, would be so in what they start, too
+        signal.signal(number, lambda _number, _frame: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
