@@ -101,10 +101,11 @@ def _abort_all(why: str) -> None:
 
 def _abort(entries: Sequence[Registered], why: str) -> int:
     from harness.runtime.aborting import ask_to_end
+    from harness.runtime.registry import whereabouts
 
     for entry in entries:
         ask_to_end(entry, why)
-        say(f"asked {entry.run} (pid {entry.pid}) to end; it heals first, then takes everything down")
+        say(f"asked {entry.run} ({whereabouts(entry)}) to end; it heals first, then takes everything down")
     return _wait_for(entries)
 
 
@@ -125,12 +126,9 @@ def _wait_for(entries: Sequence[Registered]) -> int:
 
 def _is_over(entry: Registered) -> bool:
     """Whether it has undone everything, or nobody is there any more who could."""
-    from harness.runtime.leftovers import guardians_at_work
     from harness.runtime.registry import is_alive, is_registered
 
-    if not is_registered(entry.run):
-        return True
-    return not is_alive(entry) and Path(entry.folder) not in guardians_at_work()
+    return not is_registered(entry.run) or not is_alive(entry)
 
 
 def _tell_end(entry: Registered) -> int:

@@ -2,7 +2,7 @@
 
 A run whose harness is gone is found by the registry, and its journal tells how to undo it. What no registry knows any more
 is found by its name or its label: temporary folders, control groups, what is at the Docker engine. Nothing of a run that is
-under way is touched: one that is registered and whose harness is there, or whose guardian is.
+under way is touched: one that is registered and whose harness or guardian holds the lock of its entry.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from harness.runtime.registry import (
     ENTRY,
     Registered,
     forget,
+    how_to_clear,
     is_alive,
     is_here,
     is_registered,
     leave,
     runs,
     runs_folder,
+    whereabouts,
 )
 from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects, writers_into
 from harness.runtime.undo import (
@@ -113,12 +115,13 @@ def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Foun
 
 def _look_at(entry: Registered, guardian: Process | None, patience: float, found: Found) -> None:
     """What is left of one run that is registered."""
-    if not is_here(entry):
-        found.notes.append(f"{entry.run} runs on {entry.host}, or did: what it left is found there")
-    elif is_alive(entry):
-        found.notes.append(f"{entry.run} is under way (pid {entry.pid})")
-    elif guardian is not None and not _has_ended(guardian, patience):
+    is_gone = started_at(entry.pid) != entry.started
+    if is_gone and guardian is not None and not _has_ended(guardian, patience):
         found.notes.append(f"{entry.run} is gone; its guardian (pid {guardian.pid}) is at work on what it left")
+    elif is_alive(entry):
+        found.notes.append(f"{entry.run} is under way ({whereabouts(entry)})")
+    elif not is_here(entry):
+        found.notes.append(f"{entry.run} is gone; {how_to_clear(entry)}")
     elif is_registered(entry.run):  # its guardian has not done it meanwhile
         found.left.append(_left_of(entry))
 

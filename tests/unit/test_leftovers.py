@@ -30,7 +30,7 @@ from harness.runtime.containers.removal import GUARDIAN_LABEL, PROJECT_LABEL
 from harness.runtime.ending import EndProcessGroup, Process, process_table, started_at
 from harness.runtime.leftovers import Found, alone, find
 from harness.runtime.proxies.starting import PROXY_ENGINE
-from harness.runtime.registry import leave, register, runs, runs_folder
+from harness.runtime.registry import leave, register, runs, runs_folder, unlock
 from harness.runtime.services.control_groups import CannotLimit, Home
 from harness.runtime.strays import stray_folders
 from harness.runtime.undo import OWNER, RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, make_run_folder
@@ -63,7 +63,8 @@ def run_with(folder: Path, *undos: Undo, alive: bool = False) -> Path:
 
 
 def die(run: str) -> None:
-    """The process that is noted for a run is another one now."""
+    """Nobody holds its lock, and the process that is noted for it is another one now."""
+    unlock(run)
     path = runs_folder() / f"{run}.json"
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "started": data["started"] + 1}))
@@ -151,6 +152,20 @@ def test_a_run_that_is_under_way_is_not_touched(machine: Path) -> None:
     assert process.poll() is None
     process.kill()
     process.wait()
+
+
+@pytest.mark.parametrize("is_folder_seen", [True, False])
+def test_a_run_whose_processes_cannot_be_seen_from_here_is_not_touched(machine: Path, is_folder_seen: bool) -> None:
+    folder = run_with(machine, alive=True)
+    entry = runs_folder() / f"{RUN}.json"
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), "pid": 4194305, "project": NEW}))
+    if not is_folder_seen:
+        folder.rename(folder.with_name("elsewhere"))
+
+    found = look()
+
+    assert found.left == []
+    assert f"{RUN} is under way (pid 4194305)" in found.notes
 
 
 def test_what_would_not_go_is_told_with_the_reason_and_found_again(machine: Path) -> None:
@@ -514,7 +529,9 @@ def test_a_run_of_another_machine_is_left_to_that_one(machine: Path) -> None:
     found = look()
 
     assert found.left == []
-    assert f"{RUN} runs on elsewhere, or did: what it left is found there" in found.notes
+    (note,) = [note for note in found.notes if RUN in note]
+    assert note.startswith(f"{RUN} is gone; what it left is removed by chaos gc on elsewhere; where that is no more")
+    assert note.endswith(f"remove {path}")
 
 
 def test_whoever_comes_second_waits_for_the_first() -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from harness import machine as commands_of_a_machine
 from harness.cli import commands
 from harness.errors import CouldNotRun, InvalidInput
-from harness.runtime.registry import forget, register, runs, runs_folder
+from harness.runtime.registry import forget, register, runs, runs_folder, unlock
 from harness.runtime.undo import RemoveFolder, UndoJournal
 
 RUN = "20260101-000000-abcdef"
@@ -45,9 +45,8 @@ def run_with(tmp_path: Path, *undos: RemoveFolder, alive: bool) -> Path:
     for undo in undos:
         journal.before(undo)
     journal.close()
-    path = runs_folder() / f"{RUN}.json"
-    data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, "started": data["started"] + (not alive)}))
+    if not alive:
+        unlock(RUN)
     return folder
 
 
