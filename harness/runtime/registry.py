@@ -236,9 +236,9 @@ def _entry_from(data: Mapping[str, Any]) -> Registered | None:
     if not all(type(data.get(name)) is int and data[name] >= 0 for name in numbers):
         return None
     folder = Path(data["folder"])
-    if not folder.is_absolute() or folder.name != data["run"]:
+    if folder.name != data["run"]:
         return None
-    if not _can_be_looked_for(data["folder"]):
+    if not all(Path(path).is_absolute() and _can_be_looked_for(path) for path in (data["folder"], data["temporary"])):
         return None
     given = {part.name: data[part.name] for part in fields(Registered)}
     return Registered(**{**given, "shares": tuple(map(str, shares))})

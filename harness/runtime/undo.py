@@ -30,6 +30,7 @@ from harness.runtime.ending import EndProcessGroup, started_at
 from harness.runtime.undo_kinds import (
     FOLDER_PREFIX,
     KINDS,
+    OWNER,
     RemoveControlGroup,
     RemoveFolder,
     RemoveProject,
@@ -41,6 +42,7 @@ from harness.runtime.undoing import PROJECT_SECONDS, carry_out, undo_now
 
 __all__ = [
     "FOLDER_PREFIX",
+    "OWNER",
     "PROJECT_SECONDS",
     "EndProcessGroup",
     "RemoveControlGroup",
@@ -59,9 +61,6 @@ START_SECONDS = 2.0
 """How long a start that is under way is waited for."""
 
 PIECE_BYTES = 1 << 20
-
-OWNER = ".harness"
-"""In a run's folder, a file with the number of the process that made it, when that was started, and its machine's name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -41,11 +43,16 @@ NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A machine with no runs, and temporary files of its own."""
+    """A machine with no runs and no control groups, and temporary files of its own."""
     monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
     with tempfile.TemporaryDirectory() as temporary:
         monkeypatch.setattr(tempfile, "tempdir", temporary)
+        monkeypatch.setattr(strays, "home_of", no_groups)
         yield tmp_path
+
+
+def no_groups(_kind: object) -> Home:
+    raise CannotLimit("no control groups here")
 
 
 def run_with(folder: Path, *undos: Undo, alive: bool = False) -> Path:
@@ -173,31 +180,101 @@ def test_what_would_not_go_is_told_with_the_reason_and_found_again(machine: Path
 
     failed = removed(look())
 
-    assert failed == [
-        "remove /etc: expected a folder chaos-… in " + f"{Path(tempfile.gettempdir()).resolve()}; nothing else is ever removed"
-    ]
+    named = f"expected a folder chaos-… in {Path(tempfile.gettempdir()).resolve()}, or one with a file .harness of this user's"
+    assert failed == [f"remove /etc: {named}; nothing else is ever removed"]
     assert [event.undo for event in read_events(folder) if isinstance(event, UndoFailed)] == ["remove /etc"]
     assert lines(look()) == ["remove /etc", f"forget the run of {folder}"]
 
 
-def test_of_a_run_whose_folder_was_removed_what_still_writes_there_is_ended(machine: Path) -> None:
+def test_of_a_run_whose_folder_was_removed_what_still_writes_is_ended_wherever_its_temporary_files_are(machine: Path) -> None:
     temporary = owned(os.getpid(), 1)
     folder = run_with(machine, RemoveFolder(str(temporary)))
-    process = sleeping(output=folder / "logs" / "front.log")
-    reader = reading(folder / "logs" / "front.log")
-    subprocess.run(["rm", "-r", str(folder)], check=True)
+    process = sleeping(output=temporary / "front.log")
+    reader = reading(temporary / "front.log")
+    shutil.rmtree(folder)
 
-    found = look()
+    with temporary_files_elsewhere():
+        found = look()
 
-    assert any(f"(pid {process.pid})" in line for line in lines(found))
-    assert removed(found) == []
+        assert any(f"(pid {process.pid})" in line for line in lines(found))
+        assert removed(found) == []
+        assert look().left == []
+
     assert process.wait(5) == -signal.SIGTERM
     assert reader.poll() is None
     reader.kill()
     reader.communicate()
     assert not temporary.exists()
     assert runs() == ()
-    assert look().left == []
+
+
+def test_a_run_whose_folder_was_removed_is_known_until_its_temporary_files_are_gone(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = owned(os.getpid(), 1)
+    shutil.rmtree(run_with(machine))
+
+    with monkeypatch.context() as hindered:
+        hindered.setattr(shutil, "rmtree", refusing)
+        assert len(removed(look())) == 1
+
+    assert [entry.run for entry in runs()] == [RUN]
+    assert removed(look()) == []
+    assert not temporary.exists()
+    assert runs() == ()
+
+
+def refusing(path: object) -> None:
+    raise PermissionError(f"{path}: not yours")
+
+
+@contextmanager
+def temporary_files_elsewhere() -> Iterator[None]:
+    """TMPDIR is another one now."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as other:
+        tempfile.tempdir = other
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def test_the_temporary_folder_of_a_registered_run_goes_wherever_it_is(machine: Path) -> None:
+    temporary = owned(os.getpid(), 1)
+    run_with(machine, RemoveFolder(str(temporary)), RemoveFolder("/nowhere/chaos-gone"))
+
+    with temporary_files_elsewhere():
+        assert removed(look()) == []
+
+    assert not temporary.exists()
+    assert runs() == ()
+
+
+def test_elsewhere_a_folder_that_does_not_say_that_it_is_a_runs_stays(machine: Path) -> None:
+    somebodys = Path(tempfile.mkdtemp(prefix="chaos-"))
+    run_with(machine, RemoveFolder(str(somebodys)))
+
+    with temporary_files_elsewhere():
+        (why,) = removed(look())
+
+    assert "or one with a file .harness of this user's; nothing else is ever removed" in why
+    assert somebodys.exists()
+
+
+def test_of_a_run_whose_folder_was_removed_the_containers_are_asked_for_where_they_were(machine: Path) -> None:
+    path = machine / "reports" / "checkout" / RUN
+    path.mkdir(parents=True)
+    at = DockerEngine(f"unix://{machine}/other.sock", "27", "2.30", "certificates")
+    register(path, project=f"chaos-{RUN}", at=at)
+    unlock(RUN)
+    path.rmdir()
+
+    found = look()
+
+    assert f"remove the containers, networks and volumes of chaos-{RUN} at {at.host}" in lines(found)
+    assert any(at.host in why for why in removed(found))
+    assert [entry.run for entry in runs()] == [RUN]
 
 
 def test_a_temporary_folder_whose_maker_is_gone_is_removed_with_whoever_works_in_it() -> None:
@@ -241,7 +318,7 @@ def test_a_temporary_folder_that_is_somebodys_or_does_not_say_whose_is_not_touch
     (target / OWNER).write_text(f"{os.getpid()} 1 {socket.gethostname()}")
     link.symlink_to(target)
 
-    assert stray_folders() == []
+    assert stray_folders([tempfile.gettempdir()]) == []
     assert all(path.exists() for path in (mine, elsewhere, silent, garbled, link, target))
 
 
@@ -257,7 +334,7 @@ def test_what_stands_in_the_place_of_an_owners_name_is_neither_waited_for_nor_fo
         "nothing": lambda: None,
     }[what]()
 
-    assert stray_folders() == []
+    assert stray_folders([tempfile.gettempdir()]) == []
 
 
 @pytest.mark.parametrize("whose", ["the folder", "the name in it"])
@@ -269,7 +346,7 @@ def test_what_another_user_made_is_no_stray_not_even_for_root(monkeypatch: pytes
     else:
         os.chown(folder if whose == "the folder" else folder / OWNER, somebody, -1)
 
-    assert stray_folders() == []
+    assert stray_folders([tempfile.gettempdir()]) == []
 
 
 def test_a_folder_in_the_journal_of_a_run_with_a_guardian_is_that_ones(machine: Path) -> None:
@@ -589,15 +666,6 @@ def test_a_control_group_that_has_been_empty_for_a_while_and_is_nobodys_is_left(
     run_with(machine, RemoveControlGroup(str(group_in(groups, "chaos-claimed")), str(groups)), alive=True)
 
     assert lines(look()) == [f"remove the control group {stray}"]
-
-
-def test_where_nothing_can_be_limited_there_are_no_groups_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(_kind: object) -> Home:
-        raise CannotLimit("no control groups here")
-
-    monkeypatch.setattr(strays, "home_of", nowhere)
-
-    assert look().left == []
 
 
 # what is at an engine
