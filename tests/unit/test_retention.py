@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from harness.cli import commands
 from harness.machine import remove_expired
+from harness.runtime import strays
 from harness.runtime.registry import register
 from harness.runtime.retention import DAY, Kept, expired, remove_run
 from harness.runtime.undo import OWNER
@@ -23,8 +24,9 @@ from harness.runtime.undo import OWNER
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with no runs, and temporary files of its own."""
+    """A machine with no runs and no control groups, and temporary files of its own."""
     (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(strays, "KINDS", ())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
