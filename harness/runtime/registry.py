@@ -26,6 +26,7 @@ from harness.errors import CouldNotRun, HarnessError
 from harness.history.drafts import draft_of
 from harness.history.store import UNDO
 from harness.runtime.ending import started_at
+from harness.runtime.locks import is_held
 from harness.runtime.undo import left_in
 
 if TYPE_CHECKING:
@@ -262,17 +263,7 @@ def is_here(entry: Registered) -> bool:
 
 def is_alive(entry: Registered) -> bool:
     """Whether its harness or its guardian is there, wherever they are; where nobody can say, it is."""
-    try:
-        descriptor = os.open(_entry_of(entry.run), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return error.errno != errno.ENOENT
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return is_held(_entry_of(entry.run))
 
 
 def leave(folder: Path) -> bool:

@@ -17,10 +17,12 @@ from typing import Any
 from harness.errors import CouldNotRun, HarnessError
 from harness.history.store import UNDO
 from harness.runtime.ending import PROC, EndProcessGroup, process_table, started_at
+from harness.runtime.locks import is_held
 from harness.runtime.services.control_groups import MEMBERS, PREFIX, CannotLimit, home_of
 from harness.runtime.services.limits import KINDS
 from harness.runtime.undo import (
     FOLDER_PREFIX,
+    OWNER,
     RemoveControlGroup,
     RemoveFolder,
     RemoveProject,
@@ -82,7 +84,8 @@ def stray_folders(places: Iterable[str]) -> list[Undo]:
 def _is_stray(path: Path) -> bool:
     try:
         pid, started, host = said_by_owner(path).split()
-        return host == socket.gethostname() and started_at(int(pid)) != int(started)
+        is_gone = started_at(int(pid)) != int(started) and not is_held(path / OWNER)
+        return host == socket.gethostname() and is_gone
     except (OSError, ValueError, OverflowError):
         return False
 

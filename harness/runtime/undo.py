@@ -7,6 +7,7 @@ command when both are.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -81,6 +82,7 @@ class UndoJournal:
         self.path = path
         end_last_line(path)
         self.descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._held: list[int] = []
         self._starting = Lock()
         self._sealed = False
 
@@ -159,9 +161,17 @@ class UndoJournal:
             found = "expected it to stay until the run's end, found it removed; what it told of was undone all the same"
             yield UndoFailed(time.time(), f"the removal of {self.path}", found, by)
 
+    def hold(self, path: Path, text: str) -> None:
+        """Write a file that is locked until this is closed, where that can be; nobody reads it without its lock."""
+        self._held.append(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with suppress(OSError):
+            fcntl.flock(self._held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(self._held[-1], text.encode())
+
     def close(self) -> None:
         """Nothing more is written by this process."""
-        os.close(self.descriptor)
+        for descriptor in (self.descriptor, *self._held):
+            os.close(descriptor)
 
 
 def end_last_line(path: Path) -> None:
@@ -211,7 +221,7 @@ def make_run_folder(journal: UndoJournal) -> Path:
     folder = Path(tempfile.gettempdir()).resolve() / f"{FOLDER_PREFIX}{uuid.uuid4().hex[:12]}"
     journal.before(RemoveFolder(str(folder)))
     folder.mkdir(mode=0o700)
-    (folder / OWNER).write_text(f"{os.getpid()} {started_at(os.getpid()) or 0} {socket.gethostname()}", encoding="utf-8")
+    journal.hold(folder / OWNER, f"{os.getpid()} {started_at(os.getpid()) or 0} {socket.gethostname()}")
     folder.chmod(0o711)
     return folder
 

@@ -322,6 +322,18 @@ def test_a_temporary_folder_that_is_somebodys_or_does_not_say_whose_is_not_touch
     assert all(path.exists() for path in (mine, elsewhere, silent, garbled, link, target))
 
 
+def test_a_temporary_folder_whose_maker_cannot_be_seen_from_here_is_held_until_it_is_gone(tmp_path: Path) -> None:
+    journal = UndoJournal(tmp_path / "undo.jsonl")
+    folder = make_run_folder(journal)
+    (folder / OWNER).write_text(f"4194305 1 {socket.gethostname()}")
+
+    assert stray_folders([tempfile.gettempdir()]) == []
+
+    journal.close()
+
+    assert stray_folders([tempfile.gettempdir()]) == [RemoveFolder(str(folder))]
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("what", ["a pipe", "a link", "a folder", "nothing"])
 def test_what_stands_in_the_place_of_an_owners_name_is_neither_waited_for_nor_followed(tmp_path: Path, what: str) -> None:
