@@ -53,6 +53,7 @@ from harness.runtime.containers.blackholes import can_enter
 from harness.runtime.containers.compose import compose_config
 from harness.runtime.containers.engine import compose_version
 from harness.runtime.containers.removal import project_of
+from harness.runtime.guardian import LEASE_SECONDS
 from harness.runtime.load.token import worker_token
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
@@ -68,9 +69,6 @@ HTML, JUNIT, MARKDOWN = "report.html", "junit.xml", "summary.md"
 
 Overrides = Mapping[str, Mapping[str, str]]
 
-USUAL_LEASE = 5.0
-"""Seconds."""
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -85,7 +83,7 @@ class Options:
     seed: int | None = None
     environment: Overrides = field(default_factory=dict)
     extend: float = 0.0
-    lease: float = USUAL_LEASE
+    lease: float = LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +289,7 @@ def command_for(scenario: Path, seed: int, options: Options) -> str:
         for service, variables in options.environment.items()
         for name, value in variables.items()
     ]
-    lease = f" --lease {options.lease:g}s" if options.lease != USUAL_LEASE else ""
+    lease = f" --lease {options.lease:g}s" if options.lease != LEASE_SECONDS else ""
     return f"chaos run {quote(str(scenario))} --seed {seed} --runtime {on}{engine}{lease}{''.join(laid_over)}"
 
 

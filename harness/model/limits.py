@@ -101,13 +101,16 @@ def _down(faults: Sequence[FaultItem], edges: Sequence[Edge]) -> tuple[str, ...]
     for item in faults:
         if item.on_service is not None and item.kind in TAKING_DOWN:
             by_service.setdefault(item.on_service.service, []).append(str(item.id))
-    cut = {item.id: {edge.name for edge in edges_hit(item, edges)} for item in faults if _cuts(item)}
+    cut = [(item, {edge.name for edge in edges_hit(item, edges)}) for item in faults if _cuts(item)]
     for service in dict.fromkeys(edge.callee for edge in edges):
         into = {edge.name for edge in edges if edge.callee == service}
-        if into <= _all_of(cut.values()):
-            by_service.setdefault(service, []).extend(str(name) for name, found in cut.items() if found & into)
+        cutting = {
+            str(item.id): into & found for item, found in cut if not (into <= found and _isolates_another(item, service))
+        }
+        if into <= _all_of(cutting.values()):
+            by_service.setdefault(service, []).extend(name for name, found in cutting.items() if found)
     for item in faults:
-        if isinstance(item.fault, Isolate):  # what it alone calls is as healthy as ever
+        if isinstance(item.fault, Isolate):
             by_service.setdefault(item.fault.service, []).append(str(item.id))
     return tuple(f"{service} ({', '.join(dict.fromkeys(ids))})" for service, ids in by_service.items())
 
@@ -116,10 +119,15 @@ def _all_of(sets: Collection[set[str]]) -> set[str]:
     return set().union(*sets)
 
 
+def _isolates_another(item: FaultItem, service: str) -> bool:
+    """Whether the fault isolates another service: what that one alone calls is as healthy as ever."""
+    return isinstance(item.fault, Isolate) and item.fault.service != service
+
+
 def _cuts(item: FaultItem) -> bool:
     """Whether nothing comes back on an edge while the fault is on."""
     match item.fault:
         case Outage(share=share) | Timeout(share=share) | ResetPeer(share=share):
             return share is None
         case fault:
-            return isinstance(fault, Flap | Flaky | Partition)
+            return isinstance(fault, Flap | Flaky | Isolate | Partition)

@@ -7,10 +7,14 @@ from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 
 from harness.model.edges import HOST_VARIABLE
+from harness.model.secrets import RAW_PASSWORD
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"
 _AUTHORITY = re.compile(rf"{_SCHEME}(?:[^\s/?#\"'\\]*@)?(?P<hosts>[^\s/?#\"'@]+)")
-_NEXT_URL = re.compile(rf"[,;|\s]+(?={_SCHEME})")
+_NEXT_URL = re.compile(rf"(?<![,;|\s])[,;|\s]+(?={_SCHEME})")
+_PROPERTY = re.compile(r";[\w.-]*=[^;:,]*(?=;|$)")
+_ON_NETWORK = re.compile(r"\w+\((?P<address>[^()]*)\)?")
+_TO_FILL_IN = re.compile(r"\$?\{[^{}]*\}?")
 _PORT = re.compile(r":\d*$")
 _HOST = re.compile(r"(?:[A-Za-z][A-Za-z0-9+-]*:)?(?P<host>\w[\w.-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?(?:/.*)?")
 _SEPARATORS = re.compile(r"[,;|\s]+")
@@ -42,11 +46,19 @@ def is_here(host: str) -> bool:
 
 def _in_urls(value: str) -> Iterator[str]:
     """The hosts of all URLs; what is none as far as anybody knows here may be one to its client, and is told as it stands."""
-    for url in (found for part in _NEXT_URL.split(value) for found in _AUTHORITY.finditer(part)):
-        for piece in url["hosts"].split(","):
-            host = _plain(_PORT.sub("", piece.rstrip(">)};")))
-            if host not in _EVERY_ADDRESS:
+    plain = RAW_PASSWORD.sub(r"\1", value)
+    for url in (found for part in _NEXT_URL.split(plain) for found in _AUTHORITY.finditer(part)):
+        for piece in re.split("[,;]", _PROPERTY.sub("", url["hosts"])):
+            host = _host_of(piece)
+            if host not in _EVERY_ADDRESS and not _TO_FILL_IN.fullmatch(host):
                 yield host
+
+
+def _host_of(piece: str) -> str:
+    """The host in one piece of a URL's authority: without port, without what stood around the URL, and out of `tcp(…)`."""
+    if (found := _ON_NETWORK.fullmatch(piece)) is not None:
+        piece = found["address"]
+    return _plain(_PORT.sub("", piece.rstrip(">)};" if piece.startswith("[") else ">)}];")))
 
 
 def _bare(variable: str, value: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from harness.model.kinds.group import Isolate, Partition
 from harness.model.kinds.service import Scale
 from harness.model.outside import outside_hosts
 from harness.model.resolving import Resolved
+from harness.model.secrets import HIDDEN, without_secrets
 
 MANY_EDGES = 100
 """From here on a Docker engine takes far longer for each further network: 22 s for 100, 117 s for 200 were measured."""
@@ -52,7 +53,7 @@ def _outside(resolved: Resolved) -> Iterator[Problem]:
     for name, service in compose.services.items():
         for variable, value in service.environment.items():
             if hosts := _not_allowed(resolved, name, variable, value):
-                yield _problem_at(service.places.get(variable, ""), _told(name, variable, hosts))
+                yield _problem_at(service.places.get(variable, ""), _told(name, variable, value, hosts))
 
 
 def _problem_at(place: str, message: str) -> Problem:
@@ -69,7 +70,7 @@ def _outside_by_defect(resolved: Resolved) -> Iterator[Problem]:
             for variable, value in variables.items():
                 if hosts := _not_allowed(resolved, service, variable, value):
                     path = ("defects", name, "environment", service, variable)
-                    yield resolved.documents[0].problem(path, _told(service, variable, hosts))
+                    yield resolved.documents[0].problem(path, _told(service, variable, value, hosts))
 
 
 def _not_allowed(resolved: Resolved, service: str, variable: str, value: str) -> tuple[str, ...]:
@@ -79,8 +80,9 @@ def _not_allowed(resolved: Resolved, service: str, variable: str, value: str) ->
     return outside_hosts(variable, value, (*compose.services, *compose.names_for(service)))
 
 
-def _told(service: str, variable: str, hosts: tuple[str, ...]) -> str:
-    found = f"{', '.join(hosts)} in {variable}"
+def _told(service: str, variable: str, value: str, hosts: tuple[str, ...]) -> str:
+    shown = without_secrets(value).lower()
+    found = f"{', '.join(host if host in shown else HIDDEN for host in hosts)} in {variable}"  # it may be half a password
     return (
         f"expected {service} to call services of the system alone, found {found}: egress: [{service}] in system.yaml allows it"
     )

@@ -40,6 +40,10 @@ _ABOUT = re.compile(
 _KEY = re.compile(r"(?:^|[_.-])keys?$", re.IGNORECASE)
 """Names that may mean a secret, or a column: their values tell which. STRIPE_KEY, PARTITION_KEY."""
 
+_HEX = re.compile(r"[0-9a-f]{24,}|[0-9A-F]{24,}")
+_DOTTED = re.compile(r"(?:[A-Z]?[a-z]+\d{0,3}\.)+[A-Z]?[a-z]+\d{0,3}")
+"""What is drawn at random though of one case, and what is not though of all: `orders.v2.Created`."""
+
 _IS_IT = re.compile(r"(?:secret|token|password|passwd|webhook)s?$", re.IGNORECASE)
 """Names of what is secret as a whole, though it be a URL: WEBHOOK_SECRET."""
 
@@ -49,17 +53,25 @@ _URL = re.compile(
     r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{0,512}):([^\s/?#\"'<>\\]{1,512})@(?=[^\s@])"
 )
 _URL_TOKEN = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\]{20,512})@(?=[^\s@])")
+_RAW = r"(?:[^\s\"'<>\\,:]|:(?!//)){0,512}"
 _DATABASE_URL = re.compile(
-    r"(?<![A-Za-z0-9+.-])((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?)(?:\+[a-z0-9]{1,20})?://)([^\s/?#@:\"'<>\\]{0,512}):"
-    r"((?!\d{1,5}[/?#])[^\s\"'<>\\]{1,512})@(?=[^\s@])"
+    r"(?<![A-Za-z0-9+.-])((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|amqps?)(?:\+[a-z0-9]{1,20})?://)"
+    rf"([^\s/?#@:\"'<>\\\[]{{0,512}}):((?!@|\d{{1,5}}[/?#]|\$?\{{){_RAW})@(?=[^\s@])"
 )
 """Of these clients some take a password as it is, with what ends the host of any other URL."""
+
+RAW_PASSWORD = re.compile(
+    r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:\"'<>\\\[]{0,512}):"
+    rf"((?!\d{{1,5}}[/?#;|)&]|\$?\{{)[^\s/?#@\"'<>\\,:]{{1,512}}[/?#]{_RAW})@(?=[^\s@])"
+)
+"""Where a URL has its port, and there is none: a password that holds what ends a host, up to the last `@`."""
 
 _PARAMETER = r"[A-Za-z0-9_.-]{1,64}=(?:\\{0,3}\"[^\"\\\r\n]{0,2048}\\{0,3}\"|[^\s\"'\\,;}\])>]{1,2048})"
 _HEADER = re.compile(
     r"(?i)\b((?:proxy-)?authorization|x-api-key|x-auth-token|(?:set-)?cookie)(\\?[\"']?\s{0,8}[:=]\s{0,8}(?:b(?=\\?[\"']))?\\?[\"']?)"
-    rf"(?!\*\*\*)([a-z][a-z0-9-]{{1,30}}[ \t]{{1,8}}{_PARAMETER}(?:[ \t]{{0,8}},[ \t]{{0,8}}{_PARAMETER}){{0,30}}|"
-    r"(?:(?:basic|bearer|digest|token|apikey|api-key|key|negotiate|ntlm|ssws|splunk|aws4-hmac-sha256)\s+)?[^\s\"'\\,;}\])>]{1,4096}(?:;[^\"'\\\r\n}\])>]{0,4096})?)"
+    rf"(?!\*\*\*)((?:[a-z][a-z0-9-]{{1,30}}[ \t]{{1,8}}{_PARAMETER}(?:[ \t]{{0,8}}[,;][ \t]{{0,8}}{_PARAMETER}){{0,30}}|"
+    r"(?:(?:basic|bearer|digest|token|apikey|api-key|key|negotiate|ntlm|ssws|splunk|aws4-hmac-sha256)\s+"
+    r"|[a-z][\w-]{0,30}[ \t]+)?[^\s\"'\\,;}\])>]{1,4096})(?:;[^\"'\\\r\n}\])>]{0,4096})?)"
 )
 _SCHEME = re.compile(r"\b((?i:bearer|basic))(\s+)(?=[A-Za-z0-9._~+/=-]*[A-Z0-9._~+/=])([A-Za-z0-9._~+/-]{8,4096}={0,2})")
 _GIVEN = re.compile(
@@ -71,11 +83,29 @@ _SHAPES = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{30,255}\b|\bgithub_pat_[A-Za-z0-9_]{30,255}\b|\bglpat-[A-Za-z0-9_-]{20,}\b"
     r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\b[rs]k_(?:live|test)_[A-Za-z0-9]{10,}\b|\bAIza[A-Za-z0-9_-]{35}\b"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|(?:(?<=hooks\.slack\.com/services/)|(?<=discord\.com/api/webhooks/)|(?<=discordapp\.com/api/webhooks/))[\w/-]{10,}"
     r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\:,]*+(?:-(?!----(?:BEGIN|END) )[A-Za-z0-9+/=\s\\:,]*+)*+"
     r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=-----BEGIN )|\Z)"  # no key goes on beyond the begin of another
 )
 
-_BEGINNINGS = ("AKIA", "ASIA", "AROA", "gh", "glpat-", "xox", "k_live_", "k_test_", "AIza", "sk-", "eyJ", "-----BEGIN")
+_HALF_A_KEY = re.compile(r"\A(?:-(?!----BEGIN )|[^-])*?-----END [A-Z ]{0,30}PRIVATE KEY-----")
+
+_BEGINNINGS = (
+    "AKIA",
+    "ASIA",
+    "AROA",
+    "gh",
+    "glpat-",
+    "xox",
+    "k_live_",
+    "k_test_",
+    "AIza",
+    "sk-",
+    "eyJ",
+    "hooks.slack.",
+    "/webhooks/",
+    "-----BEGIN",
+)
 """One of these is in every text that a shape can be found in: to look for them first takes a tenth of the time."""
 
 _OF_HEADERS = ("auth", "api-key", "cookie", "bearer", "basic")
@@ -94,12 +124,13 @@ def secrets_of(variable: str, value: str) -> Iterator[str]:
     if _is_named(variable, value) and not _NO_SECRET.fullmatch(value):
         yield value
         yield from re.split("[:/]", value, maxsplit=1)[1:] if variable.lower().endswith("auth") else ()  # NEO4J_AUTH=neo4j/…
-    for found in (*_DATABASE_URL.finditer(value), *_URL.finditer(value)):
+    for found in (found for url in (_DATABASE_URL, RAW_PASSWORD, _URL) for found in url.finditer(value)):
         yield found[3]
         yield unquote(found[3])
     yield from (found[2] for found in _URL_TOKEN.finditer(value) if _is_unguessable(found[2]))
     for shape in (_HEADER, _SCHEME):
-        yield from (found[3].rpartition(" ")[2] for found in shape.finditer(value) if '"' not in found[3])
+        words = (word for found in shape.finditer(value) if '"' not in found[3] for word in re.split(r"[\s;,]+", found[3]))
+        yield from (part for word in words for part in (word, word.partition("=")[2]) if part)
         yield from (part for found in shape.finditer(value) for part in re.findall(r'="([^"\\]+)', found[3]))
     yield from (found[2] for found in _GIVEN.finditer(value))
     yield from (found[0] for found in _SHAPES.finditer(value))
@@ -115,8 +146,10 @@ def _is_named(variable: str, value: str) -> bool:
 
 
 def _is_random(value: str) -> bool:
-    """Whether it is such as only a machine thinks of: no word, no path, no address."""
-    return (
+    """Whether it is such as only a machine thinks of: no word, no words with dots, no path, no address."""
+    if _DOTTED.fullmatch(value) is not None:
+        return False
+    return _HEX.fullmatch(value) is not None or (
         len(value) >= 12 and value[0] not in "/.~" and "://" not in value and all(kind.search(value) for kind in _CLASSES[:3])
     )
 
@@ -146,8 +179,8 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
         text = _SHAPES.sub(HIDDEN, text)
     if "://" in text and "@" in text:
         text = _URL_TOKEN.sub(lambda found: f"{found[1]}{HIDDEN}@" if _is_unguessable(found[2]) else found[0], text)
-        text = _DATABASE_URL.sub(rf"\1\2:{HIDDEN}@", text)
-        text = _URL.sub(rf"\1\2:{HIDDEN}@", text)
+        for url in (_DATABASE_URL, RAW_PASSWORD, _URL):
+            text = url.sub(rf"\1\2:{HIDDEN}@", text)
     small = text.lower()
     if any(word in small for word in _OF_HEADERS):
         text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
@@ -155,6 +188,13 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
     if "=" in text:
         text = _GIVEN.sub(lambda found: found[0] if _NO_SECRET.fullmatch(found[2]) else f"{found[1]}{HIDDEN}", text)
     return text
+
+
+def last_lines(text: str, lines: int) -> tuple[str, ...]:
+    """The last lines of a text, without private keys: single lines of one look like no secret, nor does its second half."""
+    if "PRIVATE KEY-----" in text:
+        text = _HALF_A_KEY.sub(HIDDEN, _SHAPES.sub(HIDDEN, text))
+    return tuple(text.splitlines()[-lines:]) if lines > 0 else ()
 
 
 def data_without_secrets(data: Any, known: Iterable[str] = (), variable: str | None = None) -> Any:

@@ -155,11 +155,11 @@ def _has_ended(guardian: Process, patience: float) -> bool:
 
 def _left_of(entry: Registered) -> Left:
     folder = Path(entry.folder)
-    if any((folder / name).is_symlink() for name in (".", UNDO, EVENTS)):
-        return _left_unread(entry, f"{folder}: expected a run's folder, found links in it, which are not followed")
-    if not folder.is_dir():
-        return _left_without_folder(entry, folder)
     try:
+        if any((folder / name).is_symlink() for name in (".", UNDO, EVENTS)):
+            return _left_unread(entry, f"{folder}: expected a run's folder, found links in it, which are not followed")
+        if not folder.is_dir():
+            return _left_without_folder(entry, folder)
         left = left_in(folder / UNDO)
         moot = _moot(left, folder / UNDO)
     except (HarnessError, OSError) as error:
@@ -177,7 +177,10 @@ def _left_unread(entry: Registered, why: str) -> Left:
 
 def _clear(folder: Path, moot: Collection[str], drafts: Sequence[Path]) -> Sequence[str]:
     """Undo what the run's journal tells, and tell its history; what cannot be written down is done all the same."""
-    left = left_in(folder / UNDO)
+    try:
+        left = left_in(folder / UNDO)
+    except (HarnessError, OSError) as error:
+        return [f"{error}; see to it, and call chaos gc again"]
     try:
         failed = _undo_by_journal(folder, moot) if left else []
     except OSError as error:

@@ -1,7 +1,7 @@
 """The logs of a run, copied into its folder as they are written: what services print is theirs, secrets and all.
 
 They write into a folder of temporary files, which goes with the run; what is copied from there is without secrets. Of a
-run that is killed, the last quarter of a second is missing.
+run that is killed, the last quarter of a second is missing, and what may be the begin of a private key, up to 64 KB.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ LONGEST_KEY = 64 << 10
 """Bytes of a private key whose end has not come: so many wait for it."""
 
 _KEY = re.compile(rb"-----(BEGIN|END) [A-Z ]{0,30}PRIVATE KEY-----")
+_OF_A_KEY = re.compile(rb"[A-Za-z0-9+/=\s\\:,-]*")
 
 
 @dataclass(slots=True)
@@ -136,4 +137,6 @@ class LogCopies:
 def _without_half_a_key(lines: bytes) -> int:
     """Where they end, or the line begins in which a private key does whose end may come: half of one looks like no secret."""
     found = list(_KEY.finditer(lines, max(0, len(lines) - LONGEST_KEY)))
-    return lines.rfind(b"\n", 0, found[-1].start()) + 1 if found and found[-1][1] == b"BEGIN" else len(lines)
+    if not found or found[-1][1] == b"END" or _OF_A_KEY.fullmatch(lines, found[-1].end()) is None:
+        return len(lines)
+    return lines.rfind(b"\n", 0, found[-1].start()) + 1

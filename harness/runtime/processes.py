@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from harness.errors import CouldNotRun
-from harness.history.store import MAKE_ROOM, write_whole
+from harness.history.store import write_whole
 from harness.runtime.undo import UndoJournal
 
 
@@ -119,5 +119,5 @@ def _why_not(name: str, argv: Sequence[str], environment: Mapping[str, str], fol
             f"install it, or mend the command"
         )
     if isinstance(error, subprocess.SubprocessError):
-        return f"{name}: expected to note in the run's folder how to end it, could not; {MAKE_ROOM}"
+        return f"{name}: expected to note in the run's folder how to end it, could not; has it room, and can it be written to?"
     return f"{name}: expected {command} to start, found: {error}; is it a program that this user may run?"

@@ -10,6 +10,7 @@ from typing import Literal
 from harness.model.compose import Compose
 from harness.model.system import LocalService
 from harness.runtime.containers.engine import DockerEngine
+from harness.runtime.guardian import LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +35,4 @@ class Setting:
     compose_files: tuple[Path, ...] = ()
     docker: DockerEngine | None = None
     warnings: tuple[str, ...] = ()
-    lease: float = 5.0
+    lease: float = LEASE_SECONDS

@@ -7,12 +7,13 @@ registered, and none that has a guardian at work, has it in its journal.
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import CouldNotRun, HarnessError
 from harness.history.store import UNDO
@@ -31,8 +32,14 @@ from harness.runtime.undo import (
 )
 from harness.runtime.undoing import said_by_owner
 
+if TYPE_CHECKING:
+    from harness.runtime.containers.engine import DockerEngine
+
 GROUP_SECONDS = 60.0
 """How old a control group is that is empty and nobody's: one may be made and have nobody in it yet."""
+
+PEER = struct.Struct("iII")
+"""What the kernel tells of who listens at a socket: process, user, group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,10 @@ def stray_folders(places: Iterable[str]) -> list[Undo]:
     """The temporary folders of this user, in these places, whose makers are gone; one that does not say whose it is, is no
     run's.
     """
-    found = {path for place in places for path in Path(place).resolve().glob(f"{FOLDER_PREFIX}*")}
+    found: set[Path] = set()
+    for place in places:
+        with suppress(OSError, RuntimeError):  # what nobody can look into
+            found |= set(Path(place).resolve().glob(f"{FOLDER_PREFIX}*"))
     return [RemoveFolder(str(path)) for path in sorted(found) if _is_stray(path)]
 
 
@@ -130,7 +140,7 @@ def stray_projects(environ: Mapping[str, str], note: Callable[[str], object]) ->
         engine = find_engine(environ)
         with told_of(engine.host), closing(engine.client()) as client:
             guarded, others = _projects_at(client)
-            is_seen = engine.is_here and _is_this_machine(client)
+            is_seen = engine.is_here and _is_this_machine(engine, client)
     except (CouldNotRun, OSError) as why:
         note(f"containers, networks and volumes were not looked for: {why}")
         return []
@@ -145,9 +155,19 @@ def stray_projects(environ: Mapping[str, str], note: Callable[[str], object]) ->
     return [RemoveProject(project, engine.host, engine.certificates) for project in others]
 
 
-def _is_this_machine(client: Any) -> bool:
-    """Whether the engine runs where this process does, and not outside of the container that this process is in."""
-    return bool(client.info().get("Name") == socket.gethostname())
+def _is_this_machine(engine: DockerEngine, client: Any) -> bool:
+    """Whether the engine runs where this process does, and not outside of the container that this process is in.
+
+    With the network of its machine a container has the machine's name, too.
+    """
+    return client.info().get("Name") == socket.gethostname() and listener_at(engine.host.removeprefix("unix://")) != 0
+
+
+def listener_at(path: str) -> int:
+    """The process that listens at a socket of this machine, by its number here; 0 where it is outside of this container."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.connect(path)
+        return int(PEER.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[0])
 
 
 def _projects_at(client: Any) -> tuple[list[str], list[str]]:

@@ -201,7 +201,7 @@ def test_a_program_whose_end_finds_no_room_in_the_journal_is_not_started_and_spo
     resource.setrlimit(resource.RLIMIT_FSIZE, (60, hard))
     try:
         with pytest.raises(
-            CouldNotRun, match="thing: expected to note in the run's folder how to end it, could not; make room"
+            CouldNotRun, match="thing: expected to note in the run's folder how to end it, could not; has it room"
         ):
             run.start("/bin/mkdir", str(marked))
     finally:

@@ -92,6 +92,7 @@ def test_a_run_that_is_stuck_is_ended_by_its_guardian(start: Starting) -> None:
     assert left_of(folder) == []
 
 
+@pytest.mark.nightly
 def test_of_two_runs_of_one_system_beside_each_other_the_one_that_is_meant_is_ended(start: Starting) -> None:
     one, two = start("one"), start("two", phases=SHORT)
     one.wait_for("FaultBegan")

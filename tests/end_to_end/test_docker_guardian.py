@@ -132,7 +132,9 @@ def test_of_a_run_all_of_whose_processes_stand_still_nothing_is_left_at_the_engi
     assert chaos("judge", str(run.folder)).code not in (0, 1)
 
 
-@pytest.mark.parametrize("how", ["kill", "rm", "pause"])
+@pytest.mark.parametrize(
+    "how", ["kill", pytest.param("rm", marks=pytest.mark.nightly), pytest.param("pause", marks=pytest.mark.nightly)]
+)
 def test_a_guardian_that_is_gone_or_does_not_answer_ends_the_run_healed(start: StartRun, how: str) -> None:
     run = start()
     run.wait_for("FaultBegan")
@@ -150,7 +152,14 @@ def test_a_guardian_that_is_gone_or_does_not_answer_ends_the_run_healed(start: S
     assert left_of(run.folder) == []
 
 
-@pytest.mark.parametrize(("engine", "elsewhere"), [("toxiproxy", False), ("embedded", False), ("toxiproxy", True)])
+@pytest.mark.parametrize(
+    ("engine", "elsewhere"),
+    [
+        ("toxiproxy", True),
+        pytest.param("embedded", False, marks=pytest.mark.nightly),
+        pytest.param("toxiproxy", False, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_run_that_ends_by_itself_is_none_of_its_business(tmp_path: Path, engine: str, elsewhere: bool) -> None:
     path = scenario_of(tiny_system(tmp_path, VOLUMES), more=SHORTEST)
 
@@ -171,6 +180,7 @@ def test_a_run_that_ends_by_itself_is_none_of_its_business(tmp_path: Path, engin
     assert left_of(folder) == []
 
 
+@pytest.mark.nightly
 def test_where_no_image_with_python_can_be_had_the_run_goes_on_and_says_so(tmp_path: Path) -> None:
     path = scenario_of(tiny_system(tmp_path))
     nowhere = "127.0.0.1:1/none:1"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.runtime.containers.removal import GUARDIAN_LABEL
 from tests.end_to_end.chaos import chaos
 from tests.end_to_end.docker_rig import (
     CONTROL_PORT,
@@ -199,7 +200,9 @@ def test_everything_of_the_run_is_labelled_with_it(run: DockerRun) -> None:
     named = {kind: {name for name in names if run.project in name} for kind, names in everything().items()}
     labelled = {kind: {line.split()[0] for line in lines} for kind, lines in of_project(run.project).items()}
 
-    assert named == labelled
+    (guardian,) = docker("ps", "--filter", f"label={GUARDIAN_LABEL}={run.project}", "--format", "{{.Names}}").split()
+    assert named["containers"] - labelled["containers"] == {guardian}
+    assert named | {"containers": labelled["containers"]} == labelled
     assert len(labelled["containers"]) == 4
     assert labelled["volumes"] == {f"{run.project}_named"}
 

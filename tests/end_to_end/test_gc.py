@@ -108,6 +108,7 @@ def test_of_a_run_whose_reports_were_removed_nothing_is_left_either(run: Running
     assert "nothing is left behind" in chaos("gc").out
 
 
+@pytest.mark.nightly
 def test_two_at_once_do_no_harm(run: Running) -> None:
     folder = kill_all_who_would_undo(run)
 

@@ -186,7 +186,10 @@ def in_mid_fault(folder: Path) -> tuple[Running, Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP, signal.SIGKILL, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGSTOP, *[pytest.param(number, marks=pytest.mark.nightly) for number in (signal.SIGKILL, signal.SIGQUIT)]],
+)
 def test_a_harness_that_is_stopped_or_killed_in_mid_fault_leaves_a_healed_run_that_can_be_judged(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -211,7 +214,7 @@ def test_a_harness_that_is_stopped_or_killed_in_mid_fault_leaves_a_healed_run_th
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.nightly)])
 def test_a_guardian_that_is_killed_or_stopped_ends_the_run_healed(tmp_path: Path, number: signal.Signals) -> None:
     running, folder = in_mid_fault(tmp_path)
     guardian = guardian_of(folder)

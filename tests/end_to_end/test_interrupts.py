@@ -34,6 +34,7 @@ MOMENTS: list[tuple[str, dict[str, object], Sequence[signal.Signals]]] = [
     ("UndoDone", {}, [TERM, TERM, TERM]),
     ("RunEnded", {}, [INT, HUP]),
 ]
+EVERY_DAY = ("ServiceStarted", "FaultBegan", "UndoDone", "RunEnded")
 
 
 def files_of(folder: Path) -> set[str]:
@@ -56,8 +57,16 @@ def check_ending(folder: Path, asked: float, signals: Sequence[signal.Signals]) 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "having", "signals"),
-    MOMENTS,
-    ids=[f"{kind} {' '.join(map(str, having.values()))}".strip() for kind, having, _ in MOMENTS],
+    [
+        pytest.param(
+            kind,
+            having,
+            signals,
+            id=" ".join([kind, *map(str, having.values())]),
+            marks=[] if kind in EVERY_DAY else pytest.mark.nightly,
+        )
+        for kind, having, signals in MOMENTS
+    ],
 )
 def test_an_interrupt_at_any_moment_heals_once_and_leaves_nothing_but_a_report(
     tmp_path: Path, kind: str, having: dict[str, object], signals: Sequence[signal.Signals]
@@ -158,7 +167,7 @@ def test_after_an_interrupt_no_further_scenario_is_run_and_that_is_said(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["SystemReady", "RunEnded"])
+@pytest.mark.parametrize("moment", ["SystemReady", pytest.param("RunEnded", marks=pytest.mark.nightly)])
 def test_after_an_interrupt_the_whole_proof_is_over(tmp_path: Path, moment: str) -> None:
     path = scenario(tmp_path, CUT, DEFERRED, SHORT)
 
@@ -171,7 +180,7 @@ def test_after_an_interrupt_the_whole_proof_is_over(tmp_path: Path, moment: str)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["LoadBegan", "RunEnded"])
+@pytest.mark.parametrize("moment", ["LoadBegan", pytest.param("RunEnded", marks=pytest.mark.nightly)])
 def test_what_was_interrupted_is_not_run_again(tmp_path: Path, moment: str) -> None:
     path = scenario(tmp_path, "[latency: {edge: front -> unused, latency: 5ms}]", DEFERRED, SHORT)  # inconclusive at any rate
 

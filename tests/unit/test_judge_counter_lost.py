@@ -11,11 +11,11 @@ from harness.history.history import History
 from harness.judge.case import Case
 from harness.judge.judge import judge_expectation
 from harness.judge.verdict import Finding, Outcome
-from tests.histories.building import BEGAN, tell
-from tests.unit.test_judge_expectations import CLEAN_STORY, DEFERRED
+from tests.histories.building import BEGAN, FALLBACK, Damage, Story, broken, fault, tell
+from tests.unit.test_judge_expectations import CLEAN_STORY, DEFERRED, phases
 
 
-def found(lost_after: float) -> Finding:
+def found(lost_after: float, story: Story = CLEAN_STORY) -> Finding:
     """The fallback of a run in which nobody answered for the counter after so many seconds."""
 
     def lost(event: Event) -> Event:
@@ -23,7 +23,7 @@ def found(lost_after: float) -> Finding:
             return replace(event, value=None, detail="it did not answer within 1 s")
         return event
 
-    history = tell(CLEAN_STORY)
+    history = tell(story)
     events = [lost(event) for event in history.events]
     return judge_expectation(Case(History(history.plan, events, history.requests, history.notes)), DEFERRED)
 
@@ -42,6 +42,20 @@ def test_late_readings_at_the_end_are_no_lost_counter_and_no_contradiction() -> 
 
     assert finding.outcome is Outcome.PASSED
     assert "of them by its last reading" in str(finding)
+
+
+def test_a_counter_whose_last_reading_came_before_all_that_is_marked_is_no_witness() -> None:
+    short = replace(
+        CLEAN_STORY,
+        phases=phases(fault="3s"),
+        faults=(fault("outage", service="shipping", lasting="3s"),),
+        damage=(Damage("place order", 25.05, 28.0, mark=FALLBACK), broken("track shipment", 25.0, 28.0)),
+    )
+
+    finding = found(24.6, short)
+
+    assert finding.outcome is Outcome.INCONCLUSIVE
+    assert "most was marked after the last reading that came" in finding.why
 
 
 def test_a_counter_that_was_lost_when_nothing_fired_any_more_has_said_all() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -556,6 +557,39 @@ def test_one_journal_that_nobody_can_read_keeps_nothing_else_from_being_removed(
     assert not leave(unread)
 
 
+def test_a_folder_that_cannot_be_looked_at_keeps_nothing_else_from_being_removed(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = run_with(machine)
+    temporary = owned(os.getpid(), 1)
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path == entry:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+
+    (failed,) = removed(look())
+
+    assert "Permission denied" in failed
+    assert not temporary.exists()
+
+
+def test_a_journal_that_cannot_be_read_any_more_keeps_nothing_else_from_being_removed(machine: Path) -> None:
+    entry = run_with(machine)
+    temporary = owned(os.getpid(), 1)
+    found = look()
+    (entry / "undo.jsonl").unlink(missing_ok=True)
+    (entry / "undo.jsonl").mkdir()
+
+    (failed,) = removed(found)
+
+    assert "expected a file, found something else" in failed
+    assert not temporary.exists()
+
+
 def test_a_full_disk_is_told_by_name(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = owned(os.getpid(), 1)
     run_with(machine, RemoveFolder(str(temporary)))
@@ -728,6 +762,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     engine = FakeEngine("unix:///docker.sock", "20.10.24", "2.32.4", is_here=True)
     monkeypatch.setattr(FakeEngine, "api", Api([OLD, NEW, GUARDED, "chaos-mesh", "shop"], [GUARDED]), raising=False)
     monkeypatch.setattr(engines, "find_engine", lambda _environ: engine)
+    monkeypatch.setattr(strays, "listener_at", lambda _path: 1)
     return engine
 
 
@@ -763,6 +798,22 @@ def test_in_a_container_with_the_engines_socket_what_other_jobs_may_run_is_told_
 
     assert found.left == []
     assert any(f"there is {OLD}, {NEW}: " in note and "chaos gc on the engine's machine" in note for note in found.notes)
+
+
+def test_in_a_container_that_has_the_name_of_its_machine_they_are_left_as_well(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
+) -> None:
+    monkeypatch.setattr(strays, "listener_at", lambda _path: 0)
+
+    assert look().left == []
+
+
+def test_who_listens_at_a_socket_is_known_by_number(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+
+        assert strays.listener_at(str(tmp_path / "s")) == os.getpid()
 
 
 def test_where_no_engine_answers_it_is_said_that_none_was_asked() -> None:

@@ -112,6 +112,15 @@ def test_of_a_service_that_is_isolated_only_it_is_down() -> None:
     assert found(Limits(services_down=0), {"isolate": "nobody_calls_it"}) == [("services_down", 0.0, ("nobody_calls_it (f1)",))]
 
 
+def test_a_service_that_nobody_reaches_is_down_also_where_one_of_its_callers_is_isolated() -> None:
+    assert found(ONE, {"isolate": "order"}, {"outage": {"edge": "web -> stock"}}) == [
+        ("services_down", 0.0, ("order (f1)", "stock (f1, f2)"))
+    ]
+    assert found(ONE, {"isolate": "order"}, {"outage": {"edge": "order -> pay"}}) == [
+        ("services_down", 0.0, ("order (f1)", "pay (f2)"))
+    ]
+
+
 def test_what_begins_when_another_ends_is_not_added_up_however_the_moments_are_summed() -> None:
     first = {"kill": {"service": "order"}, "at": "1.1s", "for": "2.2s"}
 

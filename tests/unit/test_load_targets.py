@@ -175,6 +175,13 @@ for address in (("127.0.0.2", 1), ("localhost.example", 1), ("127.0.0.1", 1)):
 """
 
 
+def test_nothing_waits_for_a_name_before_the_load_begins() -> None:
+    guarded = "from harness.runtime.load.targets import Targets\nTargets('http://front:1', ('cdn.example',), print).guard()"
+    done = subprocess.run([sys.executable, "-c", guarded], capture_output=True, text=True, cwd=PROJECT, timeout=30, check=True)
+
+    assert done.stdout == ""
+
+
 def test_python_itself_tells_of_every_connection() -> None:
     done = subprocess.run(
         [sys.executable, "-c", IN_A_PROCESS], capture_output=True, text=True, cwd=PROJECT, timeout=30, check=True

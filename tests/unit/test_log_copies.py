@@ -157,6 +157,15 @@ def test_a_private_key_without_end_keeps_nothing_back_for_ever(
     assert (copied / "order.log").read_bytes().endswith(KEY[:40])
 
 
+def test_who_only_speaks_of_a_private_key_keeps_nothing_back(copies: LogCopies, copied: Path) -> None:
+    said = b'"expected -----BEGIN PRIVATE KEY----- in the file"\nand so on\n'
+    copies.file("order").write_bytes(said)
+
+    copies.look()
+
+    assert (copied / "order.log").read_bytes() == said
+
+
 def test_a_link_is_not_followed(copies: LogCopies, written: Path, copied: Path, tmp_path: Path) -> None:
     (tmp_path / "private").write_text("private\n")
     copies.file("order").symlink_to(tmp_path / "private")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,24 @@ SERVICES = ("order", "postgres")
         ("PAY_URL", "http://pay.example\\@order/", ("pay.example\\",)),
         ("PAY_URL", "http://[fe80::1%25eth0]/", ("fe80::1%25eth0",)),
         ("PAY_URL", "http://2130706433/", ("2130706433",)),
-        ("DSN", "user:pw@mysql://tcp(pay.example:3306)/db", ("tcp(pay.example",)),
+        ("DSN", "user:pw@mysql://tcp(pay.example:3306)/db", ("pay.example",)),
+        ("DSN", "mysql://u:p@tcp(order:3306)/db", ()),
+        ("DSN", "mysql://u:p@unix(/run/mysqld.sock)/db", ()),
+        ("DSN", "postgresql://order:Tr0ub4dor/3x@postgres/orders", ()),
+        ("DSN", "postgresql://order:Tr0ub4dor/3x@db.example/orders", ("db.example",)),
+        ("DSN", "postgresql://order:s3cr3t@postgres/orders?application_name=a@b", ()),
+        ("DSN", "postgres://u:p1@postgres/x,postgres://u:p2@db.example/y", ("db.example",)),
+        ("DSN", "jdbc:sqlserver://postgres:1433;databaseName=shop;encrypt=true", ()),
+        ("DSN", "jdbc:sqlserver://db.example:1433;databaseName=shop", ("db.example",)),
+        ("DSN", "redis://order:6379;db=1", ()),
+        ("DSN", "nats://order:4222;pay.example:4222", ("pay.example",)),
+        ("DSN", "jdbc:x://order:1;url=http://pay.example/", ("url=http",)),
+        ("PAY_URL", "http://order=1", ("order=1",)),
+        ("PAY_URLS", "[http://order:80]", ()),
+        ("PAY_URLS", "[http://[::1]:80, http://pay.example]", ("pay.example",)),
+        ("PAY_URL", "http://${HOST}:80", ()),
+        ("PAY_URL", "http://{host}/x", ()),
+        ("PAY_URL", "http://{tenant}.pay.example/x", ("{tenant}.pay.example",)),
         ("PAY_URLS", "http://order:8000,http://pay.example", ("pay.example",)),
         ("PAY_URLS", "http://order:8000;http://postgres:1|http://order/", ()),
         ("PAY_URLS", "http://order.:8000", ()),
@@ -75,6 +93,33 @@ def test_a_host_that_is_neither_a_service_nor_this_machine_is_outside(
 @given(st.text(max_size=100), st.text(max_size=300))
 def test_any_text_can_be_read(variable: str, value: str) -> None:
     assert all(host for host in outside_hosts(variable, value, SERVICES))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://mssql" + "," * 100_000,
+        "http://mssql" + " ;" * 50_000,
+        "http://" * 15_000,
+        "http://a:" * 12_000,
+        "http://" + "a@" * 50_000 + "@",
+        "http://a" + ";" * 100_000,
+        "http://a" + ";b=" * 30_000 + ":",
+        "http://a" + ":1" * 50_000 + "x",
+        "http://" + "a(" * 50_000,
+        "http://" + "a" * 100_000 + "(",
+        "http://" + "{" * 100_000,
+        "http://" + "]" * 100_000 + "x",
+        "http://a:" + "b/" * 50_000,
+        "http://a:b/" * 9_000,
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_long_value_is_read_at_once(value: str) -> None:
+    begin = time.process_time()
+    outside_hosts("PAY_URL", value, SERVICES)
+
+    assert time.process_time() - begin < 1.0
 
 
 def refused(folder: Path, *, system: str = SYSTEM, value: str = "https://api.pay.example", more: str = "") -> list[str]:
@@ -116,3 +161,12 @@ def test_what_a_password_is_is_not_told(tmp_path: Path) -> None:
     (told,) = refused(tmp_path, value="https://anna:hunter2@api.pay.example")
 
     assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("password", ["Tr0ub4dor/3x", "Tr0ub4dor@3x/y", "Tr0ub4dor#3x@y"])
+def test_nor_is_half_of_it(tmp_path: Path, password: str) -> None:
+    told = refused(tmp_path, value=f"'postgresql://anna:{password}@elsewhere.example/orders'")
+
+    assert len(told) == 1
+    assert "tr0ub4dor" not in told[0].lower()
+    assert "3x" not in told[0]

@@ -18,6 +18,7 @@ from harness.model.secrets import (
     data_without_secrets,
     is_secret,
     known_secrets,
+    last_lines,
     secrets_of,
     source_without_secrets,
     without_secrets,
@@ -58,6 +59,12 @@ mixed = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), m
         ("BASIC_AUTH", "anna:Tr0ub4dor&3x"),
         ("NEO4J_AUTH", "neo4j/Tr0ub4dor3"),
         ("STRIPE_KEY", "Tr0ub4dor&3xyz"),
+        ("DATADOG_KEY", "0123456789abcdef0123456789abcdef"),
+        ("X_KEY", "0123456789ABCDEF0123456789ABCDEF"),
+        ("SENDGRID_KEY", "SG.ngeVfQFYQlKU0ufo8x5d1A"),
+        ("SLACK_WEBHOOK", "https://hooks.slack.com/services/T00/B00/XXXXXXXXX"),
+        ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T00/B00/XXXXXXXXX"),
+        ("ALERTS", "https://discord.com/api/webhooks/123456/abcDEF-ghi_jkl"),
         ("SLACK_WEBHOOK_SECRET", "https://hooks.slack.com/services/T00/B00/XXXXXXXXX"),
         ("ANYTHING", "postgres://u:pa/ss#W0rd@db/x"),
     ],
@@ -85,6 +92,8 @@ def test_a_secret_is_known_by_its_name_its_place_or_its_shape(variable: str, val
         ("BYPASS", "Tr0ub4dor&3x"),
         ("OAUTH", "Tr0ub4dor&3x"),
         ("PARTITION_KEY", "order_id_of_customer"),
+        ("ROUTING_KEY", "orders.v2.Created"),
+        ("WEBHOOK_URL", "http://order:8000/webhooks/of/payment"),
         ("TLS_KEY", "/etc/ssl/private/Server1.key"),
         ("SECRETS_MANAGER", "http://vault:8200"),
         ("TOKEN_SERVICE", "http://auth:8000"),
@@ -116,7 +125,25 @@ def test_what_only_speaks_of_a_secret_is_none(variable: str, value: str) -> None
         ("postgres://u:pa/ss#W0rd@db/x", "postgres://u:***@db/x"),
         ("redis://cache:6379/0 and anna@example.org", "redis://cache:6379/0 and anna@example.org"),
         ("redis://cache:6379/0?from=anna@example.org", "redis://cache:6379/0?from=anna@example.org"),
+        ("postgres://u:p1@a/x,postgres://u:p2@b/y", "postgres://u:***@a/x,postgres://u:***@b/y"),
+        ("postgres://u:p@a/x,see:anna@example.org", "postgres://u:***@a/x,see:anna@example.org"),
+        ("postgres://u:pa@ss/W0rd@db/x", "postgres://u:***@db/x"),
+        ("https://u:pa/ss@h/x", "https://u:***@h/x"),
+        ("mssql://u:pa/ss@db", "mssql://u:***@db"),
+        ("http://order:8000/of/anna@example.org", "http://order:8000/of/anna@example.org"),
+        ("http://[::1]:8000/of/anna@example.org", "http://[::1]:8000/of/anna@example.org"),
+        ("http://order:${PORT}/of/anna@example.org", "http://order:${PORT}/of/anna@example.org"),
         ("X-Api-Key: abc", "X-Api-Key: ***"),
+        ("Authorization: Token token=abc; device=SECRET9", "Authorization: ***"),
+        ("Authorization: Basic dXNlcjpwYXNz==; session=SECRET", "Authorization: ***"),
+        ("Authorization: Bearer abc==; refresh=SECRET", "Authorization: ***"),
+        ("Cookie: basic a=b; session=SECRET", "Cookie: ***"),
+        ('Authorization: Digest username="u"; response="SECRET9"', "Authorization: ***"),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host;range, Signature=fe5f80", "Authorization: ***"),
+        ("Authorization: OAuth 1/fFAGRNJru1FTz70BzhT3Zg", "Authorization: ***"),
+        ("Authorization: Zoho-oauthtoken 1000.abc", "Authorization: ***"),
+        ("Authorization: abc\nHost: order:8000", "Authorization: ***\nHost: order:8000"),
+        ("to https://hooks.slack.com/services/T00/B00/XXXX now", "to https://hooks.slack.com/services/*** now"),
         ("sent Bearer abcdefGH123", "sent Bearer ***"),
         ("DB_PASSWORD=short LANG=C", "DB_PASSWORD=*** LANG=C"),
         ("GET /x?access_token=abc&page=1", "GET /x?access_token=***&page=1"),
@@ -197,6 +224,9 @@ def test_of_a_url_only_its_password_is_the_secret_as_it_is_written_and_as_it_is_
         ("NEO4J_AUTH", "neo4j/Tr0ub4dor3", "Tr0ub4dor3"),
         ("HEADER", 'Authorization: Token token="Hunter22x"', "Hunter22x"),
         ("DATABASE_URL", "postgres://u:pa/ss#W0rd@db/x", "pa/ss#W0rd"),
+        ("HEADER", "Authorization: OAuth 1/fFAGRNJru1", "1/fFAGRNJru1"),
+        ("HEADER", "Authorization: Bearer abcDEF123; refresh=ghiJKL456", "abcDEF123"),
+        ("HEADER", "Authorization: Bearer abcDEF123; refresh=ghiJKL456", "ghiJKL456"),
     ],
 )
 def test_the_secret_within_a_value_is_known_by_itself(variable: str, value: str, known: str) -> None:
@@ -242,7 +272,20 @@ def test_in_a_file_a_short_secret_is_hidden_behind_its_name() -> None:
         "://:@" * 6_000,
         "mysql://a:" * 6_000,
         "mysql://a:" + "b@" * 20_000 + " ",
+        "postgres://a:" + ":" * 100_000,
+        "mssql://a:" + "b/" * 50_000,
+        "mssql://a:b/" * 9_000,
         "authorization: a " + "b=c, " * 10_000,
+        "authorization: a " + "b=c; " * 20_000,
+        "authorization: a " + "b=c;" * 25_000 + '"',
+        "authorization: a b=c" + " " * 100_000,
+        "authorization: " + "a " * 50_000,
+        "authorization: " + "a-" * 50_000,
+        "authorization: basic" + "\n" * 100_000,
+        "authorization: a" + " " * 100_000,
+        "cookie:basic " * 8_000,
+        'cookie:a b="' * 9_000,
+        "hooks.slack.com/services/" * 4_000,
         'authorization: a b="' * 3_000,
         "token" * 10_000 + "=",
         "-----BEGIN " * 3_000,
@@ -255,5 +298,29 @@ def test_in_a_file_a_short_secret_is_hidden_behind_its_name() -> None:
 def test_a_text_made_to_be_slow_is_not(text: str) -> None:
     begin = time.process_time()
     without_secrets(text, frozenset([SECRET]))
+
+    assert time.process_time() - begin < 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "left"),
+    [
+        (f"one\n{KEY}\ntwo", 20, ("one", "***", "two")),
+        (f"one\n{KEY}\ntwo", 2, ("***", "two")),
+        (f"one\n{KEY[:45]}", 20, ("one", "***")),
+        (f"{KEY[40:]}\ntwo\n{KEY}", 20, ("***", "two", "***")),
+        (f"{KEY[:27]} (is expected)\n{KEY[-25:]}", 20, (f"{KEY[:27]} (is expected)", KEY[-25:])),
+        ("one\ntwo", 1, ("two",)),
+        ("one\ntwo", 0, ()),
+    ],
+)
+def test_of_a_private_key_no_line_is_among_the_last_ones(text: str, lines: int, left: tuple[str, ...]) -> None:
+    assert last_lines(text, lines) == left
+
+
+@pytest.mark.parametrize("text", ["-" * 100_000, "-----END " * 12_000, "-----END PRIVATE KEY----" * 5_000, KEY * 1_500])
+def test_the_last_lines_of_a_text_made_to_be_slow_come_at_once(text: str) -> None:
+    begin = time.process_time()
+    last_lines(f"PRIVATE KEY-----{text}", 20)
 
     assert time.process_time() - begin < 1.0

@@ -252,3 +252,11 @@ def test_the_tail_of_a_log_is_its_last_lines_whatever_bytes_are_in_it(tmp_path: 
 
     assert tail_of(log, 2) == ("two", "\ufffdthree")
     assert tail_of(tmp_path / "none", 2) == ()
+
+
+def test_the_tail_of_a_log_holds_no_line_of_a_private_key(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(
+        "one\n-----BEGIN PRIVATE KEY-----\nMIIEvQIBADAN\nBgkqhkiG9w0B\n-----END PRIVATE KEY-----\ntwo\n"
+    )
+
+    assert tail_of(tmp_path / "log", 3) == ("one", "***", "two")

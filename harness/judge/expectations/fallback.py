@@ -178,7 +178,12 @@ def _counter(name: str, declared: FallbackDeclared, case: Case) -> tuple[Word, s
     marks, early = int(marked.sum()), int((case.history.requests.end[marked] <= last).sum())
     told = f"{declared.counter.service} counted {moved:g}, {words.count(marks, 'answer')} bore the marker"
     told += f", {early} of them by its last reading" if early < marks else ""
-    return (Word.AGREES if _close(moved, min(max(moved, early), marks)) else Word.CONTRADICTS), told
+    heard = min(max(moved, early), marks)
+    if not _close(moved, heard):
+        return Word.CONTRADICTS, told
+    if 2 * heard < marks:
+        return Word.LOST, f"most was marked after the last reading that came: {told}"
+    return Word.AGREES, told
 
 
 UNANSWERING = ("kill", "stop", "pause", "disconnect")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.model.secrets import last_lines
 from harness.runtime.containers.removal import PROJECT_LABEL, SERVICE_LABEL
 from harness.runtime.services.waiting import how_it_ended
 
@@ -67,7 +68,7 @@ class Project:
     def log_tail(self, container: str, lines: int = 20) -> tuple[str, ...]:
         """The last lines that a container wrote."""
         said: bytes = self.client.api.logs(container, tail=lines)
-        return tuple(said.decode("utf-8", "replace").splitlines())
+        return last_lines(said.decode("utf-8", "replace"), lines)
 
 
 def _seen(one: dict[str, Any]) -> Seen:

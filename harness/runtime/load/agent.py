@@ -102,6 +102,7 @@ class Agent:
         """Lay everything around Locust, before the user's file is imported."""
         require_known_locust()
         self.targets.guard()
+        gevent.spawn(self.targets.look_up)  # nobody may answer for a name, for longer than a start may take
         watch_client(locust.clients.HttpSession, PLAIN, self.watch)
         watch_client(locust.contrib.fasthttp.FastHttpSession, FAST, self.watch)
         limit = self.settings["timeout"]

@@ -29,7 +29,7 @@ class Channel:
             return
 
     def heard(self) -> dict[str, Any] | None:
-        """The next message, or None when the harness is gone."""
+        """The next message, empty where it is none, or None when the harness is gone."""
         while b"\n" not in self._rest:
             try:
                 more = self._socket.recv(65536)
@@ -39,8 +39,8 @@ class Channel:
                 return None
             self._rest += more
         line, self._rest = self._rest.split(b"\n", 1)
-        message: dict[str, Any] = json.loads(line)
-        return message
+        message = json.loads(line)
+        return message if isinstance(message, dict) else {}
 
 
 class Wire:

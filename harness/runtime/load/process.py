@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.history.lines import object_in
 from harness.history.store import LOGS
+from harness.model.secrets import last_lines
 from harness.runtime.ending import signal_name
 from harness.runtime.load.token import TOKEN
 from harness.runtime.ports import Launch
@@ -118,7 +119,7 @@ class LoadProcess:
         """The end of what it wrote to its log."""
         with self._log.open("rb") as file:
             file.seek(max(self._log_begin, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+            lines = last_lines(file.read().decode("utf-8", "replace"), LOG_LINES)
         tail = "".join(f"\n    {line}" for line in lines) or "\n    (it wrote no log)"
         return f"the last lines of {LOGS}/{self._log.name}:{tail}"
 

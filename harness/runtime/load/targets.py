@@ -51,7 +51,6 @@ class Targets:
 
     def guard(self) -> None:
         """From here on nothing else is asked for in this process; that cannot be taken back."""
-        self._look_up()
         sys.addaudithook(self.hear)
 
     def hear(self, event: str, told: tuple[Any, ...]) -> None:
@@ -76,10 +75,11 @@ class Targets:
     def _has_become(self, address: str) -> bool:
         """Whether an allowed name has this address by now; one that was just kept back is not looked for again."""
         if address not in self.kept_back or time.monotonic() - self._resolved_at >= LOOK_UP_EVERY:
-            self._look_up()
+            self.look_up()
         return address in self._resolved
 
-    def _look_up(self) -> None:
+    def look_up(self) -> None:
+        """Find the addresses of every allowed name, before anybody has to wait for them, or anew."""
         self._resolved_at = time.monotonic()
         for name in self._names - {"localhost"}:
             self._resolved |= self._addresses_of(name)

@@ -11,6 +11,7 @@ from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 
+from harness.model.secrets import last_lines
 from harness.runtime.bounded import BoundedConnection
 from harness.runtime.ports import Address
 
@@ -103,4 +104,4 @@ def tail_of(log: Path, lines: int) -> tuple[str, ...]:
                 text = text.partition("\n")[2] or f"(a line of more than {TAIL_BYTES:,} bytes)"
     except FileNotFoundError:
         return ()
-    return tuple(text.splitlines()[-lines:]) if lines > 0 else ()
+    return last_lines(text, lines)
