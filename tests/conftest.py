@@ -17,8 +17,9 @@ settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=400, deadline=None)
 settings.load_profile("quick")
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-"""Also where the tests are run by `nohup`: what they start is asked what it does when its terminal is closed."""
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    # by `nohup`: the tests go on, and only what is ignored, not what is caught, would be so in whatever they start, too
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
