@@ -227,7 +227,8 @@ class Stage:
         refuse_where_stopped()
         path = _new_path(self.options.reports, plan.experiment.name)
         docker = self.options.choice.docker
-        register(path, project="" if docker is None else project_of(path.name), shares=self._shares(resolved))
+        project = "" if docker is None else project_of(path.name)
+        register(path, project=project, at=docker, shares=self._shares(resolved))
         try:
             with heeding(path.name, self.stop):
                 self._carry_out(resolved, plan, path)

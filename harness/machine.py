@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import CouldNotRun, InvalidInput, UnreadableRun
+from harness.errors import CouldNotRun, UnreadableRun
 from harness.saying import say, say_data
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ ABORT_SECONDS = 300.0
 
 JUDGING_SECONDS = 60.0
 
+
+def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """A range takes what is no number, too, and no run is younger than that."""
+    if value is not None and not isfinite(value):
+        raise click.BadParameter(f"expected a number of days, found {value}")
+    return value
+
+
 KEEP = (
     click.option(
         "--keep-runs",
@@ -37,6 +46,7 @@ KEEP = (
     click.option(
         "--keep-days",
         type=click.FloatRange(min=0),
+        callback=_finite,
         metavar="N",
         help="Keep runs of the last N days. With --keep-runs, what either of the two keeps is kept.",
     ),
@@ -101,10 +111,11 @@ def _abort_all(why: str) -> None:
 
 def _abort(entries: Sequence[Registered], why: str) -> int:
     from harness.runtime.aborting import ask_to_end
+    from harness.runtime.registry import whereabouts
 
     for entry in entries:
         ask_to_end(entry, why)
-        say(f"asked {entry.run} (pid {entry.pid}) to end; it heals first, then takes everything down")
+        say(f"asked {entry.run} ({whereabouts(entry)}) to end; it heals first, then takes everything down")
     return _wait_for(entries)
 
 
@@ -125,12 +136,9 @@ def _wait_for(entries: Sequence[Registered]) -> int:
 
 def _is_over(entry: Registered) -> bool:
     """Whether it has undone everything, or nobody is there any more who could."""
-    from harness.runtime.leftovers import guardians_at_work
     from harness.runtime.registry import is_alive, is_registered
 
-    if not is_registered(entry.run):
-        return True
-    return not is_alive(entry) and Path(entry.folder) not in guardians_at_work()
+    return not is_registered(entry.run) or not is_alive(entry)
 
 
 def _tell_end(entry: Registered) -> int:
@@ -194,7 +202,7 @@ def _add_expired(found: Found, reports: Path, kept: Kept) -> None:
     from harness.runtime.retention import expired, remove_run
 
     if not kept.everything and not reports.is_dir():
-        raise InvalidInput(f"--reports: expected the folder of reports, found none at {reports}")
+        found.notes.append(f"old runs were not looked for: there is no folder of reports at {reports}")
 
     def removed(path: Path) -> list[str]:
         why = remove_run(path)

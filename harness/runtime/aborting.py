@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.errors import CouldNotRun, InvalidInput
 from harness.history.drafts import draft_of
-from harness.runtime.registry import ABORT, Registered, is_alive, is_here, runs, runs_folder
+from harness.runtime.registry import ABORT, Registered, is_alive, runs, runs_folder
 from harness.runtime.stop_file import UNSAID, one_line, user_name, why_stopped
 from harness.runtime.stopping import Stop
 
@@ -71,8 +71,8 @@ def ask_to_end(entry: Registered, why: str) -> None:
 
 
 def under_way() -> tuple[Registered, ...]:
-    """The runs that are on, as far as this user's registry tells; a home folder may be that of several machines."""
-    return tuple(entry for entry in runs() if is_here(entry) and is_alive(entry))
+    """The runs that are on, as far as this user's registry tells: those of other machines, and containers, that see it too."""
+    return tuple(entry for entry in runs() if is_alive(entry))
 
 
 def chosen(named: str | None) -> Registered:

@@ -5,7 +5,8 @@ guardian answers each with `here`. Where no beat comes for a lease, or the run h
 closed the socket since the harness is gone, the guardian ends the harness for good (one that wakes up later must not
 inject again), heals, takes everything down, and tells the history. A harness that has undone everything itself says
 `done` first. The guardian has a session of its own and ignores the signals that end a harness; and since it gets
-nothing of the harness's environment, whoever clears up by a variable in it (GitHub's runner does) leaves it be.
+nothing of the harness's environment, whoever clears up by a variable in it (GitHub's runner does) leaves it be. It holds
+the lock of the run's entry in the registry, as the harness does: as long as one of them lives, nobody else clears up.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 from harness.errors import CouldNotRun, HarnessError
 from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to_data
 from harness.history.store import EVENTS, LOGS, UNDO, append_line
-from harness.runtime.registry import STATE_DIR, leave, state_folder
+from harness.runtime.registry import STATE_DIR, leave, locks_of, state_folder
 from harness.runtime.stopping import STOPPING, Stop
 from harness.runtime.undo import UndoJournal, end_last_line
 
@@ -173,7 +174,7 @@ def _started(folder: Path, log: Path, connection: int, lease: float) -> subproce
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,
-            pass_fds=[connection],
+            pass_fds=[connection, *locks_of(folder.name)],
             start_new_session=True,
         )
 

@@ -2,13 +2,14 @@
 
 A run whose harness is gone is found by the registry, and its journal tells how to undo it. What no registry knows any more
 is found by its name or its label: temporary folders, control groups, what is at the Docker engine. Nothing of a run that is
-under way is touched: one that is registered and whose harness is there, or whose guardian is.
+under way is touched: one that is registered and whose harness or guardian holds the lock of its entry.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -19,11 +20,10 @@ from pathlib import Path
 import psutil
 from psutil import Process
 
-from harness.errors import CouldNotRun, HarnessError
+from harness.errors import HarnessError
 from harness.history.events import GuardianActed, UndoDone, UndoFailed, event_to_data
 from harness.history.store import EVENTS, UNDO, append_line
 from harness.runtime import registry
-from harness.runtime.containers.engine import find_engine
 from harness.runtime.containers.removal import project_of
 from harness.runtime.ending import EndProcessGroup, started_at
 from harness.runtime.orphans import orphans_of
@@ -33,12 +33,14 @@ from harness.runtime.registry import (
     ENTRY,
     Registered,
     forget,
+    how_to_clear,
     is_alive,
     is_here,
     is_registered,
     leave,
     runs,
     runs_folder,
+    whereabouts,
 )
 from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects, writers_into
 from harness.runtime.undo import (
@@ -96,30 +98,32 @@ def alone() -> AbstractContextManager[None]:
 def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Found:
     """Everything that is left. Guardians that are at work are waited for, for so long, since they do it themselves."""
     found = Found()
-    strays = [*stray_folders(), *stray_groups(), *stray_projects(environ, found.notes.append)]
+    places = [tempfile.gettempdir(), *(entry.temporary for entry in runs() if is_here(entry))]
+    strays = [*stray_folders(places), *stray_groups(), *stray_projects(environ, found.notes.append)]
     # what there is first, then whose it is: a run is registered before there is anything of it
     entries, guardians = runs(), guardians_at_work()
     folders = {Path(entry.folder) for entry in entries} | guardians.keys()
     claims = Claims.of(folders, [entry.project for entry in entries] + [project_of(folder.name) for folder in guardians])
-    for entry in entries:
-        _look_at(entry, guardians.get(Path(entry.folder)), patience, found)
     for undo in strays:
         if not claims.have(undo):
             writers = writers_into(Path(undo.path)) if isinstance(undo, RemoveFolder) else ()
             undos: tuple[Undo, ...] = (*writers, undo)
             found.left.append(Left("", tuple(map(describe, undos)), partial(undo_now, undos)))
+    for entry in entries:
+        _look_at(entry, guardians.get(Path(entry.folder)), patience, found)
     found.left += [Left("", (f"remove {draft}",), partial(_unlink, (draft,))) for draft in _drafts_of_the_registry()]
     return found
 
 
 def _look_at(entry: Registered, guardian: Process | None, patience: float, found: Found) -> None:
     """What is left of one run that is registered."""
-    if not is_here(entry):
-        found.notes.append(f"{entry.run} runs on {entry.host}, or did: what it left is found there")
-    elif is_alive(entry):
-        found.notes.append(f"{entry.run} is under way (pid {entry.pid})")
-    elif guardian is not None and not _has_ended(guardian, patience):
+    is_gone = started_at(entry.pid) != entry.started
+    if is_gone and guardian is not None and not _has_ended(guardian, patience):
         found.notes.append(f"{entry.run} is gone; its guardian (pid {guardian.pid}) is at work on what it left")
+    elif is_alive(entry):
+        found.notes.append(f"{entry.run} is under way ({whereabouts(entry)})")
+    elif not is_here(entry):
+        found.notes.append(f"{entry.run} is gone; {how_to_clear(entry)}")
     elif is_registered(entry.run):  # its guardian has not done it meanwhile
         found.left.append(_left_of(entry))
 
@@ -245,29 +249,16 @@ def _is_younger(pid: int, journal: Path) -> bool:
 
 
 def _left_without_folder(entry: Registered, folder: Path) -> Left:
-    """The journal is gone too: whoever still writes into the run's folder is of the run, and its containers have its name."""
-    undos: list[Undo] = list(writers_into(folder))
-    lines = [describe(undo) for undo in undos]
-    if entry.project:
-        lines.append(f"remove the containers, networks and volumes of {entry.project}")
+    """The journal is gone too: its containers have its name, and a temporary folder that stays says that it is nobody's."""
+    undos = [RemoveProject(entry.project, entry.engine, entry.certificates)] if entry.project else []
 
     def remove() -> Sequence[str]:
-        try:
-            failed = undo_now([*undos, *_project_of(entry)])
-        except CouldNotRun as why:
-            return [*undo_now(undos), f"{entry.project}: {why}"]
-        if not failed:
+        failed = undo_now(undos)
+        if not failed and not stray_folders([entry.temporary]):
             forget(entry.run)
         return failed
 
-    return Left(entry.run, (*lines, f"forget the run of {folder}, which is no more"), remove)
-
-
-def _project_of(entry: Registered) -> list[Undo]:
-    if not entry.project:
-        return []
-    engine = find_engine(os.environ)
-    return [RemoveProject(entry.project, engine.host, engine.certificates)]
+    return Left(entry.run, (*map(describe, undos), f"forget the run of {folder}, which is no more"), remove)
 
 
 # drafts

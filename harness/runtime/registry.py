@@ -1,8 +1,10 @@
 """The runs of this machine: who is running, and what did not come to its end.
 
 One small JSON file a run, in a folder of the user's own. It is written before anything of the run is started, and removed
-when everything is undone and told; so what is left without its process belongs to a run that left something behind. A file
-rather than a service: it has to be readable when everything else is gone.
+when everything is undone and told. As long as its harness or its guardian lives, the file is locked: so an entry without a
+lock belongs to a run that left something behind. The kernel gives the lock back however they end, and tells of it in every
+container that sees the file, where a process's number would say nothing. A file rather than a service: it has to be readable
+when everything else is gone.
 """
 
 from __future__ import annotations
@@ -12,18 +14,23 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import CouldNotRun, HarnessError
 from harness.history.drafts import draft_of
 from harness.history.store import UNDO
 from harness.runtime.ending import started_at
+from harness.runtime.locks import is_held
 from harness.runtime.undo import left_in
+
+if TYPE_CHECKING:
+    from harness.runtime.containers.engine import DockerEngine
 
 STATE_DIR = "CHAOS_STATE_DIR"
 RUNS = "runs"
@@ -39,8 +46,9 @@ class Registered:
     """A run that was begun and is not over, or left something.
 
     `pid` and `started` (clock ticks since boot, 0 where the system does not tell) are those of its harness, `host` the name
-    of the machine it runs on. `project` is what its containers are labelled with, "" for local processes; `shares` names
-    what no other run can use meanwhile.
+    of the machine, or container, it runs on, `temporary` where its temporary folders are. `project` is what its containers
+    are labelled with, at the Docker engine `engine` (as in DOCKER_HOST) that is asked with `certificates` (a folder, "" for
+    none); all three are "" for local processes. `shares` names what no other run can use meanwhile.
     """
 
     run: str
@@ -48,8 +56,15 @@ class Registered:
     pid: int
     started: int
     host: str
+    temporary: str
     project: str = ""
+    engine: str = ""
+    certificates: str = ""
     shares: tuple[str, ...] = ()
+
+
+_locks: dict[str, int] = {}
+"""The entries of the runs of this process, open and locked, by the runs' names."""
 
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -77,15 +92,20 @@ def runs_folder() -> Path:
     return folder
 
 
-def register(folder: Path, *, project: str = "", shares: Collection[str] = ()) -> Registered:
-    """Note a run that is about to begin, of this process; refused where another one has what it would share."""
+def register(folder: Path, *, project: str = "", at: DockerEngine | None = None, shares: Collection[str] = ()) -> Registered:
+    """Note a run that is about to begin, of this process, its `project` at this engine; refused where another one has what it
+    would share.
+    """
     own = Registered(
         run=folder.name,
         folder=str(folder.resolve()),
         pid=os.getpid(),
         started=started_at(os.getpid()) or 0,
         host=socket.gethostname(),
+        temporary=str(Path(tempfile.gettempdir()).resolve()),
         project=project,
+        engine="" if at is None else at.host,
+        certificates="" if at is None else at.certificates,
         shares=tuple(sorted(set(shares))),
     )
     with alone(LOCK, LOCK_SECONDS, "another run that begins"):
@@ -95,16 +115,33 @@ def register(folder: Path, *, project: str = "", shares: Collection[str] = ()) -
 
 
 def _refuse_shared(own: Registered) -> None:
+    """What has the same name on another machine is not the same, but where both ask one engine over the network."""
     for other in runs():
-        both = sorted(set(own.shares) & set(other.shares))
+        is_met = other.host == own.host or other.engine.startswith("tcp://")
+        both = sorted(set(own.shares) & set(other.shares)) if is_met else ()
         if both:
             raise CouldNotRun(f"expected {', '.join(both)} for this run alone, found it in use by {_who(other)}")
 
 
 def _who(other: Registered) -> str:
     if is_alive(other):
-        return f"the run {other.run} (pid {other.pid}); wait for its end, or end it: chaos abort {other.run}"
-    return f"the run {other.run}, which is gone and has left something; remove that: chaos gc"
+        return f"the run {other.run} ({whereabouts(other)}); wait for its end, or end it: chaos abort {other.run}"
+    if is_here(other):
+        return f"the run {other.run}, which is gone and has left something; remove that: chaos gc"
+    return f"the run {other.run}, which is gone; {how_to_clear(other)}"
+
+
+def whereabouts(entry: Registered) -> str:
+    """The process that a run is, for people."""
+    return f"pid {entry.pid}" if is_here(entry) else f"pid {entry.pid} on {entry.host}"
+
+
+def how_to_clear(entry: Registered) -> str:
+    """What is to be done about a run of another machine, or container, that is gone, for people."""
+    return (
+        f"what it left is removed by chaos gc on {entry.host}; where that is no more, "
+        f"as a container that has ended, remove {_entry_of(entry.run)}"
+    )
 
 
 @contextmanager
@@ -142,12 +179,32 @@ def _is_locked(descriptor: int) -> bool:
 
 
 def _write(own: Registered) -> None:
-    path = runs_folder() / f"{own.run}{ENTRY}"
+    """Nobody ever sees it without its lock."""
+    path = _entry_of(own.run)
     try:
-        with draft_of(path) as draft, open(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(own)) + "\n")
+        with draft_of(path) as draft:
+            _locks[own.run] = os.open(draft, os.O_WRONLY | os.O_CLOEXEC)
+            with open(_locks[own.run], "w", encoding="utf-8", closefd=False) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(json.dumps(asdict(own)) + "\n")
     except OSError as error:
+        unlock(own.run)
         raise CouldNotRun(f"{path}: expected to note the run, found: {error.strerror}") from error
+
+
+def _entry_of(run: str) -> Path:
+    return runs_folder() / f"{run}{ENTRY}"
+
+
+def locks_of(run: str) -> list[int]:
+    """The descriptor by which this process holds a run's lock, for its guardian to hold it too; none where it does not."""
+    return [_locks[run]] if run in _locks else []
+
+
+def unlock(run: str) -> None:
+    """This process is no more what keeps a run alive."""
+    if run in _locks:
+        os.close(_locks.pop(run))
 
 
 def runs() -> tuple[Registered, ...]:
@@ -158,7 +215,7 @@ def runs() -> tuple[Registered, ...]:
 
 def is_registered(run: str) -> bool:
     """Whether a run is noted."""
-    return (runs_folder() / f"{run}{ENTRY}").exists()
+    return _entry_of(run).exists()
 
 
 def _read(path: Path) -> Registered | None:
@@ -173,15 +230,16 @@ def _read(path: Path) -> Registered | None:
 
 def _entry_from(data: Mapping[str, Any]) -> Registered | None:
     """What a later version notes beside it is left out."""
-    texts, numbers, shares = ("run", "folder", "host", "project"), ("pid", "started"), data.get("shares")
+    numbers, shares = ("pid", "started"), data.get("shares")
+    texts = {part.name for part in fields(Registered)} - {*numbers, "shares"}
     if not all(isinstance(data.get(name), str) for name in texts) or not isinstance(shares, list):
         return None
     if not all(type(data.get(name)) is int and data[name] >= 0 for name in numbers):
         return None
     folder = Path(data["folder"])
-    if not folder.is_absolute() or folder.name != data["run"]:
+    if folder.name != data["run"]:
         return None
-    if not _can_be_looked_for(data["folder"]):
+    if not all(Path(path).is_absolute() and _can_be_looked_for(path) for path in (data["folder"], data["temporary"])):
         return None
     given = {part.name: data[part.name] for part in fields(Registered)}
     return Registered(**{**given, "shares": tuple(map(str, shares))})
@@ -199,20 +257,20 @@ def _can_be_looked_for(path: str) -> bool:
 
 
 def is_here(entry: Registered) -> bool:
-    """Whether it runs on this machine: a home folder may be that of several."""
+    """Whether it runs on this machine, or did: a home folder may be that of several."""
     return entry.host == socket.gethostname()
 
 
 def is_alive(entry: Registered) -> bool:
-    """Whether its harness is there; of another machine's run nobody here can say that it is not."""
-    if not is_here(entry):
-        return True
-    started = started_at(entry.pid)
-    return started is not None and started == entry.started
+    """Whether its harness or its guardian is there, wherever they are; where nobody can say, it is."""
+    return is_held(_entry_of(entry.run))
 
 
 def leave(folder: Path) -> bool:
-    """Take the run in `folder` out of the registry, where nothing of it is left to undo; whether it is out."""
+    """Take the run in `folder` out of the registry, where nothing of it is left to undo; whether it is out. In any case it is
+    over, as far as this process is concerned.
+    """
+    unlock(folder.name)
     try:
         is_left = not folder.is_dir() or bool(left_in(folder / UNDO))
     except (HarnessError, OSError):  # nobody can tell what is left
@@ -222,6 +280,7 @@ def leave(folder: Path) -> bool:
 
 def forget(run: str) -> bool:
     """Take a run out of the registry, whatever it left; one that is not in it stays out. Whether it is out."""
+    unlock(run)
     try:
         for kind in (ABORT, ENTRY):
             (runs_folder() / f"{run}{kind}").unlink(missing_ok=True)

@@ -6,11 +6,8 @@ registered, and none that has a guardian at work, has it in its journal.
 
 from __future__ import annotations
 
-import os
 import socket
-import stat
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import CouldNotRun, HarnessError
 from harness.history.store import UNDO
 from harness.runtime.ending import PROC, EndProcessGroup, process_table, started_at
+from harness.runtime.locks import is_held
 from harness.runtime.services.control_groups import MEMBERS, PREFIX, CannotLimit, home_of
 from harness.runtime.services.limits import KINDS
 from harness.runtime.undo import (
@@ -32,15 +30,13 @@ from harness.runtime.undo import (
     Undo,
     left_in,
 )
+from harness.runtime.undoing import said_by_owner
 
 if TYPE_CHECKING:
     from harness.runtime.containers.engine import DockerEngine
 
 GROUP_SECONDS = 60.0
 """How old a control group is that is empty and nobody's: one may be made and have nobody in it yet."""
-
-LONGEST_OWNER = 1024
-"""Bytes; longer than any name of a machine."""
 
 PEER = struct.Struct("iII")
 """What the kernel tells of who listens at a socket: process, user, group."""
@@ -84,33 +80,24 @@ def _left_of(folder: Path) -> list[Undo]:
     return []
 
 
-def stray_folders() -> list[Undo]:
-    """The temporary folders of this user whose makers are gone; one that does not say whose it is, is no run's."""
-    temporary = Path(tempfile.gettempdir()).resolve()
-    return [RemoveFolder(str(path)) for path in sorted(temporary.glob(f"{FOLDER_PREFIX}*")) if _is_stray(path)]
+def stray_folders(places: Iterable[str]) -> list[Undo]:
+    """The temporary folders of this user, in these places, whose makers are gone; one that does not say whose it is, is no
+    run's.
+    """
+    found: set[Path] = set()
+    for place in places:
+        with suppress(OSError, RuntimeError):  # what nobody can look into
+            found |= set(Path(place).resolve().glob(f"{FOLDER_PREFIX}*"))
+    return [RemoveFolder(str(path)) for path in sorted(found) if _is_stray(path)]
 
 
 def _is_stray(path: Path) -> bool:
     try:
-        pid, started, host = _said_by_owner(path).split()
-        return host == socket.gethostname() and started_at(int(pid)) != int(started)
+        pid, started, host = said_by_owner(path).split()
+        is_gone = started_at(int(pid)) != int(started) and not is_held(path / OWNER)
+        return host == socket.gethostname() and is_gone
     except (OSError, ValueError, OverflowError):
         return False
-
-
-def _said_by_owner(folder: Path) -> str:
-    """What the maker of a folder wrote into it, where that is this user; "" where it was somebody else, and for whatever is no
-    plain file: a pipe is not waited for, and no link is followed.
-    """
-    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-        return ""
-    descriptor = os.open(folder / OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        return os.read(descriptor, LONGEST_OWNER).decode("utf-8") if is_own else ""
-    finally:
-        os.close(descriptor)
 
 
 def writers_into(folder: Path) -> Iterator[EndProcessGroup]:

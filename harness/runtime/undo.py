@@ -7,6 +7,7 @@ command when both are.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ from harness.runtime.ending import EndProcessGroup, started_at
 from harness.runtime.undo_kinds import (
     FOLDER_PREFIX,
     KINDS,
+    OWNER,
     RemoveControlGroup,
     RemoveFolder,
     RemoveProject,
@@ -41,6 +43,7 @@ from harness.runtime.undoing import PROJECT_SECONDS, carry_out, undo_now
 
 __all__ = [
     "FOLDER_PREFIX",
+    "OWNER",
     "PROJECT_SECONDS",
     "EndProcessGroup",
     "RemoveControlGroup",
@@ -64,9 +67,6 @@ STILL_STARTING = (
 
 PIECE_BYTES = 1 << 20
 
-OWNER = ".harness"
-"""In a run's folder, a file with the number of the process that made it, when that was started, and its machine's name."""
-
 
 @dataclass(frozen=True, slots=True)
 class Undone:
@@ -86,6 +86,7 @@ class UndoJournal:
         self.path = path
         end_last_line(path)
         self.descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._held: list[int] = []
         self._starting = Lock()
         self._sealed = False
 
@@ -181,9 +182,17 @@ class UndoJournal:
             else:
                 yield UndoFailed(now, what, reason, by)
 
+    def hold(self, path: Path, text: str) -> None:
+        """Write a file that is locked until this is closed, where that can be; nobody reads it without its lock."""
+        self._held.append(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with suppress(OSError):
+            fcntl.flock(self._held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(self._held[-1], text.encode())
+
     def close(self) -> None:
         """Nothing more is written by this process."""
-        os.close(self.descriptor)
+        for descriptor in (self.descriptor, *self._held):
+            os.close(descriptor)
 
 
 def end_last_line(path: Path) -> None:
@@ -233,7 +242,7 @@ def make_run_folder(journal: UndoJournal) -> Path:
     folder = Path(tempfile.gettempdir()).resolve() / f"{FOLDER_PREFIX}{uuid.uuid4().hex[:12]}"
     journal.before(RemoveFolder(str(folder)))
     folder.mkdir(mode=0o700)
-    (folder / OWNER).write_text(f"{os.getpid()} {started_at(os.getpid()) or 0} {socket.gethostname()}", encoding="utf-8")
+    journal.hold(folder / OWNER, f"{os.getpid()} {started_at(os.getpid()) or 0} {socket.gethostname()}")
     folder.chmod(0o711)
     return folder
 

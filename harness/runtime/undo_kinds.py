@@ -9,6 +9,9 @@ from harness.runtime.ending import EndProcessGroup
 
 FOLDER_PREFIX = "chaos-"
 
+OWNER = ".harness"
+"""In a run's folder, a file with the number of the process that made it, when that was started, and its machine's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreProxies:
@@ -23,7 +26,9 @@ class RestoreProxies:
 
 @dataclass(frozen=True, slots=True)
 class RemoveFolder:
-    """Remove a folder of the run, with whoever still works in it; only one named `chaos-…` among the temporary files."""
+    """Remove a folder of the run, with whoever still works in it; only one named `chaos-…`, among the temporary files or
+    where it says that it is a run's of this user.
+    """
 
     path: str
 

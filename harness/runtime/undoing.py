@@ -10,7 +10,9 @@ gone holds no fault any more.
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +31,15 @@ from harness.runtime.ending import (
     free_shared_memory,
     kill_dwellers,
 )
-from harness.runtime.undo_kinds import FOLDER_PREFIX, RemoveControlGroup, RemoveFolder, RemoveProject, RestoreProxies, Undo
+from harness.runtime.undo_kinds import (
+    FOLDER_PREFIX,
+    OWNER,
+    RemoveControlGroup,
+    RemoveFolder,
+    RemoveProject,
+    RestoreProxies,
+    Undo,
+)
 
 HEAL_SECONDS = 1.0
 """How long a proxy engine may take to heal everything."""
@@ -44,6 +54,9 @@ RELIEF_SECONDS = 5.0
 
 REMOVE_TRIES = 5
 """Whoever was killed in a folder may write into it once more."""
+
+LONGEST_OWNER = 1024
+"""Bytes; longer than any name of a machine."""
 
 U = TypeVar("U", bound=Undo)
 Outcome: TypeAlias = tuple[str, str | None]
@@ -164,11 +177,40 @@ def _remove_group(undo: RemoveControlGroup) -> str | None:
     return remove_group(undo.path, undo.back)
 
 
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()).resolve()
+
+
+def _may_go(folder: Path) -> bool:
+    """Whether it is a run's: among the temporary files, or, where the run had others, because it says so, or is gone."""
+    if folder.is_symlink() or not folder.name.startswith(FOLDER_PREFIX):
+        return False
+    try:
+        return folder.parent.resolve() == _temporary() or bool(said_by_owner(folder))
+    except (OSError, ValueError):
+        return not folder.exists()
+
+
+def said_by_owner(folder: Path) -> str:
+    """What the maker of a folder wrote into it, where that is this user; "" where it was somebody else, and for whatever is no
+    plain file: a pipe is not waited for, and no link is followed.
+    """
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        return ""
+    descriptor = os.open(folder / OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        return os.read(descriptor, LONGEST_OWNER).decode("utf-8") if is_own else ""
+    finally:
+        os.close(descriptor)
+
+
 def _remove(undo: RemoveFolder) -> str | None:
     folder = Path(undo.path)
-    temporary = Path(tempfile.gettempdir()).resolve()
-    if folder.is_symlink() or folder.parent.resolve() != temporary or not folder.name.startswith(FOLDER_PREFIX):
-        return f"expected a folder {FOLDER_PREFIX}… in {temporary}; nothing else is ever removed"
+    if not _may_go(folder):
+        named = f"expected a folder {FOLDER_PREFIX}… in {_temporary()}, or one with a file {OWNER} of this user's"
+        return f"{named}; nothing else is ever removed"
     reason = "expected it to be gone, found it again"
     for _ in range(REMOVE_TRIES):
         kill_dwellers(folder)

@@ -141,7 +141,18 @@ def journals(folder: Path) -> Reader:
     return read
 
 
-ENTRY = {"run": "a", "folder": "/tmp/a", "pid": 2**22 + 1, "started": 5, "host": "", "project": "chaos-a", "shares": ["b"]}
+ENTRY = {
+    "run": "a",
+    "folder": "/tmp/a",
+    "pid": 2**22 + 1,
+    "started": 5,
+    "host": "",
+    "temporary": "/tmp",
+    "project": "chaos-a",
+    "engine": "unix:///docker.sock",
+    "certificates": "",
+    "shares": ["b"],
+}
 ASKED = {"by": "anna", "why": "page storm"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -31,7 +33,7 @@ from harness.runtime.containers.removal import GUARDIAN_LABEL, PROJECT_LABEL
 from harness.runtime.ending import EndProcessGroup, Process, process_table, started_at
 from harness.runtime.leftovers import Found, alone, find
 from harness.runtime.proxies.starting import PROXY_ENGINE
-from harness.runtime.registry import leave, register, runs, runs_folder
+from harness.runtime.registry import leave, register, runs, runs_folder, unlock
 from harness.runtime.services.control_groups import CannotLimit, Home
 from harness.runtime.strays import stray_folders
 from harness.runtime.undo import OWNER, RemoveControlGroup, RemoveFolder, RestoreProxies, Undo, UndoJournal, make_run_folder
@@ -42,11 +44,16 @@ NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A machine with no runs, and temporary files of its own."""
+    """A machine with no runs and no control groups, and temporary files of its own."""
     monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
     with tempfile.TemporaryDirectory() as temporary:
         monkeypatch.setattr(tempfile, "tempdir", temporary)
+        monkeypatch.setattr(strays, "home_of", no_groups)
         yield tmp_path
+
+
+def no_groups(_kind: object) -> Home:
+    raise CannotLimit("no control groups here")
 
 
 def run_with(folder: Path, *undos: Undo, alive: bool = False) -> Path:
@@ -64,7 +71,8 @@ def run_with(folder: Path, *undos: Undo, alive: bool = False) -> Path:
 
 
 def die(run: str) -> None:
-    """The process that is noted for a run is another one now."""
+    """Nobody holds its lock, and the process that is noted for it is another one now."""
+    unlock(run)
     path = runs_folder() / f"{run}.json"
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "started": data["started"] + 1}))
@@ -154,36 +162,120 @@ def test_a_run_that_is_under_way_is_not_touched(machine: Path) -> None:
     process.wait()
 
 
+@pytest.mark.parametrize("is_folder_seen", [True, False])
+def test_a_run_whose_processes_cannot_be_seen_from_here_is_not_touched(machine: Path, is_folder_seen: bool) -> None:
+    folder = run_with(machine, alive=True)
+    entry = runs_folder() / f"{RUN}.json"
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), "pid": 4194305, "project": NEW}))
+    if not is_folder_seen:
+        folder.rename(folder.with_name("elsewhere"))
+
+    found = look()
+
+    assert found.left == []
+    assert f"{RUN} is under way (pid 4194305)" in found.notes
+
+
 def test_what_would_not_go_is_told_with_the_reason_and_found_again(machine: Path) -> None:
     folder = run_with(machine, RemoveFolder("/etc"))
 
     failed = removed(look())
 
-    assert failed == [
-        "remove /etc: expected a folder chaos-… in " + f"{Path(tempfile.gettempdir()).resolve()}; nothing else is ever removed"
-    ]
+    named = f"expected a folder chaos-… in {Path(tempfile.gettempdir()).resolve()}, or one with a file .harness of this user's"
+    assert failed == [f"remove /etc: {named}; nothing else is ever removed"]
     assert [event.undo for event in read_events(folder) if isinstance(event, UndoFailed)] == ["remove /etc"]
     assert lines(look()) == ["remove /etc", f"forget the run of {folder}"]
 
 
-def test_of_a_run_whose_folder_was_removed_what_still_writes_there_is_ended(machine: Path) -> None:
+def test_of_a_run_whose_folder_was_removed_what_still_writes_is_ended_wherever_its_temporary_files_are(machine: Path) -> None:
     temporary = owned(os.getpid(), 1)
     folder = run_with(machine, RemoveFolder(str(temporary)))
-    process = sleeping(output=folder / "logs" / "front.log")
-    reader = reading(folder / "logs" / "front.log")
-    subprocess.run(["rm", "-r", str(folder)], check=True)
+    process = sleeping(output=temporary / "front.log")
+    reader = reading(temporary / "front.log")
+    shutil.rmtree(folder)
 
-    found = look()
+    with temporary_files_elsewhere():
+        found = look()
 
-    assert any(f"(pid {process.pid})" in line for line in lines(found))
-    assert removed(found) == []
+        assert any(f"(pid {process.pid})" in line for line in lines(found))
+        assert removed(found) == []
+        assert look().left == []
+
     assert process.wait(5) == -signal.SIGTERM
     assert reader.poll() is None
     reader.kill()
     reader.communicate()
     assert not temporary.exists()
     assert runs() == ()
-    assert look().left == []
+
+
+def test_a_run_whose_folder_was_removed_is_known_until_its_temporary_files_are_gone(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = owned(os.getpid(), 1)
+    shutil.rmtree(run_with(machine))
+
+    with monkeypatch.context() as hindered:
+        hindered.setattr(shutil, "rmtree", refusing)
+        assert len(removed(look())) == 1
+
+    assert [entry.run for entry in runs()] == [RUN]
+    assert removed(look()) == []
+    assert not temporary.exists()
+    assert runs() == ()
+
+
+def refusing(path: object) -> None:
+    raise PermissionError(f"{path}: not yours")
+
+
+@contextmanager
+def temporary_files_elsewhere() -> Iterator[None]:
+    """TMPDIR is another one now."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as other:
+        tempfile.tempdir = other
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def test_the_temporary_folder_of_a_registered_run_goes_wherever_it_is(machine: Path) -> None:
+    temporary = owned(os.getpid(), 1)
+    run_with(machine, RemoveFolder(str(temporary)), RemoveFolder("/nowhere/chaos-gone"))
+
+    with temporary_files_elsewhere():
+        assert removed(look()) == []
+
+    assert not temporary.exists()
+    assert runs() == ()
+
+
+def test_elsewhere_a_folder_that_does_not_say_that_it_is_a_runs_stays(machine: Path) -> None:
+    somebodys = Path(tempfile.mkdtemp(prefix="chaos-"))
+    run_with(machine, RemoveFolder(str(somebodys)))
+
+    with temporary_files_elsewhere():
+        (why,) = removed(look())
+
+    assert "or one with a file .harness of this user's; nothing else is ever removed" in why
+    assert somebodys.exists()
+
+
+def test_of_a_run_whose_folder_was_removed_the_containers_are_asked_for_where_they_were(machine: Path) -> None:
+    path = machine / "reports" / "checkout" / RUN
+    path.mkdir(parents=True)
+    at = DockerEngine(f"unix://{machine}/other.sock", "27", "2.30", "certificates")
+    register(path, project=f"chaos-{RUN}", at=at)
+    unlock(RUN)
+    path.rmdir()
+
+    found = look()
+
+    assert f"remove the containers, networks and volumes of chaos-{RUN} at {at.host}" in lines(found)
+    assert any(at.host in why for why in removed(found))
+    assert [entry.run for entry in runs()] == [RUN]
 
 
 def test_a_temporary_folder_whose_maker_is_gone_is_removed_with_whoever_works_in_it() -> None:
@@ -227,8 +319,20 @@ def test_a_temporary_folder_that_is_somebodys_or_does_not_say_whose_is_not_touch
     (target / OWNER).write_text(f"{os.getpid()} 1 {socket.gethostname()}")
     link.symlink_to(target)
 
-    assert stray_folders() == []
+    assert stray_folders([tempfile.gettempdir()]) == []
     assert all(path.exists() for path in (mine, elsewhere, silent, garbled, link, target))
+
+
+def test_a_temporary_folder_whose_maker_cannot_be_seen_from_here_is_held_until_it_is_gone(tmp_path: Path) -> None:
+    journal = UndoJournal(tmp_path / "undo.jsonl")
+    folder = make_run_folder(journal)
+    (folder / OWNER).write_text(f"4194305 1 {socket.gethostname()}")
+
+    assert stray_folders([tempfile.gettempdir()]) == []
+
+    journal.close()
+
+    assert stray_folders([tempfile.gettempdir()]) == [RemoveFolder(str(folder))]
 
 
 @pytest.mark.timeout(20)
@@ -243,7 +347,7 @@ def test_what_stands_in_the_place_of_an_owners_name_is_neither_waited_for_nor_fo
         "nothing": lambda: None,
     }[what]()
 
-    assert stray_folders() == []
+    assert stray_folders([tempfile.gettempdir()]) == []
 
 
 @pytest.mark.parametrize("whose", ["the folder", "the name in it"])
@@ -255,7 +359,7 @@ def test_what_another_user_made_is_no_stray_not_even_for_root(monkeypatch: pytes
     else:
         os.chown(folder if whose == "the folder" else folder / OWNER, somebody, -1)
 
-    assert stray_folders() == []
+    assert stray_folders([tempfile.gettempdir()]) == []
 
 
 def test_a_folder_in_the_journal_of_a_run_with_a_guardian_is_that_ones(machine: Path) -> None:
@@ -585,7 +689,9 @@ def test_a_run_of_another_machine_is_left_to_that_one(machine: Path) -> None:
     found = look()
 
     assert found.left == []
-    assert f"{RUN} runs on elsewhere, or did: what it left is found there" in found.notes
+    (note,) = [note for note in found.notes if RUN in note]
+    assert note.startswith(f"{RUN} is gone; what it left is removed by chaos gc on elsewhere; where that is no more")
+    assert note.endswith(f"remove {path}")
 
 
 def test_whoever_comes_second_waits_for_the_first() -> None:
@@ -643,15 +749,6 @@ def test_a_control_group_that_has_been_empty_for_a_while_and_is_nobodys_is_left(
     run_with(machine, RemoveControlGroup(str(group_in(groups, "chaos-claimed")), str(groups)), alive=True)
 
     assert lines(look()) == [f"remove the control group {stray}"]
-
-
-def test_where_nothing_can_be_limited_there_are_no_groups_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(_kind: object) -> Home:
-        raise CannotLimit("no control groups here")
-
-    monkeypatch.setattr(strays, "home_of", nowhere)
-
-    assert look().left == []
 
 
 # what is at an engine

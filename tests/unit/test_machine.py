@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from harness import machine as commands_of_a_machine
 from harness.cli import commands
 from harness.errors import CouldNotRun, InvalidInput
-from harness.runtime.registry import forget, register, runs, runs_folder
+from harness.runtime import strays
+from harness.runtime.registry import forget, register, runs, runs_folder, unlock
 from harness.runtime.undo import RemoveFolder, UndoJournal
 
 RUN = "20260101-000000-abcdef"
@@ -25,8 +26,9 @@ RUN = "20260101-000000-abcdef"
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with no runs, and temporary files of its own."""
+    """A machine with no runs and no control groups, and temporary files of its own."""
     (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(strays, "KINDS", ())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("CHAOS_STOP_FILE", str(tmp_path / "stop"))
@@ -45,9 +47,8 @@ def run_with(tmp_path: Path, *undos: RemoveFolder, alive: bool) -> Path:
     for undo in undos:
         journal.before(undo)
     journal.close()
-    path = runs_folder() / f"{RUN}.json"
-    data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, "started": data["started"] + (not alive)}))
+    if not alive:
+        unlock(RUN)
     return folder
 
 

@@ -6,9 +6,10 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,21 @@ from hypothesis import strategies as st
 
 from harness.errors import CouldNotRun
 from harness.runtime import registry
-from harness.runtime.ending import started_at
+from harness.runtime.containers.engine import DockerEngine
+from harness.runtime.guardian import start_guardian
 from harness.runtime.registry import (
     Registered,
     alone,
     forget,
     is_alive,
-    is_here,
     leave,
     register,
     runs,
     runs_folder,
     state_folder,
+    unlock,
 )
+from harness.runtime.stopping import Stop
 from harness.runtime.undo import RemoveFolder, UndoJournal
 
 
@@ -70,7 +73,7 @@ def test_an_entry_is_its_users_alone(tmp_path: Path, state: Path) -> None:
     assert runs_folder() == state / "runs"
     assert runs_folder().stat().st_mode & 0o777 == 0o700
     assert entry.stat().st_mode & 0o777 == 0o600
-    assert set(json.loads(entry.read_text())) == {"run", "folder", "pid", "started", "host", "project", "shares"}
+    assert set(json.loads(entry.read_text())) == {part.name for part in fields(Registered)}
 
 
 def test_a_run_with_something_left_to_undo_does_not_leave(tmp_path: Path) -> None:
@@ -101,31 +104,102 @@ def test_a_run_whose_folder_is_gone_does_not_leave_for_nobody_knows_what_it_left
     assert runs() == ()
 
 
-def test_another_process_with_the_same_number_is_not_the_harness(tmp_path: Path) -> None:
-    entry = register(run_folder(tmp_path))
+REGISTERS = """
+import pathlib, sys
+from harness.runtime.registry import register
 
-    assert not is_alive(replace(entry, started=entry.started + 1))
+register(pathlib.Path(sys.argv[1]))
+print("begun", flush=True)
+input()
+"""
 
 
-def test_a_process_that_ended_is_not_alive_even_before_it_is_collected(tmp_path: Path) -> None:
-    entry = register(run_folder(tmp_path))
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    there = replace(entry, pid=child.pid, started=started_at(child.pid) or -1)
-    assert is_alive(there)
+def test_a_run_is_over_when_its_process_is_even_before_that_is_collected(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", REGISTERS, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"begun\n"
+    (entry,) = runs()
+    assert is_alive(entry)
 
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
-    assert not is_alive(there)
+    assert not is_alive(entry)
     child.communicate()
-    assert not is_alive(there)
 
 
-def test_nobody_here_can_say_that_a_run_of_another_machine_is_dead(tmp_path: Path) -> None:
-    entry = replace(register(run_folder(tmp_path)), host="elsewhere", pid=1, started=1)
-
-    assert not is_here(entry)
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
+def test_a_run_is_under_way_whose_process_nobody_here_can_see(tmp_path: Path, host: str) -> None:
+    entry = replace(register(run_folder(tmp_path)), host=host, pid=4194305, started=1)
     assert is_alive(entry)
+
+    unlock(entry.run)
+
+    assert not is_alive(entry)
+
+
+def test_a_run_is_alive_as_long_as_its_guardian_is(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    entry = register(folder)
+    guardian = start_guardian(folder, Stop())
+    unlock(entry.run)
+    assert is_alive(entry)
+
+    guardian.dismiss()
+
+    assert not is_alive(entry)
+
+
+def test_whom_else_a_run_starts_does_not_keep_it_alive(tmp_path: Path) -> None:
+    entry = register(run_folder(tmp_path))
+    with subprocess.Popen(["sleep", "60"]) as service:
+        unlock(entry.run)
+
+        assert not is_alive(entry)
+        service.kill()
+
+
+def test_where_nobody_can_say_whether_a_run_is_alive_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = register(run_folder(tmp_path))
+    unlock(entry.run)
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+
+    assert is_alive(entry)
+
+
+def noted_on(host: str, entry: Registered) -> None:
+    path = runs_folder() / f"{entry.run}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": host}))
+
+
+def test_what_has_the_same_name_on_another_machine_is_not_the_same(tmp_path: Path) -> None:
+    noted_on("elsewhere", register(run_folder(tmp_path, "first"), shares=["the volume data"]))
+
+    register(run_folder(tmp_path, "second"), shares=["the volume data"])
+
+    assert len(runs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("is_over", "said"),
+    [
+        (False, r"first \(pid \d+ on elsewhere\); wait for its end, or end it: chaos abort first"),
+        (True, r"removed by chaos gc on elsewhere; where that is no more, as a container that has ended, remove .*first\.json"),
+    ],
+)
+def test_at_an_engine_that_several_machines_ask_it_is_the_same(tmp_path: Path, is_over: bool, said: str) -> None:
+    at = DockerEngine("tcp://builder:2376", "27", "2.30")
+    noted_on("elsewhere", register(run_folder(tmp_path, "first"), project="chaos-x", at=at, shares=["the volume data"]))
+    if is_over:
+        unlock("first")
+
+    with pytest.raises(CouldNotRun, match=said):
+        register(run_folder(tmp_path, "second"), project="chaos-y", at=at, shares=["the volume data"])
 
 
 def test_what_one_run_has_for_itself_no_other_is_given(tmp_path: Path) -> None:
@@ -141,9 +215,8 @@ def test_what_one_run_has_for_itself_no_other_is_given(tmp_path: Path) -> None:
 
 
 def test_what_a_dead_run_had_is_not_given_until_it_is_cleared_away(tmp_path: Path) -> None:
-    first = register(run_folder(tmp_path, "first"), shares=["the volume data"])
-    path = runs_folder() / "first.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "started": first.started + 1}))
+    register(run_folder(tmp_path, "first"), shares=["the volume data"])
+    unlock("first")
 
     with pytest.raises(CouldNotRun, match="which is gone and has left something; remove that: chaos gc"):
         register(run_folder(tmp_path, "second"), shares=["the volume data"])
@@ -236,7 +309,7 @@ json_values = st.recursive(
     st.binary(max_size=60)
     | st.fixed_dictionaries(
         {},
-        optional={name: json_values for name in ("run", "folder", "pid", "started", "host", "project", "shares")},
+        optional={part.name: json_values for part in fields(Registered)},
     ).map(lambda data: json.dumps({"run": "x", **data}).encode())
 )
 def test_a_file_that_is_no_entry_is_none_and_harms_no_other(content: Any) -> None:

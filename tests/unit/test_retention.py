@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -15,14 +16,17 @@ from hypothesis import strategies as st
 
 from harness.cli import commands
 from harness.machine import remove_expired
+from harness.runtime import strays
 from harness.runtime.registry import register
 from harness.runtime.retention import DAY, Kept, expired, remove_run
+from harness.runtime.undo import OWNER
 
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with no runs, and temporary files of its own."""
+    """A machine with no runs and no control groups, and temporary files of its own."""
     (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(strays, "KINDS", ())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("CHAOS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
@@ -236,7 +240,22 @@ def test_gc_does_not_look_at_reports_unless_it_is_asked_to(tmp_path: Path, monke
     assert all(run.exists() for run in runs)
 
 
-def test_a_misspelt_folder_of_reports_is_told(tmp_path: Path) -> None:
+def test_where_there_is_no_folder_of_reports_it_is_said_and_what_is_left_goes_all_the_same(tmp_path: Path) -> None:
+    stray = Path(tempfile.mkdtemp(prefix="chaos-"))
+    (stray / OWNER).write_text(f"{os.getpid()} 1 {socket.gethostname()}")
+
     done = CliRunner().invoke(commands, ["gc", "--reports", str(tmp_path / "reprots"), "--keep-runs", "3"])
 
-    assert "expected the folder of reports, found none at" in str(done.exception)
+    assert done.exit_code == 0
+    assert f"note: old runs were not looked for: there is no folder of reports at {tmp_path / 'reprots'}" in done.stdout
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1"])
+def test_what_is_no_number_of_days_removes_nothing(reports: Path, days: str) -> None:
+    runs = [run_of(reports, "checkout", day, age=1) for day in (1, 2)]
+
+    done = CliRunner().invoke(commands, ["gc", "--reports", str(reports), "--keep-days", days])
+
+    assert done.exit_code == 2
+    assert all(run.exists() for run in runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -286,6 +287,14 @@ def test_the_only_run_need_not_be_named(tmp_path: Path) -> None:
     forget(NAMES[0])
 
     assert chosen(None).run == NAMES[1]
+
+
+def test_a_run_of_another_machine_that_shares_the_registry_can_be_ended_from_here(tmp_path: Path) -> None:
+    register(tmp_path / "there")
+    path = tmp_path / "state" / "runs" / "there.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "elsewhere", "pid": 4194305}))
+
+    assert chosen(None).run == "there"
 
 
 def test_what_dead_runs_left_is_for_gc(tmp_path: Path) -> None:
