@@ -76,7 +76,7 @@ def black_hole() -> Iterator[str]:
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", [CLIENTS[0], *[pytest.param(client, marks=pytest.mark.nightly) for client in CLIENTS[1:]]])
 def test_an_entry_that_accepts_and_never_answers_is_never_passed(tmp_path: Path, client: str) -> None:
     answer = run(
         tmp_path, "[outage: {edge: client -> front, mode: hang}]", HARMLESS, "rate: 40/s, timeout: 2s", visitor(client)
@@ -150,7 +150,7 @@ def test_a_rate_in_stages_arrives_as_planned(tmp_path: Path) -> None:
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.parametrize("load", ["users: 20", "shape: true"])
+@pytest.mark.parametrize("load", ["users: 20", pytest.param("shape: true", marks=pytest.mark.nightly)])
 def test_a_closed_loop_says_what_it_hides(tmp_path: Path, load: str) -> None:
     shape = "\nfrom locust import LoadTestShape, constant\nVisitor.wait_time = constant(0.2)\n"
     shape += "class Steady(LoadTestShape):\n    def tick(self): return 20, 20\n" if "shape" in load else ""

@@ -91,7 +91,7 @@ def test_a_service_that_is_paused_is_shown_to_be_and_goes_on(tmp_path: Path) -> 
 
 @pytest.mark.alone
 @pytest.mark.slow
-@pytest.mark.parametrize("deed", ["kill", "restart"])
+@pytest.mark.parametrize("deed", ["kill", pytest.param("restart", marks=pytest.mark.nightly)])
 def test_a_service_that_is_taken_down_is_shown_to_be_and_comes_back(tmp_path: Path, deed: str) -> None:
     expect = "[{recovery: {within: 4s, hold: 3s}}, {error_rate: {journey: alone, max: 5%}}]"
     path = scenario(tmp_path, f"[{deed}: {{service: back}}]", expect, SHORT)

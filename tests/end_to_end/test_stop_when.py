@@ -105,7 +105,9 @@ def test_a_defect_that_an_expectation_is_to_catch_is_not_proven_by_being_halted(
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.parametrize(("trial", "must"), [("clean", "passed"), ("no_timeout", "halted by orders-fail")])
+@pytest.mark.parametrize(
+    ("trial", "must"), [pytest.param("clean", "passed", marks=pytest.mark.nightly), ("no_timeout", "halted by orders-fail")]
+)
 def test_the_watched_scenario_of_the_sample_system_halts_on_its_defect_and_not_on_the_clean_system(
     tmp_path: Path, trial: str, must: str
 ) -> None:
