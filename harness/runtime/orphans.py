@@ -12,8 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.runtime.ending import PROC, EndProcessGroup, family_of, process_table
+from harness.runtime.ending import PROC, EndProcessGroup, Table, family_of, process_table
 from harness.runtime.undo import RemoveFolder, Undo
+
+STARTED = 19
+"""Where /proc/<pid>/stat tells when a process was started, behind its program's name."""
 
 UNSEEN = (
     "pid {pid} is in the session that {name} (pid {first}) had, which is gone, and nothing shows that it is this run's: "
@@ -37,7 +40,7 @@ def orphans_of(folder: Path, left: Mapping[str, Undo]) -> Orphans:
     found, table = Orphans(), process_table()
     folders = [folder, *(Path(undo.path) for undo in left.values() if isinstance(undo, RemoveFolder))]
     for name, group in left.items():
-        if isinstance(group, EndProcessGroup) and group.pid not in table and (family := family_of(group, table)):
+        if isinstance(group, EndProcessGroup) and _is_collected(group, table) and (family := family_of(group, table)):
             found.groups.append(name)
             for process in sorted(family, key=lambda process: process.pid):
                 if _shows(process.pid, folders):
@@ -45,6 +48,17 @@ def orphans_of(folder: Path, left: Mapping[str, Undo]) -> Orphans:
                 else:
                     found.unseen.append(UNSEEN.format(pid=process.pid, name=group.name, first=group.pid))
     return found
+
+
+def _is_collected(group: EndProcessGroup, table: Table) -> bool:
+    """Whether the first process of a session is gone; one that has ended keeps its number until it is collected."""
+    if group.pid in table:
+        return False
+    try:
+        stat = (PROC / str(group.pid) / "stat").read_bytes()
+    except OSError:
+        return True
+    return int(stat.rpartition(b")")[2].split()[STARTED]) != group.started
 
 
 def _shows(pid: int, folders: Collection[Path]) -> bool:
