@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Collection, Sequence
 from math import isfinite
 from pathlib import Path
@@ -103,10 +104,15 @@ def _lift() -> None:
 
 def _abort_all(why: str) -> None:
     from harness.runtime.aborting import under_way
+    from harness.runtime.registry import is_here, whereabouts
     from harness.runtime.stop_file import write_stop_file
 
     say(f"nothing begins any more until chaos abort --lift: {write_stop_file(why)}")
-    raise click.exceptions.Exit(_wait_for(under_way()))
+    entries = under_way()
+    for entry in entries:
+        if not is_here(entry):
+            say(f"{entry.run} ({whereabouts(entry)}) does not see that file, and goes on; end it: chaos abort {entry.run}")
+    raise click.exceptions.Exit(_wait_for([entry for entry in entries if is_here(entry)]))
 
 
 def _abort(entries: Sequence[Registered], why: str) -> int:
@@ -120,18 +126,30 @@ def _abort(entries: Sequence[Registered], why: str) -> int:
 
 
 def _wait_for(entries: Sequence[Registered]) -> int:
-    """Wait for their end, and tell what each came to; the exit code."""
+    """Wait for their end, and tell what each came to; the exit code. One that does not end hides none of the others."""
     from harness.runtime.aborting import wait_for_end
 
-    code = 0
+    code, until, at_work = 0, time.monotonic() + ABORT_SECONDS, []
     for entry in entries:
-        if not wait_for_end(entry, ABORT_SECONDS, _is_over):
-            raise CouldNotRun(
-                f"expected {entry.run} to be over within {ABORT_SECONDS:g} s, found it at work (pid {entry.pid}); "
-                f"its log is in {entry.folder}/logs; kill -9 {entry.pid} leaves the rest to its guardian"
-            )
-        code = max(code, _tell_end(entry))
+        if wait_for_end(entry, until - time.monotonic(), _is_over):
+            code = max(code, _tell_end(entry))
+        else:
+            at_work.append(_still_at_work(entry))
+    if at_work:
+        raise CouldNotRun("\n".join(at_work))
     return code
+
+
+def _still_at_work(entry: Registered) -> str:
+    """Why to wait no longer. A number is told as one to kill where it surely is the harness's."""
+    from harness.runtime.ending import started_at
+    from harness.runtime.registry import is_here, whereabouts
+
+    is_seen = is_here(entry) and started_at(entry.pid) == entry.started
+    return (
+        f"expected {entry.run} to be over within {ABORT_SECONDS:g} s, found it at work ({whereabouts(entry)}); "
+        f"its log is in {entry.folder}/logs" + (f"; kill -9 {entry.pid} leaves the rest to its guardian" if is_seen else "")
+    )
 
 
 def _is_over(entry: Registered) -> bool:
@@ -150,6 +168,9 @@ def _tell_end(entry: Registered) -> int:
     folder = Path(entry.folder)
     if not is_registered(entry.run):
         forget(entry.run)  # what was asked of it came too late
+    if not folder.is_dir():
+        say(f"over; its report is not seen from here: {folder} on {entry.host}")
+        return LEFT_BEHIND if is_registered(entry.run) else 0
     wait_for_end(entry, JUDGING_SECONDS, lambda entry: (folder / VERDICT).exists() or not is_alive(entry))
     try:
         verdict = judge_folder(folder).verdict

@@ -104,12 +104,31 @@ def test_an_abort_that_does_not_help_says_what_to_do(tmp_path: Path, monkeypatch
     assert isinstance(done.exception, CouldNotRun)
     assert f"expected {RUN} to be over within 0.3 s, found it at work (pid {os.getpid()})" in str(done.exception)
     assert str(folder / "logs") in str(done.exception)
+    assert f"kill -9 {os.getpid()} leaves the rest to its guardian" in str(done.exception)
     assert f"asked {RUN} (pid {os.getpid()}) to end" in done.stdout
 
 
-def test_an_abort_of_a_run_that_recorded_nothing_yet_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands_of_a_machine, "JUDGING_SECONDS", 0.2)
-    folder = run_with(tmp_path, alive=True)
+def noted_as(**other: object) -> None:
+    path = runs_folder() / f"{RUN}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
+
+
+@pytest.mark.parametrize("other", [{"host": "job-1", "pid": 1}, {"host": "job-1"}, {"started": 1}])
+def test_a_number_that_may_be_another_process_here_is_not_told_as_one_to_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, object]
+) -> None:
+    monkeypatch.setattr(commands_of_a_machine, "ABORT_SECONDS", 0.0)
+    run_with(tmp_path, alive=True)
+    noted_as(**other)
+
+    said = str(chaos("abort").exception)
+
+    assert "kill" not in said
+    assert ("on job-1);" in said) is ("host" in other)
+
+
+def aborted() -> Result:
+    """What an abort says of a run that is over as soon as it is asked to be."""
 
     def end_when_asked() -> None:
         while not (runs_folder() / f"{RUN}.abort").exists():
@@ -120,10 +139,30 @@ def test_an_abort_of_a_run_that_recorded_nothing_yet_says_so(tmp_path: Path, mon
     running.start()
     done = chaos("abort", RUN)
     running.join()
+    return done
+
+
+def test_an_abort_of_a_run_that_recorded_nothing_yet_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_of_a_machine, "JUDGING_SECONDS", 0.2)
+    folder = run_with(tmp_path, alive=True)
+
+    done = aborted()
 
     assert done.exit_code == 0
     assert f"over before anything was recorded\n  {folder}" in done.stdout
     assert list(runs_folder().glob("*.abort")) == []
+
+
+def test_an_abort_of_a_run_whose_folder_is_not_seen_from_here_says_where_its_report_is(tmp_path: Path) -> None:
+    folder = run_with(tmp_path, alive=True)
+    noted_as(host="job-1")
+    folder.rename(folder.with_name("elsewhere"))
+
+    done = aborted()
+
+    assert done.exit_code == 0
+    assert f"over; its report is not seen from here: {folder} on job-1" in done.stdout
+    assert "before anything was recorded" not in done.stdout
 
 
 LEAVES_SOMETHING = """
@@ -157,6 +196,29 @@ def test_an_abort_of_a_run_that_left_something_says_how_to_remove_it(tmp_path: P
 @pytest.mark.parametrize("arguments", [["abort", "--all", "--lift"], ["abort", RUN, "--all"], ["abort", RUN, "--lift"]])
 def test_an_abort_means_one_thing(arguments: list[str]) -> None:
     assert chaos(*arguments).exit_code == 2
+
+
+def test_a_run_that_does_not_see_the_stop_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    run_with(tmp_path, alive=True)
+    noted_as(host="job-1")
+
+    done = chaos("abort", "--all")
+
+    assert done.exit_code == 0
+    assert f"{RUN} (pid {os.getpid()} on job-1) does not see that file, and goes on; end it: chaos abort {RUN}" in done.stdout
+    assert not (runs_folder() / f"{RUN}.abort").exists()
+
+
+def test_all_runs_that_do_not_end_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_of_a_machine, "ABORT_SECONDS", 0.0)
+    others = [tmp_path / "reports" / "search" / f"20260101-00000{number}-abcdef" for number in (1, 2)]
+    for folder in others:
+        folder.mkdir(parents=True)
+        register(folder)
+
+    said = str(chaos("abort", "--all").exception)
+
+    assert all(f"expected {folder.name} to be over" in said for folder in others)
 
 
 def test_all_runs_are_stopped_even_where_there_is_none(tmp_path: Path) -> None:
