@@ -12,9 +12,13 @@ from harness.model.secrets import RAW_PASSWORD
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"
 _AUTHORITY = re.compile(rf"{_SCHEME}(?:[^\s/?#\"'\\]*@)?(?P<hosts>[^\s/?#\"'@]+)")
 _NEXT_URL = re.compile(rf"(?<![,;|\s])[,;|\s]+(?={_SCHEME})")
+_OF_A_HOST = re.compile(r";(?:server(?:name)?|host(?:name)?|failoverpartner)=", re.IGNORECASE)
+"""Properties behind a URL's host that name another: `jdbc:sqlserver://;serverName=…`."""
+
 _PROPERTY = re.compile(r";[\w.-]*=[^;:,]*(?=;|$)")
 _ON_NETWORK = re.compile(r"\w+\((?P<address>[^()]*)\)?")
-_TO_FILL_IN = re.compile(r"\$?\{[^{}]*\}?")
+_WITH_DEFAULT = re.compile(r"\$?\{[\w.-]*:[-=?+]?([^{}]*)\}")
+_TO_FILL_IN = re.compile(r"\$\{[\w.]*\}?|\$?\{[\w-]*\}?")
 _PORT = re.compile(r":\d*$")
 _HOST = re.compile(r"(?:[A-Za-z][A-Za-z0-9+-]*:)?(?P<host>\w[\w.-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?(?:/.*)?")
 _SEPARATORS = re.compile(r"[,;|\s]+")
@@ -46,9 +50,9 @@ def is_here(host: str) -> bool:
 
 def _in_urls(value: str) -> Iterator[str]:
     """The hosts of all URLs; what is none as far as anybody knows here may be one to its client, and is told as it stands."""
-    plain = RAW_PASSWORD.sub(r"\1", value)
+    plain = RAW_PASSWORD.sub(r"\1", _WITH_DEFAULT.sub(r"\1", value))
     for url in (found for part in _NEXT_URL.split(plain) for found in _AUTHORITY.finditer(part)):
-        for piece in re.split("[,;]", _PROPERTY.sub("", url["hosts"])):
+        for piece in re.split("[,;]", _PROPERTY.sub("", _OF_A_HOST.sub(";", url["hosts"]))):
             host = _host_of(piece)
             if host not in _EVERY_ADDRESS and not _TO_FILL_IN.fullmatch(host):
                 yield host
