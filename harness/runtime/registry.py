@@ -115,9 +115,9 @@ def register(folder: Path, *, project: str = "", at: DockerEngine | None = None,
 
 
 def _refuse_shared(own: Registered) -> None:
-    """What has the same name on another machine is not the same, but where both ask one engine over the network."""
+    """What processes share has a name on their own machine; what containers share names the engine that it is at."""
     for other in runs():
-        is_met = other.host == own.host or other.engine.startswith("tcp://")
+        is_met = other.host == own.host or other.project
         both = sorted(set(own.shares) & set(other.shares)) if is_met else ()
         if both:
             raise CouldNotRun(f"expected {', '.join(both)} for this run alone, found it in use by {_who(other)}")

@@ -21,10 +21,12 @@ IN_MEMORY = ":memory:"
 
 
 def shared_at(engine: DockerEngine, compose: Compose) -> tuple[str, ...]:
-    """What containers would write to that no run has for itself, in words that are the same for every run."""
+    """What containers would write to that no run has for itself, in words that are the same for every run, wherever it is
+    and by whatever address it asks the engine.
+    """
     volumes = [f"the volume {name}" for name in compose.volumes_kept]
     paths = [path for path in compose.host_paths_written if not (engine.is_here and _is_door(Path(path)))]
-    return tuple(f"{thing} at {engine.host}" for thing in (*volumes, *paths))
+    return tuple(f"{thing} at the Docker engine {engine.id}" for thing in (*volumes, *paths))
 
 
 def _is_door(path: Path) -> bool:

@@ -185,6 +185,7 @@ def test_what_has_the_same_name_on_another_machine_is_not_the_same(tmp_path: Pat
     assert len(runs()) == 2
 
 
+@pytest.mark.parametrize("address", ["tcp://builder:2376", "unix:///var/run/docker.sock"])
 @pytest.mark.parametrize(
     ("is_over", "said"),
     [
@@ -192,8 +193,10 @@ def test_what_has_the_same_name_on_another_machine_is_not_the_same(tmp_path: Pat
         (True, r"removed by chaos gc on elsewhere; where that is no more, as a container that has ended, remove .*first\.json"),
     ],
 )
-def test_at_an_engine_that_several_machines_ask_it_is_the_same(tmp_path: Path, is_over: bool, said: str) -> None:
-    at = DockerEngine("tcp://builder:2376", "27", "2.30")
+def test_at_an_engine_that_several_machines_or_containers_ask_it_is_the_same(
+    tmp_path: Path, is_over: bool, said: str, address: str
+) -> None:
+    at = DockerEngine(address, "27", "2.30")
     noted_on("elsewhere", register(run_folder(tmp_path, "first"), project="chaos-x", at=at, shares=["the volume data"]))
     if is_over:
         unlock("first")

@@ -44,6 +44,7 @@ class DockerEngine:
 
     `host` is its address as in DOCKER_HOST. `certificates` is the folder of DOCKER_CERT_PATH where TLS is verified.
     `is_here`: its containers are processes of this machine, so that their networks and they themselves are seen from here.
+    `id` is its own, by whatever address it is asked, or that address where it tells none.
     """
 
     host: str
@@ -51,6 +52,7 @@ class DockerEngine:
     compose: str
     certificates: str = ""
     is_here: bool = False
+    id: str = ""
 
     @cached_property
     def published_on(self) -> str:
@@ -109,9 +111,9 @@ def find_engine(environ: Mapping[str, str]) -> DockerEngine:
             f"be reached at the engine's host; run the harness on that host, or let the engine listen on tcp:// with TLS"
         )
     certificates = environ.get("DOCKER_CERT_PATH", "") if environ.get("DOCKER_TLS_VERIFY") else ""
-    version, apart = _asked(host, certificates)
+    version, apart, own = _asked(host, certificates)
     here = host.startswith("unix://") and os.uname().sysname == "Linux" and not apart
-    return DockerEngine(host, version, compose_version(environ), certificates, here)
+    return DockerEngine(host, version, compose_version(environ), certificates, here, own)
 
 
 def _host(environ: Mapping[str, str]) -> str:
@@ -124,9 +126,9 @@ def _host(environ: Mapping[str, str]) -> str:
     return "unix:///var/run/docker.sock"
 
 
-def _asked(host: str, certificates: str) -> tuple[str, bool]:
-    """The engine's version, and whether its containers live apart from its own machine's networks and processes: in a
-    virtual machine (Docker Desktop), or in namespaces of their own (rootless).
+def _asked(host: str, certificates: str) -> tuple[str, bool, str]:
+    """The engine's version, whether its containers live apart from its own machine's networks and processes (in a
+    virtual machine: Docker Desktop; or in namespaces of their own: rootless), and its ID.
     """
     import requests
     from docker.errors import DockerException
@@ -137,7 +139,7 @@ def _asked(host: str, certificates: str) -> tuple[str, bool]:
         try:
             info = client.info()
             apart = "rootless" in str(info.get("SecurityOptions")) or "Docker Desktop" in str(info.get("OperatingSystem"))
-            return str(info["ServerVersion"]), apart
+            return str(info["ServerVersion"]), apart, str(info.get("ID") or host)
         finally:
             client.close()
     except (DockerException, requests.RequestException, OSError, ValueError, KeyError) as error:
