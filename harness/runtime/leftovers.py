@@ -110,22 +110,23 @@ def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Foun
             undos: tuple[Undo, ...] = (*writers, undo)
             found.left.append(Left("", tuple(map(describe, undos)), partial(undo_now, undos)))
     for entry in entries:
-        _look_at(entry, guardians.get(Path(entry.folder)), patience, found)
+        if _is_left(entry, guardians.get(Path(entry.folder)), patience, found.notes):
+            found.left.append(_left_of(entry, claims))
     found.left += [Left("", (f"remove {draft}",), partial(_unlink, (draft,))) for draft in _drafts_of_the_registry()]
     return found
 
 
-def _look_at(entry: Registered, guardian: Process | None, patience: float, found: Found) -> None:
-    """What is left of one run that is registered."""
-    is_gone = started_at(entry.pid) != entry.started
-    if is_gone and guardian is not None and not _has_ended(guardian, patience):
-        found.notes.append(f"{entry.run} is gone; its guardian (pid {guardian.pid}) is at work on what it left")
+def _is_left(entry: Registered, guardian: Process | None, patience: float, notes: list[str]) -> bool:
+    """Whether something of a run that is registered is to be cleared up from here; noted is why not."""
+    if guardian is not None and _has_lost(guardian, entry) and not _has_ended(guardian, patience):
+        notes.append(f"{entry.run} is gone; its guardian (pid {guardian.pid}) is at work on what it left")
     elif is_alive(entry):
-        found.notes.append(f"{entry.run} is under way ({whereabouts(entry)})")
+        notes.append(f"{entry.run} is under way ({whereabouts(entry)})")
     elif not is_here(entry):
-        found.notes.append(f"{entry.run} is gone; {how_to_clear(entry)}")
-    elif is_registered(entry.run):  # its guardian has not done it meanwhile
-        found.left.append(_left_of(entry))
+        notes.append(f"{entry.run} is gone; {how_to_clear(entry)}")
+    else:
+        return is_registered(entry.run)  # its guardian may have done it meanwhile
+    return False
 
 
 def guardians_at_work() -> dict[Path, Process]:
@@ -136,6 +137,15 @@ def guardians_at_work() -> dict[Path, Process]:
         if GUARDIAN in words and "--run" in words[:-1]:
             found[Path(words[words.index("--run") + 1])] = process
     return found
+
+
+def _has_lost(guardian: Process, entry: Registered) -> bool:
+    """Whether the harness is gone. As long as it is there, it is the guardian's parent, whatever number it has from here."""
+    try:
+        parent = guardian.ppid()
+    except psutil.NoSuchProcess:
+        return True
+    return parent != entry.pid if not entry.started else started_at(parent) != entry.started
 
 
 def _has_ended(guardian: Process, patience: float) -> bool:
@@ -154,13 +164,13 @@ def _has_ended(guardian: Process, patience: float) -> bool:
 # one run that is gone
 
 
-def _left_of(entry: Registered) -> Left:
+def _left_of(entry: Registered, claims: Claims) -> Left:
     folder = Path(entry.folder)
     try:
         if any((folder / name).is_symlink() for name in (".", UNDO, EVENTS)):
             return _left_unread(entry, f"{folder}: expected a run's folder, found links in it, which are not followed")
         if not folder.is_dir():
-            return _left_without_folder(entry, folder)
+            return _left_without_folder(entry, folder, claims)
         left = left_in(folder / UNDO)
         moot = _moot(left, folder / UNDO)
     except (HarnessError, OSError) as error:
@@ -248,13 +258,15 @@ def _is_younger(pid: int, journal: Path) -> bool:
     return False
 
 
-def _left_without_folder(entry: Registered, folder: Path) -> Left:
-    """The journal is gone too: its containers have its name, and a temporary folder that stays says that it is nobody's."""
+def _left_without_folder(entry: Registered, folder: Path, claims: Claims) -> Left:
+    """The journal is gone too: its containers have its name, and a temporary folder that stays, and that no other run has,
+    may be its own.
+    """
     undos = [RemoveProject(entry.project, entry.engine, entry.certificates)] if entry.project else []
 
     def remove() -> Sequence[str]:
         failed = undo_now(undos)
-        if not failed and not stray_folders([entry.temporary]):
+        if not failed and all(map(claims.have, stray_folders([entry.temporary]))):
             forget(entry.run)
         return failed
 

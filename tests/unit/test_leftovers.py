@@ -225,6 +225,21 @@ def test_a_run_whose_folder_was_removed_is_known_until_its_temporary_files_are_g
     assert runs() == ()
 
 
+def test_a_run_whose_folder_was_removed_does_not_wait_for_what_another_one_left(machine: Path) -> None:
+    gone = machine / "reports" / "search" / "20260101-000000-000001"
+    gone.mkdir(parents=True)
+    register(gone)
+    die(gone.name)
+    gone.rmdir()
+    temporary = owned(os.getpid(), 1)
+    run_with(machine, RemoveFolder(str(temporary)))
+
+    assert removed(look()) == []
+
+    assert runs() == ()
+    assert not temporary.exists()
+
+
 def refusing(path: object) -> None:
     raise PermissionError(f"{path}: not yours")
 
@@ -388,8 +403,11 @@ def wait_until(holds: Any) -> None:
         time.sleep(0.02)
 
 
-def test_a_guardian_at_work_is_left_to_it(machine: Path) -> None:
+@pytest.mark.parametrize("harness", [{"started": 1}, {"pid": 4194305, "started": 0}])
+def test_a_guardian_at_work_is_left_to_it(machine: Path, harness: dict[str, int]) -> None:
     folder = run_with(machine, RemoveFolder("/etc"))
+    entry = runs_folder() / f"{RUN}.json"
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), **harness}))
     guardian = sleeping("harness.runtime.guardian", "--run", str(folder))
     wait_until(lambda: folder in leftovers.guardians_at_work())
 
@@ -399,6 +417,23 @@ def test_a_guardian_at_work_is_left_to_it(machine: Path) -> None:
     guardian.wait()
     assert found.left == []
     assert f"{RUN} is gone; its guardian (pid {guardian.pid}) is at work on what it left" in found.notes
+
+
+def test_a_guardian_whose_harness_is_there_by_another_number_is_neither_waited_for_nor_ended(machine: Path) -> None:
+    folder = run_with(machine, alive=True)
+    entry = runs_folder() / f"{RUN}.json"
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), "pid": 4194305, "host": "job-1"}))
+    guardian = sleeping("harness.runtime.guardian", "--run", str(folder))
+    wait_until(lambda: folder in leftovers.guardians_at_work())
+    guardian.send_signal(signal.SIGSTOP)
+
+    found = look(patience=1.0)
+
+    assert guardian.poll() is None
+    assert found.left == []
+    assert f"{RUN} is under way (pid 4194305 on job-1)" in found.notes
+    guardian.kill()
+    guardian.wait()
 
 
 def test_a_guardian_that_was_stopped_would_never_end_and_is_ended(machine: Path) -> None:
