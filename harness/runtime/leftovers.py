@@ -123,7 +123,7 @@ def _is_left(entry: Registered, guardian: Process | None, patience: float, notes
     elif is_alive(entry):
         notes.append(f"{entry.run} is under way ({whereabouts(entry)})")
     elif not is_here(entry):
-        notes.append(f"{entry.run} is gone; {how_to_clear(entry)}")
+        notes.append(f"{entry.run} {how_to_clear(entry)}")
     else:
         return is_registered(entry.run)  # its guardian may have done it meanwhile
     return False

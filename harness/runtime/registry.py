@@ -128,7 +128,7 @@ def _who(other: Registered) -> str:
         return f"the run {other.run} ({whereabouts(other)}); wait for its end, or end it: chaos abort {other.run}"
     if is_here(other):
         return f"the run {other.run}, which is gone and has left something; remove that: chaos gc"
-    return f"the run {other.run}, which is gone; {how_to_clear(other)}"
+    return f"the run {other.run}, which {how_to_clear(other)}"
 
 
 def whereabouts(entry: Registered) -> str:
@@ -137,10 +137,10 @@ def whereabouts(entry: Registered) -> str:
 
 
 def how_to_clear(entry: Registered) -> str:
-    """What is to be done about a run of another machine, or container, that is gone, for people."""
+    """What is known of a run of another machine, or container, that nobody here sees alive, and what to do, for people."""
     return (
-        f"what it left is removed by chaos gc on {entry.host}; where that is no more, "
-        f"as a container that has ended, remove {_entry_of(entry.run)}"
+        f"is gone, or its lock is not seen from here; what it left is removed by chaos gc on {entry.host}; "
+        f"where that is no more, as a container that has ended, remove {_entry_of(entry.run)}"
     )
 
 
@@ -270,20 +270,21 @@ def leave(folder: Path) -> bool:
     """Take the run in `folder` out of the registry, where nothing of it is left to undo; whether it is out. In any case it is
     over, as far as this process is concerned.
     """
-    unlock(folder.name)
     try:
-        is_left = not folder.is_dir() or bool(left_in(folder / UNDO))
+        return folder.is_dir() and not left_in(folder / UNDO) and forget(folder.name)
     except (HarnessError, OSError):  # nobody can tell what is left
-        is_left = True
-    return not is_left and forget(folder.name)
+        return False
+    finally:
+        unlock(folder.name)
 
 
 def forget(run: str) -> bool:
     """Take a run out of the registry, whatever it left; one that is not in it stays out. Whether it is out."""
-    unlock(run)
     try:
         for kind in (ABORT, ENTRY):
             (runs_folder() / f"{run}{kind}").unlink(missing_ok=True)
     except (OSError, CouldNotRun):  # it stays, and is found by whoever clears up
         return False
+    finally:
+        unlock(run)  # last: an entry without a lock is one of a run that left something
     return True

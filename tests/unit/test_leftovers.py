@@ -725,7 +725,9 @@ def test_a_run_of_another_machine_is_left_to_that_one(machine: Path) -> None:
 
     assert found.left == []
     (note,) = [note for note in found.notes if RUN in note]
-    assert note.startswith(f"{RUN} is gone; what it left is removed by chaos gc on elsewhere; where that is no more")
+    assert note.startswith(
+        f"{RUN} is gone, or its lock is not seen from here; what it left is removed by chaos gc on elsewhere;"
+    )
     assert note.endswith(f"remove {path}")
 
 

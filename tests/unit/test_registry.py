@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,28 @@ def test_an_entry_is_its_users_alone(tmp_path: Path, state: Path) -> None:
     assert runs_folder().stat().st_mode & 0o777 == 0o700
     assert entry.stat().st_mode & 0o777 == 0o600
     assert set(json.loads(entry.read_text())) == {part.name for part in fields(Registered)}
+
+
+@pytest.mark.parametrize("out", [leave, lambda folder: forget(folder.name)])
+def test_a_run_is_never_seen_without_its_lock_on_its_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: Callable[[Path], bool]
+) -> None:
+    folder = run_folder(tmp_path)
+    seen: list[bool] = []
+    register(folder)
+    unlink = Path.unlink
+
+    def unlink_seen(path: Path, missing_ok: bool = False) -> None:
+        seen.extend(map(is_alive, runs()))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_seen)
+
+    assert out(folder)
+
+    assert seen
+    assert all(seen)
+    assert not registry.locks_of(folder.name)
 
 
 def test_a_run_with_something_left_to_undo_does_not_leave(tmp_path: Path) -> None:
@@ -153,11 +176,12 @@ def test_a_run_is_alive_as_long_as_its_guardian_is(tmp_path: Path) -> None:
 
 def test_whom_else_a_run_starts_does_not_keep_it_alive(tmp_path: Path) -> None:
     entry = register(run_folder(tmp_path))
-    with subprocess.Popen(["sleep", "60"]) as service:
+    with subprocess.Popen(["sleep", "60"], close_fds=False) as service:
         unlock(entry.run)
-
-        assert not is_alive(entry)
+        is_kept_alive = is_alive(entry)
         service.kill()
+
+    assert not is_kept_alive
 
 
 def test_where_nobody_can_say_whether_a_run_is_alive_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
