@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.runtime.retention import Kept
 
 LEFT_BEHIND = 6
+REPORTS = Path("reports")
 ABORT_SECONDS = 300.0
 """How long an aborted run is waited for: it is healed within seconds, but taking down containers may take minutes."""
 
@@ -190,22 +191,23 @@ def _tell_end(entry: Registered) -> int:
 @click.option(
     "--reports",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("reports"),
-    show_default=True,
+    show_default=str(REPORTS),
     help="Where the runs' folders are, of which --keep-runs and --keep-days leave some.",
 )
 @keeping
-def gc(dry_run: bool, as_json: bool, reports: Path, keep_runs: int | None, keep_days: float | None) -> None:
+def gc(dry_run: bool, as_json: bool, reports: Path | None, keep_runs: int | None, keep_days: float | None) -> None:
     """Remove what runs of this machine left: processes, containers, networks, volumes, faults, limits, temporary files.
 
-    Runs that are under way are not touched. Exit code 0 where nothing is left, 6 with what would not go.
+    Runs that are under way are not touched. Exit code 0 where nothing is left, 6 with what would not go, 2 where the folder
+    given with --reports is not there.
     """
+    from harness.judge.verdict import INVALID
     from harness.runtime.leftovers import GUARDIAN_SECONDS, alone, find
     from harness.runtime.retention import Kept
 
     with alone():
         found = find(os.environ, patience=0.0 if dry_run else GUARDIAN_SECONDS)
-        _add_expired(found, reports, Kept(keep_runs, keep_days))
+        is_looked_for = _add_expired(found, reports or REPORTS, Kept(keep_runs, keep_days))
         failed = _clear(found, remove=not dry_run, told=not as_json)
     lines = [{"run": left.of, "what": line} for left in found.left for line in left.lines]
     if as_json:
@@ -213,17 +215,24 @@ def gc(dry_run: bool, as_json: bool, reports: Path, keep_runs: int | None, keep_
         say_data(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
     else:
         _tell_sum(len(lines), len(failed), found.notes, dry_run=dry_run)
-    raise click.exceptions.Exit(LEFT_BEHIND if failed or (dry_run and lines) else 0)
+    if failed or (dry_run and lines):
+        raise click.exceptions.Exit(LEFT_BEHIND)
+    if reports is not None and not is_looked_for:  # misspelt, and runs would pile up unseen
+        raise click.exceptions.Exit(INVALID)
 
 
-def _add_expired(found: Found, reports: Path, kept: Kept) -> None:
+def _add_expired(found: Found, reports: Path, kept: Kept) -> bool:
+    """Add the runs that need not be kept any more; whether there was where to look for them."""
     from functools import partial
 
     from harness.runtime.leftovers import Left
     from harness.runtime.retention import expired, remove_run
 
-    if not kept.everything and not reports.is_dir():
+    if kept.everything:
+        return True
+    if not reports.is_dir():
         found.notes.append(f"old runs were not looked for: there is no folder of reports at {reports}")
+        return False
 
     def removed(path: Path) -> list[str]:
         why = remove_run(path)
@@ -231,6 +240,7 @@ def _add_expired(found: Found, reports: Path, kept: Kept) -> None:
 
     for path in expired(reports, kept):
         found.left.append(Left(path.name, (f"remove the old run {path}",), partial(removed, path)))
+    return True
 
 
 def _clear(found: Found, *, remove: bool, told: bool) -> list[dict[str, str]]:

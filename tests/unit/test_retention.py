@@ -240,14 +240,18 @@ def test_gc_does_not_look_at_reports_unless_it_is_asked_to(tmp_path: Path, monke
     assert all(run.exists() for run in runs)
 
 
-def test_where_there_is_no_folder_of_reports_it_is_said_and_what_is_left_goes_all_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("given", "place", "code"), [(["--reports", "reprots"], "reprots", 2), ([], "reports", 0)])
+def test_where_there_is_no_folder_of_reports_it_is_said_and_what_is_left_goes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], place: str, code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
     stray = Path(tempfile.mkdtemp(prefix="chaos-"))
     (stray / OWNER).write_text(f"{os.getpid()} 1 {socket.gethostname()}")
 
-    done = CliRunner().invoke(commands, ["gc", "--reports", str(tmp_path / "reprots"), "--keep-runs", "3"])
+    done = CliRunner().invoke(commands, ["gc", *given, "--keep-runs", "3"])
 
-    assert done.exit_code == 0
-    assert f"note: old runs were not looked for: there is no folder of reports at {tmp_path / 'reprots'}" in done.stdout
+    assert done.exit_code == code
+    assert f"note: old runs were not looked for: there is no folder of reports at {place}\n" in done.stdout
     assert not stray.exists()
 
 
