@@ -44,6 +44,11 @@ _HEX = re.compile(r"[0-9a-f]{24,}|[0-9A-F]{24,}")
 _DOTTED = re.compile(r"(?:[A-Z]?[a-z]+\d{0,3}\.)+[A-Z]?[a-z]+\d{0,3}")
 """What is drawn at random though of one case, and what is not though of all: `orders.v2.Created`."""
 
+_CALLED_AFTER = re.compile(r"(?:[A-Z]?[a-z]+\d{0,3}[._-])+[A-Z]?[a-z]*\d{0,3}")
+_FIRST_OF_MORE = re.compile(r"[A-Za-z][\w-]*(?=[ \t])")
+_NAME_BEFORE = re.compile(r"^[A-Za-z][\w.-]*=(?=[^=])")
+"""In headers: `checkout-service`, the scheme, and the names in `name=value`, which may all mean something elsewhere."""
+
 _IS_IT = re.compile(r"(?:secret|token|password|passwd|webhook)s?$", re.IGNORECASE)
 """Names of what is secret as a whole, though it be a URL: WEBHOOK_SECRET."""
 
@@ -66,12 +71,21 @@ RAW_PASSWORD = re.compile(
 )
 """Where a URL has its port, and there is none: a password that holds what ends a host, up to the last `@`."""
 
-_PARAMETER = r"[A-Za-z0-9_.-]{1,64}=(?:\\{0,3}\"[^\"\\\r\n]{0,2048}\\{0,3}\"|[^\s\"'\\,;}\])>]{1,2048})"
+_SET = r"(\\?[\"']?\s{0,8}[:=]\s{0,8}\[?+(?:b(?=\\?[\"']))?+\\?[\"']?)(?!\*\*\*)"
+_WORD = r"[^\s\"'\\,;}\])>]{1,4096}"
+_QUOTED = r"[A-Za-z0-9_.-]{1,64}=\\{0,3}\"[^\"\\\r\n]{0,2048}\\{0,3}\""
+_MORE = r"(?:;[^\"'\\\r\n}\])>]{0,4096})?"
+_AUTHORIZATION = re.compile(
+    rf"(?i)\b((?:proxy-)?authorization){_SET}((?:(?:basic|bearer|negotiate|ntlm)\s+{_WORD}|"
+    rf"(?:{_QUOTED}|{_WORD})(?:[ \t,;]{{1,8}}(?:{_QUOTED}|{_WORD})){{0,99}}){_MORE})"
+)
+"""Of a scheme that does not have one word all that stands in the line: which of it is the secret, the scheme alone tells."""
+
+_PARAMETER = rf"(?:{_QUOTED}|[A-Za-z0-9_.-]{{1,64}}={_WORD})"
 _HEADER = re.compile(
-    r"(?i)\b((?:proxy-)?authorization|x-api-key|x-auth-token|(?:set-)?cookie)(\\?[\"']?\s{0,8}[:=]\s{0,8}(?:b(?=\\?[\"']))?\\?[\"']?)"
-    rf"(?!\*\*\*)((?:[a-z][a-z0-9-]{{1,30}}[ \t]{{1,8}}{_PARAMETER}(?:[ \t]{{0,8}}[,;][ \t]{{0,8}}{_PARAMETER}){{0,30}}|"
-    r"(?:(?:basic|bearer|digest|token|apikey|api-key|key|negotiate|ntlm|ssws|splunk|aws4-hmac-sha256)\s+"
-    r"|[a-z][\w-]{0,30}[ \t]+)?[^\s\"'\\,;}\])>]{1,4096})(?:;[^\"'\\\r\n}\])>]{0,4096})?)"
+    rf"(?i)\b(x-api-key|x-auth-token|(?:set-)?cookie){_SET}"
+    rf"((?:[a-z][a-z0-9-]{{1,30}}[ \t]{{1,8}}{_PARAMETER}(?:[ \t]{{0,8}}[,;][ \t]{{0,8}}{_PARAMETER}){{0,30}}|"
+    rf"(?:[a-z][\w-]{{0,30}}[ \t]+)?{_WORD}){_MORE})"
 )
 _SCHEME = re.compile(r"\b((?i:bearer|basic))(\s+)(?=[A-Za-z0-9._~+/=-]*[A-Z0-9._~+/=])([A-Za-z0-9._~+/-]{8,4096}={0,2})")
 _GIVEN = re.compile(
@@ -83,10 +97,16 @@ _SHAPES = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{30,255}\b|\bgithub_pat_[A-Za-z0-9_]{30,255}\b|\bglpat-[A-Za-z0-9_-]{20,}\b"
     r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\b[rs]k_(?:live|test)_[A-Za-z0-9]{10,}\b|\bAIza[A-Za-z0-9_-]{35}\b"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
-    r"|(?:(?<=hooks\.slack\.com/services/)|(?<=discord\.com/api/webhooks/)|(?<=discordapp\.com/api/webhooks/))[\w/-]{10,}"
     r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[A-Za-z0-9+/=\s\\:,]*+(?:-(?!----(?:BEGIN|END) )[A-Za-z0-9+/=\s\\:,]*+)*+"
     r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=-----BEGIN )|\Z)"  # no key goes on beyond the begin of another
 )
+
+_SLASH = r"\\{0,3}/"
+_WEBHOOK = re.compile(
+    rf"(hooks\.slack\.com{_SLASH}(?:services|workflows|triggers){_SLASH}|"
+    rf"discord(?:app)?\.com{_SLASH}api{_SLASH}(?:v\d{{1,3}}{_SLASH})?webhooks{_SLASH})((?:[\w-]|{_SLASH}){{10,}})"
+)
+"""Group 2 is the secret; JSON may write each slash as `\\/`."""
 
 _HALF_A_KEY = re.compile(r"\A(?:-(?!----BEGIN )|[^-])*?-----END [A-Z ]{0,30}PRIVATE KEY-----")
 
@@ -102,8 +122,6 @@ _BEGINNINGS = (
     "AIza",
     "sk-",
     "eyJ",
-    "hooks.slack.",
-    "/webhooks/",
     "-----BEGIN",
 )
 """One of these is in every text that a shape can be found in: to look for them first takes a tenth of the time."""
@@ -128,12 +146,22 @@ def secrets_of(variable: str, value: str) -> Iterator[str]:
         yield found[3]
         yield unquote(found[3])
     yield from (found[2] for found in _URL_TOKEN.finditer(value) if _is_unguessable(found[2]))
-    for shape in (_HEADER, _SCHEME):
-        words = (word for found in shape.finditer(value) if '"' not in found[3] for word in re.split(r"[\s;,]+", found[3]))
-        yield from (part for word in words for part in (word, word.partition("=")[2]) if part)
-        yield from (part for found in shape.finditer(value) for part in re.findall(r'="([^"\\]+)', found[3]))
+    for shape in (_AUTHORIZATION, _HEADER, _SCHEME):
+        yield from (part for found in shape.finditer(value) for part in _in_header(found[3]))
+    yield from (found[2] for found in _WEBHOOK.finditer(value))
     yield from (found[2] for found in _GIVEN.finditer(value))
     yield from (found[0] for found in _SHAPES.finditer(value))
+
+
+def _in_header(said: str) -> Iterator[str]:
+    """What a header says that may be a secret: neither its scheme, nor the names in it, nor what is called after something."""
+    if '"' in said:
+        words = re.findall(r'="([^"\\]+)', said)
+    else:
+        first = _FIRST_OF_MORE.match(said)
+        rest = said if first is None or _is_random(first[0]) else said[first.end() :]
+        words = [_NAME_BEFORE.sub("", word) for word in re.split(r"[\s;,]+", rest)]
+    yield from (word for word in words if word and _CALLED_AFTER.fullmatch(word) is None)
 
 
 def _is_named(variable: str, value: str) -> bool:
@@ -177,12 +205,15 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
         text = _pattern(chosen).sub(HIDDEN, text)
     if any(begin in text for begin in _BEGINNINGS):
         text = _SHAPES.sub(HIDDEN, text)
+    if "hooks" in text:
+        text = _WEBHOOK.sub(rf"\1{HIDDEN}", text)
     if "://" in text and "@" in text:
         text = _URL_TOKEN.sub(lambda found: f"{found[1]}{HIDDEN}@" if _is_unguessable(found[2]) else found[0], text)
         for url in (_DATABASE_URL, RAW_PASSWORD, _URL):
             text = url.sub(rf"\1\2:{HIDDEN}@", text)
     small = text.lower()
     if any(word in small for word in _OF_HEADERS):
+        text = _AUTHORIZATION.sub(rf"\1\2{HIDDEN}", text)
         text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
         text = _SCHEME.sub(rf"\1\2{HIDDEN}", text)
     if "=" in text:

@@ -118,7 +118,7 @@ def test_what_only_speaks_of_a_secret_is_none(variable: str, value: str) -> None
         (r'"{\"authorization\": \"Digest abc\"}"', r'"{\"authorization\": \"***\"}"'),
         ("Cookie: a=b; c=d", "Cookie: ***"),
         ('Authorization: Token token="Hunter22x"', "Authorization: ***"),
-        ('Authorization: Digest username="u", nonce="n", response="6629fa" and so on', "Authorization: *** and so on"),
+        ('Authorization: Digest username="u", nonce="n", response="6629fa" and so on', "Authorization: ***"),
         (r'"{\"authorization\": \"Digest username=\\\"u\\\", response=abc\"}"', r'"{\"authorization\": \"***\"}"'),
         ("{'Authorization': 'Digest username=\"u\", response=\"abc\"', 'X': 1}", "{'Authorization': '***', 'X': 1}"),
         ("Authorization: ApiKey abc123", "Authorization: ***"),
@@ -142,8 +142,28 @@ def test_what_only_speaks_of_a_secret_is_none(variable: str, value: str) -> None
         ("Authorization: AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host;range, Signature=fe5f80", "Authorization: ***"),
         ("Authorization: OAuth 1/fFAGRNJru1FTz70BzhT3Zg", "Authorization: ***"),
         ("Authorization: Zoho-oauthtoken 1000.abc", "Authorization: ***"),
+        ("Authorization: Hawk id=a1b2 mac=SECRETmac99", "Authorization: ***"),
+        ("Authorization: Own user=anna sig99SECRET", "Authorization: ***"),
+        ("Authorization: hmac user sig99SECRET", "Authorization: ***"),
+        ("Authorization: ApiKey order-service abcDEF123456", "Authorization: ***"),
+        ("Authorization: Bearer: abcDEF99secret", "Authorization: ***"),
+        ("Authorization: Bearer abc.def to order, 401", "Authorization: *** to order, 401"),
+        ("-H 'Authorization: hmac user sig99' http://order:8000", "-H 'Authorization: ***' http://order:8000"),
+        ("{'Authorization': None, 'X': 1}", "{'Authorization': ***, 'X': 1}"),
+        ("Headers{Authorization:[hmac user sig99], Host:[order]}", "Headers{Authorization:[***], Host:[order]}"),
+        ('{"Authorization": ["hmac user sig99"], "Host": ["order"]}', '{"Authorization": ["***"], "Host": ["order"]}'),
+        ("X-Api-Key: abc\nstatus: 401", "X-Api-Key: ***\nstatus: 401"),
         ("Authorization: abc\nHost: order:8000", "Authorization: ***\nHost: order:8000"),
         ("to https://hooks.slack.com/services/T00/B00/XXXX now", "to https://hooks.slack.com/services/*** now"),
+        ("https://hooks.slack.com/workflows/T00/A00/123/abc", "https://hooks.slack.com/workflows/***"),
+        ("https://hooks.slack.com/triggers/T00/123/abcDEF", "https://hooks.slack.com/triggers/***"),
+        ("https://discord.com/api/v10/webhooks/123456/abcDEF", "https://discord.com/api/v10/webhooks/***"),
+        ("https://ptb.discord.com/api/webhooks/123456/abcDEF", "https://ptb.discord.com/api/webhooks/***"),
+        (r'"https:\/\/hooks.slack.com\/services\/T00\/B00\/XXXX"', r'"https:\/\/hooks.slack.com\/services\/***"'),
+        (
+            r'"{\"at\": \"https://hooks.slack.com/services/T00/B00/XXX\"}"',
+            r'"{\"at\": \"https://hooks.slack.com/services/***\"}"',
+        ),
         ("sent Bearer abcdefGH123", "sent Bearer ***"),
         ("DB_PASSWORD=short LANG=C", "DB_PASSWORD=*** LANG=C"),
         ("GET /x?access_token=abc&page=1", "GET /x?access_token=***&page=1"),
@@ -159,6 +179,7 @@ def test_what_only_speaks_of_a_secret_is_none(variable: str, value: str) -> None
 )
 def test_what_looks_like_a_secret_is_hidden_where_it_stands_and_nothing_else(text: str, left: str) -> None:
     assert without_secrets(text) == left
+    assert without_secrets(left) == left
 
 
 WRITTEN = {
@@ -233,6 +254,27 @@ def test_the_secret_within_a_value_is_known_by_itself(variable: str, value: str,
     assert known in known_secrets([{variable: value}])
 
 
+@pytest.mark.parametrize(
+    ("value", "known"),
+    [
+        (
+            "Authorization: AWS4-HMAC-SHA256 Credential=AKID99/2015, SignedHeaders=host;x-amz-date, Signature=fe5f80",
+            {"AKID99/2015"},
+        ),
+        ("Authorization: Negotiate YIIabcDEF123456", {"YIIabcDEF123456"}),
+        ("Authorization: ApiKey order-service abcDEF123456", {"abcDEF123456"}),
+        ("Authorization: Basic dXNlcjpwYXNz==", {"dXNlcjpwYXNz=="}),
+        ("Authorization: abcDEF123456 of-anna", {"abcDEF123456"}),
+        ('Authorization: Digest username="order-service", response="6629fae49393"', {"6629fae49393"}),
+        ("Cookie: theme=checkout-service; region=europe-west1; session=abcDEF99", {"abcDEF99"}),
+        ("X-Api-Key: abcDEF99; note=place-order", {"abcDEF99"}),
+        ("https://hooks.slack.com/services/T00/B00/XXXX", {"T00/B00/XXXX"}),
+    ],
+)
+def test_schemes_and_names_and_what_is_called_after_something_are_no_secrets(value: str, known: set[str]) -> None:
+    assert known_secrets([{"ANYTHING": value}]) == known
+
+
 def test_what_json_can_hold_keeps_its_form() -> None:
     data: dict[str, Any] = {
         "journeys": {"get a token": "GET /token"},
@@ -285,7 +327,16 @@ def test_in_a_file_a_short_secret_is_hidden_behind_its_name() -> None:
         "authorization: a" + " " * 100_000,
         "cookie:basic " * 8_000,
         'cookie:a b="' * 9_000,
+        "authorization: a " + "b=c " * 25_000,
+        "authorization: a b=c " * 5_000,
+        "authorization: " + "a," * 50_000,
+        "authorization: a" + ", " * 50_000,
+        "authorization: a;" * 6_000,
+        "authorization:" + "[" * 100_000,
         "hooks.slack.com/services/" * 4_000,
+        "hooks.slack.com/services" + "\\" * 100_000,
+        "hooks.slack.com/services/" + "\\/" * 50_000,
+        "discord.com/api/v" + "1" * 100_000,
         'authorization: a b="' * 3_000,
         "token" * 10_000 + "=",
         "-----BEGIN " * 3_000,
