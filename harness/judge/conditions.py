@@ -1,14 +1,16 @@
 """Stop conditions while a run goes on: each is asked of the requests that ended within its last seconds.
 
-What was observed is held against the limit, as `method: point` does, of no fewer requests than an expectation needs. A
-request counts once it is over: that nothing ends any more is no reason to halt. Requests are kept for as long as the
-longest condition looks back, and no longer.
+What was observed is held against the limit, as `method: point` does, of no fewer requests than an expectation needs. It
+must be beyond it in each of those seconds: what reaches back into health was not sustained. A request counts once it is
+over: that nothing ends any more is no reason to halt. Requests are kept for as long as the longest condition looks back,
+and no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,15 @@ class Ended:
     failed: Mask
     journey: NDArray[np.int32]
 
-    def at(self, chosen: Mask) -> Ended:
+    def at(self, chosen: Mask | NDArray[np.intp]) -> Ended:
         """Some of them."""
         return Ended(self.end[chosen], self.due[chosen], self.waited[chosen], self.failed[chosen], self.journey[chosen])
+
+    def seconds(self, until: float) -> Iterator[Ended]:
+        """Second by second, counted back from a moment; one in which nothing ended says nothing."""
+        ago = np.floor(until - self.end)
+        order = np.argsort(ago, kind="stable")
+        return (self.at(places) for places in np.split(order, np.flatnonzero(np.diff(ago[order])) + 1))
 
 
 class Conditions:
@@ -112,7 +120,7 @@ class Conditions:
             return ""
         lately = Ended(*(np.concatenate(columns) for columns in zip(*map(_columns, self._seen), strict=True)))
         lately = lately.at((lately.end > since) & (lately.due >= begin))
-        told = (_judged(condition, name, group) for name, group in self._groups(condition.journey, lately))
+        told = (_judged(condition, name, group, self._until) for name, group in self._groups(condition.journey, lately))
         return next(filter(None, told), "")
 
     def _groups(self, journey: str | None, lately: Ended) -> Iterator[tuple[str, Ended]]:
@@ -128,28 +136,39 @@ def _columns(part: Ended) -> tuple[NDArray[Any], ...]:
     return part.end, part.due, part.waited, part.failed, part.journey
 
 
-def _judged(condition: TooManyErrors | TooSlow, name: str, group: Ended) -> str:
+def _judged(condition: TooManyErrors | TooSlow, name: str, group: Ended, until: float) -> str:
     """How a group exceeds a limit; empty where it does not, or there are too few to say."""
     within = words.seconds(condition.sustained)
     if isinstance(condition, TooSlow):
-        return _too_slow(condition, name, group, within)
-    number = len(group.end)
-    if number < FEWEST_REQUESTS or (share := float(group.failed.mean())) <= condition.max:
+        return _too_slow(condition, name, group, until)
+    number, limit = len(group.end), condition.max
+    if number < FEWEST_REQUESTS or not _is_sustained(group, until, _share_failed, limit):
         return ""
-    limit = words.limit_share(condition.max)
-    return f"{words.share(share)} of the {number} requests{name} that ended within {within} failed, more than {limit}"
+    share, most = words.share(_share_failed(group)), words.limit_share(limit)
+    return f"{share} of the {number} requests{name} that ended within {within} failed, more than {most}"
 
 
-def _too_slow(condition: TooSlow, name: str, group: Ended, within: str) -> str:
-    ordered = np.sort(group.waited)
+def _too_slow(condition: TooSlow, name: str, group: Ended, until: float) -> str:
+    number, within = len(group.end), words.seconds(condition.sustained)
     for quantile_name, limit in condition.limits.items():
-        if len(ordered) < NEEDED["point"][quantile_name]:
-            continue
-        seen = quantile(ordered, QUANTILES[quantile_name])
-        if seen > limit:
-            told = f"the {quantile_name} of the {len(ordered)} requests{name} that ended within {within}"
-            return f"{told} was {words.seconds(seen)}, more than {words.seconds(limit)}"
+        latency = partial(_latency, QUANTILES[quantile_name])
+        if number >= NEEDED["point"][quantile_name] and _is_sustained(group, until, latency, limit):
+            told = f"the {quantile_name} of the {number} requests{name} that ended within {within}"
+            return f"{told} was {words.seconds(latency(group))}, more than {words.seconds(limit)}"
     return ""
+
+
+def _is_sustained(group: Ended, until: float, observed: Callable[[Ended], float], limit: float) -> bool:
+    """Whether what is observed of a group, and of each second of it, is beyond a limit."""
+    return observed(group) > limit and all(observed(part) > limit for part in group.seconds(until))
+
+
+def _share_failed(group: Ended) -> float:
+    return float(group.failed.mean())
+
+
+def _latency(share: float, group: Ended) -> float:
+    return quantile(np.sort(group.waited), share)
 
 
 def halt_by_condition(history: History) -> RunHalted | None:

@@ -35,7 +35,7 @@ Stretch: TypeAlias = Annotated[Duration, AfterValidator(_check_stretch)]
 
 
 class TooManyErrors(Part):
-    """More than `max` of the requests that ended within the last `sustained` seconds failed.
+    """More than `max` of the requests that ended within the last `sustained` seconds failed, and in each of those seconds.
 
     Of all journeys together, of one, or of `each` by itself; while a phase or a fault is on (`during`), or from the
     first baseline to the end of the load where nothing is said.
@@ -54,7 +54,9 @@ class MostSeconds(Part):
 
 
 class TooSlow(Part):
-    """A quantile of the latency of the requests that ended within the last `sustained` seconds is above its `max`."""
+    """A quantile of the latency of the requests that ended within the last `sustained` seconds is above its `max`, and so it
+    is in each of those seconds.
+    """
 
     journey: str | None = None
     during: str | None = None

@@ -171,13 +171,37 @@ def test_a_system_that_fails_is_halted_and_its_clean_twin_is_not():
     met = asked(watching(limit), answers(0, 10), answers(10, 30, ok=0.0))
     assert met is not None
     assert met.condition == "limit"
-    assert 13.0 <= met.at - BEGAN <= 13.5, "as soon as more than 60 % of what ended within 5 s has failed"
-    assert met.reason.startswith("stop condition limit was met: 6")
+    assert 14.5 <= met.at - BEGAN <= 15.25, "as soon as more than 60 % has failed in each second of 5 s"
+    assert met.reason.startswith("stop condition limit was met: 9")
     assert met.reason.endswith("% of the 100 requests that ended within 5 s failed, more than 60 %")
 
 
 def test_what_lasts_for_a_shorter_time_halts_nothing():
     assert asked(watching(condition("error_rate", max="60%")), answers(0, 10), answers(10, 12, ok=0), answers(12, 30)) is None
+
+
+@pytest.mark.parametrize("limit", ["0%", "10%", "50%"])
+def test_a_stretch_that_reaches_back_into_health_halts_nothing(limit):
+    met = asked(watching(condition("error_rate", max=limit, sustained="4s")), answers(0, 10), answers(10, 30, ok=0.0))
+
+    assert met is not None
+    assert met.at - BEGAN >= 13.0
+
+
+def test_a_healthy_second_between_bad_ones_begins_it_anew():
+    bad = [answers(begin, begin + 3, ok=0.0) for begin in range(0, 40, 4)]
+    good = [answers(begin + 3, begin + 4) for begin in range(0, 40, 4)]
+
+    assert asked(watching(condition("error_rate", max="60%", sustained="5s")), *bad, *good) is None
+
+
+def test_latency_must_be_sustained_as_well():
+    limit = condition("response_time", p95={"max": "2s"}, sustained="5s")
+
+    met = asked(watching(limit), answers(0, 10), answers(10, 30, took=2.5))
+
+    assert met is not None
+    assert met.at - BEGAN >= 14.0
 
 
 @pytest.mark.parametrize("number", [1, 29])
@@ -293,15 +317,18 @@ def stretches(draw: st.DrawFn) -> list[Request]:
 
 
 @given(seen=stretches(), limit=st.integers(0, 100), sustained=st.integers(1, 5))
-def test_it_is_met_as_soon_as_the_share_of_its_stretch_is_beyond_it_and_not_before(
+def test_it_is_met_as_soon_as_each_second_of_its_stretch_is_beyond_it_and_not_before(
     seen: list[Request], limit: int, sustained: int
 ) -> None:
     def beyond(at: float) -> bool:
         over = [request for request in seen if request.end < at]
         until = max((request.end for request in over), default=BEGAN)
         lately = [request for request in over if request.end > until - sustained and request.due >= BEGAN]
-        failed = sum(not request.ok for request in lately)
-        return until - sustained >= BEGAN and len(lately) >= 30 and failed / len(lately) > limit / 100
+        seconds = list[list[bool]]()
+        for number in range(sustained):
+            seconds.append([not request.ok for request in lately if number <= until - request.end < number + 1])
+        too_bad = all(sum(failed) / len(failed) > limit / 100 for failed in seconds if failed)
+        return until - sustained >= BEGAN and len(lately) >= 30 and too_bad
 
     moments = [BEGAN + number / 4 for number in range(1, 100)]
     first = next((at for at in moments if beyond(at)), None)
