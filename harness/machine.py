@@ -63,13 +63,13 @@ def keeping(command: Any) -> Any:
 
 
 def remove_expired(made: Collection[Path], keep_runs: int | None, keep_days: float | None) -> None:
-    """Remove the runs beside those that were made now that need not be kept any more; told is only what would not go."""
+    """Remove the runs beside those that were made now that need not be kept any more; each is told, and what would not go."""
     from harness.runtime.retention import Kept, expired_beside, remove_run
 
     for path in expired_beside(made, Kept(keep_runs, keep_days)):
         why = remove_run(path)
-        if why is not None:
-            say(f"warning: an old run could not be removed: {why}", err=True)
+        told = f"removed the old run {path}" if why is None else f"warning: an old run could not be removed: {why}"
+        say(told, err=True)
 
 
 @click.command()

@@ -72,6 +72,16 @@ def test_after_a_run_only_its_own_scenarios_runs_go(reports: Path) -> None:
     assert [path.exists() for path in (*checkout, *search)] == [False, True, True, True]
 
 
+def test_after_a_run_each_that_goes_is_told(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkout = [run_of(reports, "checkout", day) for day in (1, 2, 3)]
+
+    remove_expired([checkout[2]], keep_runs=1, keep_days=None)
+
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [f"removed the old run {path}" for path in checkout[:2]]
+    assert said.out == ""
+
+
 def test_what_a_command_made_it_does_not_remove_itself(reports: Path) -> None:
     old, *made = [run_of(reports, "checkout", day) for day in (1, 2, 3, 4)]
 
