@@ -33,13 +33,21 @@ class StopFile:
     since: float
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(self.since))
         return f"{self.path}, written by {self.by} at {since}: {self.why}"
 
 
 def stop_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the stop file is: where CHAOS_STOP_FILE says, else at one place for every user of the machine."""
-    return Path(environ.get(STOP_FILE) or EVERYBODYS)
+    """Where the stop file is: where CHAOS_STOP_FILE says, else at one place for every user of the machine.
+
+    Raises InvalidInput for what is another place in each folder: it would stop those alone who stand in the same.
+    """
+    path = Path(environ.get(STOP_FILE) or EVERYBODYS)
+    if not path.is_absolute():
+        raise InvalidInput(
+            f"{STOP_FILE}: expected an absolute path, found {one_line(str(path))!r}: another file in each folder"
+        )
+    return path
 
 
 def found_stop_file() -> StopFile | None:
@@ -101,7 +109,8 @@ def lift() -> StopFile | None:
     try:
         found.path.unlink(missing_ok=True)
     except OSError as error:
-        raise InvalidInput(f"expected to remove {found}; found: {error.strerror}; ask {found.by}, or root") from error
+        who = f"{found.by} or root can" if not found.path.is_dir() else "it is removed by hand"
+        raise InvalidInput(f"expected to remove {found}; found: {error.strerror}; {who}") from error
     return found
 
 

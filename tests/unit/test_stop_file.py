@@ -57,11 +57,12 @@ def test_without_the_file_everything_may_run() -> None:
 def test_with_the_file_nothing_begins_and_it_is_said_who_why_since_when_and_how_to_lift_it(stop_file: Path) -> None:
     write_stop_file("page storm")
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime())
+    zone = time.strftime("%z", time.localtime())
 
     with pytest.raises(InvalidInput) as refused:
         refuse_where_stopped()
 
-    for part in (str(stop_file), f"written by {ME}", since, "page storm", "chaos abort --lift"):
+    for part in (str(stop_file), f"written by {ME}", since, f" {zone}: page storm", "chaos abort --lift"):
         assert part in str(refused.value)
 
 
@@ -141,11 +142,31 @@ def test_where_its_folder_is_none_nothing_is_stopped(tmp_path: Path, monkeypatch
         assert found_stop_file() is None
 
 
-def test_a_stop_file_that_cannot_be_removed_says_whom_to_ask(stop_file: Path) -> None:
+def test_a_folder_in_its_place_is_not_lifted_and_nobody_is_sent_to_somebody(stop_file: Path) -> None:
     stop_file.mkdir()
 
-    with pytest.raises(InvalidInput, match=f"expected to remove {stop_file}.*ask {ME}, or root"):
+    with pytest.raises(InvalidInput, match=f"expected to remove {stop_file}.*; it is removed by hand$"):
         lift()
+
+
+def test_a_stop_file_that_cannot_be_removed_says_who_can(stop_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stop_file("page storm")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Path, "unlink", refuse)
+        with pytest.raises(InvalidInput, match=f"found: Operation not permitted; {ME} or root can$"):
+            lift()
+
+
+def test_a_path_that_is_another_in_each_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAOS_STOP_FILE", "stop")
+
+    for ask in (refuse_where_stopped, lift, lambda: write_stop_file("page storm")):
+        with pytest.raises(InvalidInput, match="CHAOS_STOP_FILE: expected an absolute path, found 'stop'"):
+            ask()
 
 
 def test_a_stop_file_that_cannot_be_written_is_an_error_not_a_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
