@@ -109,6 +109,7 @@ _WEBHOOK = re.compile(
 """Group 2 is the secret; JSON may write each slash as `\\/`."""
 
 _HALF_A_KEY = re.compile(r"\A(?:-(?!----BEGIN )|[^-])*?-----END [A-Z ]{0,30}PRIVATE KEY-----")
+_OF_A_KEY = re.compile(r"[A-Za-z0-9+/=]{12,}")
 
 _BEGINNINGS = (
     "AKIA",
@@ -224,7 +225,10 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
 def last_lines(text: str, lines: int) -> tuple[str, ...]:
     """The last lines of a text, without private keys: single lines of one look like no secret, nor does its second half."""
     if "PRIVATE KEY-----" in text:
-        text = _HALF_A_KEY.sub(HIDDEN, _SHAPES.sub(HIDDEN, text))
+        text = _SHAPES.sub(HIDDEN, text)
+        half = _HALF_A_KEY.match(text)
+        if half is not None and any(map(_is_random, _OF_A_KEY.findall(half[0]))):  # or it only speaks of a key's end
+            text = HIDDEN + text[half.end() :]
     return tuple(text.splitlines()[-lines:]) if lines > 0 else ()
 
 

@@ -361,6 +361,8 @@ def test_a_text_made_to_be_slow_is_not(text: str) -> None:
         (f"one\n{KEY[:45]}", 20, ("one", "***")),
         (f"{KEY[40:]}\ntwo\n{KEY}", 20, ("***", "two", "***")),
         (f"{KEY[:27]} (is expected)\n{KEY[-25:]}", 20, (f"{KEY[:27]} (is expected)", KEY[-25:])),
+        (f"starting\nno {KEY[-25:]} in it\nexit 1", 20, ("starting", f"no {KEY[-25:]} in it", "exit 1")),
+        (f"starting\n{KEY[40:]}\nexit 1", 20, ("***", "exit 1")),
         ("one\ntwo", 1, ("two",)),
         ("one\ntwo", 0, ()),
     ],
