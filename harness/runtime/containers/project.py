@@ -12,6 +12,9 @@ from harness.runtime.containers.removal import PROJECT_LABEL, SERVICE_LABEL
 from harness.runtime.services.waiting import how_it_ended
 
 _LAST_SIGNAL = 64
+_LINES_WITH_A_KEY = 200
+"""So many lines show the begin or the end of a private key that stands in the last ones: with neither it looks like none."""
+
 _EXITED = re.compile(r"Exited \((\d+)\)")
 
 
@@ -67,7 +70,7 @@ class Project:
 
     def log_tail(self, container: str, lines: int = 20) -> tuple[str, ...]:
         """The last lines that a container wrote."""
-        said: bytes = self.client.api.logs(container, tail=lines)
+        said: bytes = self.client.api.logs(container, tail=max(lines, _LINES_WITH_A_KEY))
         return last_lines(said.decode("utf-8", "replace"), lines)
 
 
