@@ -22,6 +22,7 @@ from harness.model.margins import with_margins
 from harness.model.quantities import format_duration, format_rate
 from harness.model.reading import is_file, is_folder
 from harness.model.resolving import DEFAULT_RATE
+from harness.runtime.stop_file import refuse_where_stopped
 
 WINDOWS = 10
 FEWEST_WINDOWS = 4
@@ -80,6 +81,7 @@ class Calibration:
 
 def calibrate(system: Path, stage: Stage, windows: int = WINDOWS, up_to: float | None = None) -> Calibration:
     """Run a system without any fault, and tell what it does by itself. `up_to` bounds the rate, eight times its own without."""
+    refuse_where_stopped()
     path = system_path(system)
     scenario = stage.options.reports / f"calibrate-{path.resolve().parent.name}.yaml"
     _put(scenario, _scenario(path, Course(windows, 20.0, WARMUP_SECONDS, DEFAULT_RATE, ())))

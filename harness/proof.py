@@ -17,6 +17,7 @@ from harness.judge.verdict import Outcome
 from harness.model.resolving import Resolved
 from harness.plan.plan import Plan
 from harness.plan.twins import EXPECTED, TWINS, twin_of, twins_for
+from harness.runtime.stop_file import refuse_where_stopped
 
 CLEAN = "clean"
 
@@ -69,6 +70,7 @@ def prove(scenario: Path, stage: Stage, only: Sequence[str], told: Tellers) -> t
     trials = []
     chosen = only or names
     for number, name in enumerate(chosen, 1):
+        refuse_where_stopped()
         told.begun(f"trial {number} of {len(chosen)}: {name}, {plan.seconds:g} s")
         trial = _try(name, resolved, plan, stage)
         trials.append(trial)

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.cli import commands
 from harness.errors import InvalidInput
 from harness.runtime.aborting import ask_to_end, chosen, heeding, under_way
 from harness.runtime.registry import forget, register
@@ -64,6 +66,17 @@ def test_with_the_file_nothing_begins_and_it_is_said_who_why_since_when_and_how_
 
     for part in (str(stop_file), f"written by {ME}", since, f" {zone}: page storm", "chaos abort --lift"):
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("command", [("calibrate", "sample_system"), ("prove", "scenarios/shipping_hangs.yaml")])
+def test_with_the_file_no_other_command_begins_anything_or_says_so(tmp_path: Path, command: tuple[str, str]) -> None:
+    write_stop_file("page storm")
+
+    done = CliRunner().invoke(commands, [*command, "--runtime", "local", "--report-dir", str(tmp_path / "reports")])
+
+    assert isinstance(done.exception, InvalidInput)
+    assert done.output == ""
+    assert not (tmp_path / "reports").exists()
 
 
 def test_who_stops_all_second_does_not_write_over_what_was_said_first(stop_file: Path) -> None:
