@@ -26,7 +26,8 @@ from harness.history.store import EVENTS, UNDO, append_line
 from harness.runtime import registry
 from harness.runtime.containers.removal import project_of
 from harness.runtime.ending import EndProcessGroup, started_at
-from harness.runtime.orphans import orphans_of
+from harness.runtime.locks import is_held
+from harness.runtime.orphans import orphans_of, who_shows
 from harness.runtime.proxies.starting import PROXY_ENGINE
 from harness.runtime.registry import (
     ABORT,
@@ -37,11 +38,15 @@ from harness.runtime.registry import (
     is_alive,
     is_here,
     is_registered,
+    is_said_elsewhere,
     leave,
     runs,
     runs_folder,
+    unreadable,
     whereabouts,
 )
+from harness.runtime.remains import remains
+from harness.runtime.retention import RUN
 from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects, writers_into
 from harness.runtime.undo import (
     RemoveFolder,
@@ -101,17 +106,19 @@ def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Foun
     places = [tempfile.gettempdir(), *(entry.temporary for entry in runs() if is_here(entry))]
     strays = [*stray_folders(places), *stray_groups(), *stray_projects(environ, found.notes.append)]
     # what there is first, then whose it is: a run is registered before there is anything of it
-    entries, guardians = runs(), guardians_at_work()
+    entries, unread, guardians = runs(), unreadable(), guardians_at_work()
     folders = {Path(entry.folder) for entry in entries} | guardians.keys()
-    claims = Claims.of(folders, [entry.project for entry in entries] + [project_of(folder.name) for folder in guardians])
+    named = [folder.name for folder in guardians] + [path.stem for path in unread if _is_kept(path)]
+    claims = Claims.of(folders, [entry.project for entry in entries] + list(map(project_of, named)))
     for undo in strays:
         if not claims.have(undo):
             writers = writers_into(Path(undo.path)) if isinstance(undo, RemoveFolder) else ()
             undos: tuple[Undo, ...] = (*writers, undo)
-            found.left.append(Left("", tuple(map(describe, undos)), partial(undo_now, undos)))
+            found.left.append(Left("", tuple(remains(undos)), partial(undo_now, undos)))
     for entry in entries:
         if _is_left(entry, guardians.get(Path(entry.folder)), patience, found.notes):
             found.left.append(_left_of(entry, claims))
+    found.left += map(_left_unreadable, unread)
     found.left += [Left("", (f"remove {draft}",), partial(_unlink, (draft,))) for draft in _drafts_of_the_registry()]
     return found
 
@@ -173,9 +180,10 @@ def _left_of(entry: Registered, claims: Claims) -> Left:
             return _left_without_folder(entry, folder, claims)
         left = left_in(folder / UNDO)
         moot = _moot(left, folder / UNDO)
+        orphans = orphans_of(folder, {name: undo for name, undo in left.items() if name not in moot})
     except (HarnessError, OSError) as error:
         return _left_unread(entry, str(error))
-    lines = [describe(undo) for name, undo in left.items() if name not in moot]
+    lines = remains([*orphans.seen, *(undo for name, undo in left.items() if name not in {*moot, *orphans.groups})])
     drafts = [path for path in _scan(folder) if DRAFT.fullmatch(path.name)]
     drafts += [path for path in (folder.parent / f".latest-{folder.name}",) if path.is_symlink()]
     lines += [f"remove {draft}" for draft in drafts]
@@ -273,7 +281,33 @@ def _left_without_folder(entry: Registered, folder: Path, claims: Claims) -> Lef
     return Left(entry.run, (*map(describe, undos), f"forget the run of {folder}, which is no more"), remove)
 
 
-# drafts
+# entries that cannot be read, and drafts
+
+
+def _left_unreadable(entry: Path) -> Left:
+    what = f"{entry}, an entry of the registry that cannot be read"
+    return Left(entry.stem, (what if _is_kept(entry) else f"remove {what}",), partial(_remove_unreadable, entry))
+
+
+def _is_kept(entry: Path) -> bool:
+    """Whether its run is under way, or another machine's."""
+    return is_held(entry) or is_said_elsewhere(entry)
+
+
+def _remove_unreadable(entry: Path) -> list[str]:
+    """Remove it where nothing lives that it could tell of: what else such a run left is found without it."""
+    if _is_kept(entry):
+        whose = (
+            "that is under way; end that, and call chaos gc again" if is_held(entry) else "of another machine; see to it there"
+        )
+        return [f"{entry}: expected an entry that can be read, found one that cannot, of a run {whose}"]
+    if RUN.fullmatch(entry.stem) and (there := who_shows(entry.stem)):
+        numbers = ", ".join(map(str, there))
+        return [
+            f"{entry}: expected nobody who shows to be of the run {entry.stem}, found pid {numbers}; "
+            f"end what is that run's, and call chaos gc again"
+        ]
+    return _unlink([entry])
 
 
 def _scan(folder: Path) -> list[Path]:

@@ -50,6 +50,11 @@ def orphans_of(folder: Path, left: Mapping[str, Undo]) -> Orphans:
     return found
 
 
+def who_shows(run: str) -> list[int]:
+    """Who else is seen to be of a run of this name, wherever its folder is."""
+    return [pid for pid in sorted(process_table()) if pid != os.getpid() and _shows(pid, [Path(run)])]
+
+
 def _is_collected(group: EndProcessGroup, table: Table) -> bool:
     """Whether the first process of a session is gone; one that has ended keeps its number until it is collected."""
     if group.pid in table:

@@ -213,16 +213,33 @@ def runs() -> tuple[Registered, ...]:
     return tuple(entry for entry in found if entry is not None)
 
 
+def unreadable() -> tuple[Path, ...]:
+    """What is called as an entry and cannot be read as one: cut off when a machine ended, damaged, or another version's."""
+    found = [path for path in sorted(runs_folder().glob(f"*{ENTRY}")) if _read(path) is None]
+    return tuple(path for path in found if os.path.lexists(path))  # none that was removed just now
+
+
+def is_said_elsewhere(entry: Path) -> bool:
+    """Whether an entry that cannot be read, as another version's, tells at least that it is another machine's."""
+    data = _content_of(entry)
+    return isinstance(data, dict) and data.get("host", socket.gethostname()) != socket.gethostname()
+
+
 def is_registered(run: str) -> bool:
     """Whether a run is noted."""
     return _entry_of(run).exists()
 
 
-def _read(path: Path) -> Registered | None:
+def _content_of(path: Path) -> Any:
+    """None for what is no JSON."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def _read(path: Path) -> Registered | None:
+    data = _content_of(path)
     if not isinstance(data, dict) or data.get("run") != path.name.removesuffix(ENTRY):
         return None
     return _entry_from(data)

@@ -26,7 +26,7 @@ import pytest
 from harness.errors import CannotRecord, CouldNotRun
 from harness.history.events import GuardianActed, UndoDone, UndoFailed
 from harness.history.store import read_events
-from harness.runtime import leftovers, strays
+from harness.runtime import leftovers, registry, strays
 from harness.runtime.containers import engine as engines
 from harness.runtime.containers.engine import DockerEngine
 from harness.runtime.containers.removal import GUARDIAN_LABEL, PROJECT_LABEL
@@ -136,6 +136,40 @@ def test_what_a_dead_run_left_is_undone_by_its_journal_and_told_in_its_history(m
     events = read_events(folder)
     assert [event.by for event in events if isinstance(event, UndoDone)] == ["gc", "gc"]
     assert [(event.undone, event.failed) for event in events if isinstance(event, GuardianActed)] == [(2, 0)]
+
+
+def test_of_a_journal_only_what_is_still_there_is_shown(machine: Path) -> None:
+    gone, stranger, paused = sleeping(), sleeping(), sleeping()
+    of_gone, of_paused = leader(gone, "load"), leader(paused, "inventory")
+    of_stranger = replace(leader(stranger, "postgres"), started=1)
+    gone.kill()
+    gone.wait()
+    paused.send_signal(signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(paused.pid).status() == psutil.STATUS_STOPPED)
+    folder = run_with(machine, of_gone, of_stranger, of_paused, RemoveFolder("/nowhere/chaos-gone"))
+
+    found = look()
+
+    assert lines(found) == [f"end inventory (pid {paused.pid}), which stands still (SIGSTOP)", f"forget the run of {folder}"]
+    assert removed(found) == []
+    assert paused.wait(5) == -signal.SIGTERM
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def test_of_a_control_group_that_is_still_there_it_is_shown_whom_it_limits(machine: Path, groups: Path) -> None:
+    process = sleeping()
+    group = group_in(groups, "chaos-limit", members=f"{process.pid}\n1\n")
+    gone = RemoveControlGroup(str(groups / "chaos-gone"), str(groups))
+    run_with(machine, leader(process, "order"), RemoveControlGroup(str(group), str(groups)), gone)
+
+    shown = lines(look())
+    process.kill()
+    process.wait()
+
+    assert shown[:2] == [f"remove the control group {group}, which limits order, pid 1", f"end order (pid {process.pid})"]
+    assert len(shown) == 3
 
 
 def test_clearing_up_twice_is_clearing_up_once(machine: Path) -> None:
@@ -705,15 +739,85 @@ def test_half_written_files_of_dead_runs_go_and_others_stay(machine: Path) -> No
     assert all(path.exists() for path in kept)
 
 
-def test_drafts_of_the_registry_go_when_nobody_can_be_writing_them() -> None:
-    names = ("old.json.0123abcd.part", "new.json.0123abcd.part", "old.abort", "new.abort", "known.abort", "known.json")
+def test_drafts_of_the_registry_go_when_nobody_can_be_writing_them(machine: Path) -> None:
+    run_with(machine, alive=True)
+    names = ("old.json.0123abcd.part", "new.json.0123abcd.part", "old.abort", "new.abort", f"{RUN}.abort")
     for name in names:
         (runs_folder() / name).write_text("{")
         os.utime(runs_folder() / name, (1, 1) if "new" not in name else None)
 
     assert removed(look()) == []
 
-    assert {path.name for path in runs_folder().iterdir()} == {name for name in names if "old" not in name}
+    there = {path.name for path in runs_folder().iterdir()} - {registry.LOCK}
+    assert there == {f"{RUN}.json", *(name for name in names if "old" not in name)}
+
+
+@pytest.mark.parametrize("content", ["", '{"run": "', "garbage"])
+def test_an_entry_that_cannot_be_read_is_named_and_goes_where_nothing_lives_that_it_could_tell_of(content: str) -> None:
+    entry = runs_folder() / f"{unheard_of()}.json"
+    entry.write_text(content)
+
+    found = look()
+
+    assert [(left.of, left.lines) for left in found.left] == [
+        (entry.stem, (f"remove {entry}, an entry of the registry that cannot be read",))
+    ]
+    assert removed(found) == []
+    assert not entry.exists()
+    assert look().left == []
+
+
+def test_an_entry_that_cannot_be_read_stays_where_somebody_lives_who_shows_to_be_of_its_run(machine: Path) -> None:
+    entry = runs_folder() / f"{unheard_of()}.json"
+    entry.write_text("")
+    process = sleeping(output=machine / f"{entry.stem}.log")
+
+    failed = removed(look())
+    process.kill()
+    process.wait()
+
+    assert failed == [
+        f"{entry}: expected nobody who shows to be of the run {entry.stem}, found pid {process.pid}; "
+        f"end what is that run's, and call chaos gc again"
+    ]
+    assert removed(look()) == []
+    assert not entry.exists()
+
+
+def test_an_entry_that_cannot_be_read_of_a_run_that_is_under_way_stays_with_all_that_is_the_runs(
+    machine: Path, engine: FakeEngine
+) -> None:
+    folder = machine / "reports" / "checkout" / NEW.removeprefix("chaos-")
+    folder.mkdir(parents=True)
+    register(folder)
+    entry = runs_folder() / f"{folder.name}.json"
+    entry.write_text("")
+
+    found = look()
+
+    assert [line for left in found.left if NEW in str(left) for line in left.lines] == []
+    assert f"{entry}, an entry of the registry that cannot be read" in lines(found)
+    (left,) = (left for left in found.left if left.of == folder.name)
+    assert list(left.remove()) == [
+        f"{entry}: expected an entry that can be read, found one that cannot, of a run that is under way; "
+        f"end that, and call chaos gc again"
+    ]
+    unlock(folder.name)
+
+
+def test_an_entry_that_cannot_be_read_but_says_that_it_is_another_machines_is_named_and_stays() -> None:
+    entry = runs_folder() / f"{unheard_of()}.json"
+    entry.write_text('{"host": "elsewhere"}')
+
+    (why,) = removed(look())
+
+    assert why.endswith("found one that cannot, of a run of another machine; see to it there")
+    assert entry.exists()
+
+
+def unheard_of() -> str:
+    """The name of a run that nobody has."""
+    return f"20260101-000000-{os.urandom(3).hex()}"
 
 
 def test_a_run_of_another_machine_is_left_to_that_one(machine: Path) -> None:

@@ -345,6 +345,7 @@ def test_a_file_that_is_no_entry_is_none_and_harms_no_other(content: Any) -> Non
     found = runs()
 
     assert all(isinstance(entry, Registered) and entry.run == "x" and entry.pid >= 0 for entry in found)
+    assert registry.unreadable() == (() if found else (runs_folder() / "x.json",))
 
 
 @pytest.mark.parametrize(
