@@ -186,7 +186,9 @@ def _tell_end(entry: Registered) -> int:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Show what is left, and remove nothing; exit code 6 where something is.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what is left, and remove nothing; exit code 6 where a run left something behind."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was found, and what would not go, as JSON.")
 @click.option(
     "--reports",
@@ -207,6 +209,7 @@ def gc(dry_run: bool, as_json: bool, reports: Path | None, keep_runs: int | None
 
     with alone():
         found = find(os.environ, patience=0.0 if dry_run else GUARDIAN_SECONDS)
+        is_left_behind = any(left.lines for left in found.left)
         is_looked_for = _add_expired(found, reports or REPORTS, Kept(keep_runs, keep_days))
         failed = _clear(found, remove=not dry_run, told=not as_json)
     lines = [{"run": left.of, "what": line} for left in found.left for line in left.lines]
@@ -215,7 +218,7 @@ def gc(dry_run: bool, as_json: bool, reports: Path | None, keep_runs: int | None
         say_data(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
     else:
         _tell_sum(len(lines), len(failed), found.notes, dry_run=dry_run)
-    if failed or (dry_run and lines):
+    if failed or (dry_run and is_left_behind):
         raise click.exceptions.Exit(LEFT_BEHIND)
     if reports is not None and not is_looked_for:  # misspelt, and runs would pile up unseen
         raise click.exceptions.Exit(INVALID)

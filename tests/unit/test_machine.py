@@ -90,9 +90,42 @@ def test_a_dry_run_does_nothing_and_its_exit_code_says_whether_there_is_anything
 
 
 def test_what_is_left_of_a_run_is_said_harmlessly(tmp_path: Path) -> None:
-    run_with(tmp_path, RemoveFolder("/tmp/\x1b[31mred\nsecond line"), alive=False)
+    odd = tmp_path / "\x1b[31mred\nsecond line"
+    odd.mkdir()
+    run_with(tmp_path, RemoveFolder(str(odd)), alive=False)
 
-    assert "\x1b" not in chaos("gc", "--dry-run").stdout
+    said = chaos("gc", "--dry-run").stdout
+
+    assert "red" in said
+    assert "\x1b" not in said
+
+
+def test_an_entry_that_cannot_be_read_is_told_of_and_removed() -> None:
+    entry = runs_folder() / "20260101-000000-0a0a0a.json"
+    entry.write_text('{"run": "')
+    told = f"20260101-000000-0a0a0a: remove {entry}, an entry of the registry that cannot be read"
+
+    shown, done, again = chaos("gc", "--dry-run"), chaos("gc"), chaos("gc", "--dry-run")
+
+    assert [result.exit_code for result in (shown, done, again)] == [6, 0, 0]
+    assert told in shown.stdout
+    assert told in done.stdout
+    assert "nothing is left behind" in again.stdout
+
+
+def test_old_runs_alone_are_shown_by_a_dry_run_and_are_nothing_that_was_left_behind(tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / "reports" / "checkout" / f"20260101-00000{number}-abcdef"
+        folder.mkdir(parents=True)
+        for name in ("plan.json", "events.jsonl"):
+            (folder / name).write_text("")
+            os.utime(folder / name, (1, 1))
+
+    shown = chaos("gc", "--dry-run", "--keep-runs", "1", "--reports", str(tmp_path / "reports"))
+
+    assert shown.exit_code == 0
+    assert shown.stdout.count("remove the old run") == 2
+    assert "2 to remove; nothing was done" in shown.stdout
 
 
 def test_an_abort_that_does_not_help_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
