@@ -48,16 +48,20 @@ def problems_of(written: Sequence[StopItem], around: Around, document: Document)
         if journey is not None and journey not in (*around.journeys, EACH):
             hint = nearest(journey, [*around.journeys, EACH])
             yield document.problem((*path, "journey"), f"expected a journey of the system, found {journey!r}{hint}")
+        known = (*PHASES, *(str(fault.id) for fault in around.faults))
         if during == "drain":
             yield document.problem((*path, "during"), "expected a phase with load, found 'drain': no request is sent in it")
-        elif during is not None and during not in (*PHASES, *(fault.id for fault in around.faults)):
-            names = [*PHASES, *(str(fault.id) for fault in around.faults)]
-            message = f"expected a phase, or the id of a fault of this scenario, found {during!r}{nearest(during, names)}"
+        elif during is not None and during not in known:
+            message = f"expected a phase, or the id of a fault of this scenario, found {during!r}{nearest(during, known)}"
             yield document.problem((*path, "during"), message)
-        elif (room := _room(during, around)) < item.condition.sustained:
+        during = during if during in known and during != "drain" else None
+        if (room := _room(during, around)) < item.condition.sustained:
             found = f"{format_duration(item.condition.sustained)} where {during or WHOLE} lasts {room:.3g}s at most"
             message = f"expected a stretch after which something is left to halt, found {found}: it would never be met"
             yield document.problem((*path, "sustained"), message)
+        if item.error_rate is not None and item.error_rate.max >= 1:
+            message = "expected less than 100%, found 100%: more than all never fail, so it would never be met"
+            yield document.problem((*path, "max"), message)
 
 
 def _room(during: str | None, around: Around) -> float:
