@@ -8,6 +8,7 @@ and no longer.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from harness.history.events import Event, FaultBegan, FaultEnded, LoadEnded, Pha
 from harness.history.history import History
 from harness.history.table import Mask, Requests, Times
 from harness.judge import words
-from harness.judge.case import FEWEST_REQUESTS
+from harness.judge.case import FEWEST_REQUESTS, Case
 from harness.judge.expectations.response_time import NEEDED, QUANTILES
 from harness.judge.statistics import quantile
 from harness.model.expectations import EACH
@@ -30,6 +31,9 @@ from harness.model.stop_conditions import StopItem, TooManyErrors, TooSlow
 
 WHOLE = "the run"
 """From the first baseline to the end of the load: what a condition is asked of where nothing else is said."""
+
+
+FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,45 @@ class Ended:
         return (self.at(places) for places in np.split(order, np.flatnonzero(np.diff(ago[order])) + 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What was held against a limit: a share of failures, or a quantile; of the stretch as a whole, and in each second of it.
+
+    `least` is what it was at least in all of these: what would have had to be the limit for it to be met.
+    """
+
+    what: str
+    whole: float
+    least: float
+    limit: float
+    of: str
+    """Which requests, how many, and within how long."""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the limit was exceeded for as long as was asked for."""
+        return self.least > self.limit
+
+    @property
+    def nearness(self) -> float:
+        """How much of its limit it came to."""
+        return self.least / self.limit if self.limit else self.least
+
+    def __str__(self) -> str:
+        if self.what == FAILED:
+            return f"{words.share(self.whole)} of {self.of} failed, more than {words.limit_share(self.limit)}"
+        return f"the {self.what} of {self.of} was {words.seconds(self.whole)}, more than {words.seconds(self.limit)}"
+
+    @property
+    def told(self) -> str:
+        """How near it came."""
+        if self.what == FAILED:
+            return f"{words.share(self.least)} failed, more than {words.limit_share(self.limit)} halts"
+        return f"a {self.what} of {words.seconds(self.least)}, more than {words.seconds(self.limit)} halts"
+
+
 class Conditions:
-    """The stop conditions of one run."""
+    """The stop conditions of one run; `nearest` is what came nearest to the limit of each that was asked, and when."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._items, self._timeout = experiment.stop_when, experiment.load.timeout
@@ -66,6 +107,7 @@ class Conditions:
         self._seen: list[Ended] = []
         self._until = 0.0
         self._is_news = False
+        self.nearest: dict[str, tuple[Held, float]] = {}
 
     def see_event(self, event: Event) -> None:
         """Note what a condition may be asked of from now on, or no longer."""
@@ -108,20 +150,27 @@ class Conditions:
             return None
         self._is_news = False
         for item in self._items:
-            if why := self._why(item):
-                return RunHalted(at, f"stop condition {item.id} was met: {why}", condition=str(item.id))
+            for held in self._held(item):
+                if str(item.id) not in self.nearest or held.nearness > self.nearest[str(item.id)][0].nearness:
+                    self.nearest[str(item.id)] = held, at
+                if held.is_met:
+                    return RunHalted(at, f"stop condition {item.id} was met: {held}", condition=str(item.id))
         return None
 
-    def _why(self, item: StopItem) -> str:
-        """How a condition is met; empty where it is not, or nobody can say."""
+    def _held(self, item: StopItem) -> Iterator[Held]:
+        """What is held against the limits of a condition; nothing where it is not asked now, or nobody can say."""
         condition = item.condition
         begin, since = self._open.get(condition.during or WHOLE), self._until - condition.sustained
         if begin is None or since < begin or not self._seen:
-            return ""
+            return
         lately = Ended(*(np.concatenate(columns) for columns in zip(*map(_columns, self._seen), strict=True)))
         lately = lately.at((lately.end > since) & (lately.due >= begin))
-        told = (_judged(condition, name, group, self._until) for name, group in self._groups(condition.journey, lately))
-        return next(filter(None, told), "")
+        for name, group in self._groups(condition.journey, lately):
+            within = f"the {len(group.end)} requests{name} that ended within {words.seconds(condition.sustained)}"
+            for what, observed, limit, needed in _limits(condition):
+                if len(group.end) >= needed:
+                    whole = observed(group)
+                    yield Held(what, whole, min(whole, *map(observed, group.seconds(self._until))), limit, within)
 
     def _groups(self, journey: str | None, lately: Ended) -> Iterator[tuple[str, Ended]]:
         """The requests that are judged together: all, those of one journey, or those of each."""
@@ -136,31 +185,13 @@ def _columns(part: Ended) -> tuple[NDArray[Any], ...]:
     return part.end, part.due, part.waited, part.failed, part.journey
 
 
-def _judged(condition: TooManyErrors | TooSlow, name: str, group: Ended, until: float) -> str:
-    """How a group exceeds a limit; empty where it does not, or there are too few to say."""
-    within = words.seconds(condition.sustained)
-    if isinstance(condition, TooSlow):
-        return _too_slow(condition, name, group, until)
-    number, limit = len(group.end), condition.max
-    if number < FEWEST_REQUESTS or not _is_sustained(group, until, _share_failed, limit):
-        return ""
-    share, most = words.share(_share_failed(group)), words.limit_share(limit)
-    return f"{share} of the {number} requests{name} that ended within {within} failed, more than {most}"
-
-
-def _too_slow(condition: TooSlow, name: str, group: Ended, until: float) -> str:
-    number, within = len(group.end), words.seconds(condition.sustained)
-    for quantile_name, limit in condition.limits.items():
-        latency = partial(_latency, QUANTILES[quantile_name])
-        if number >= NEEDED["point"][quantile_name] and _is_sustained(group, until, latency, limit):
-            told = f"the {quantile_name} of the {number} requests{name} that ended within {within}"
-            return f"{told} was {words.seconds(latency(group))}, more than {words.seconds(limit)}"
-    return ""
-
-
-def _is_sustained(group: Ended, until: float, observed: Callable[[Ended], float], limit: float) -> bool:
-    """Whether what is observed of a group, and of each second of it, is beyond a limit."""
-    return observed(group) > limit and all(observed(part) > limit for part in group.seconds(until))
+def _limits(condition: TooManyErrors | TooSlow) -> Iterator[tuple[str, Callable[[Ended], float], float, int]]:
+    """The limits of a condition: what is observed, how, what it must not exceed, and how many requests that needs."""
+    if isinstance(condition, TooManyErrors):
+        yield FAILED, _share_failed, condition.max, FEWEST_REQUESTS
+        return
+    for name, limit in condition.limits.items():
+        yield name, partial(_latency, QUANTILES[name]), limit, NEEDED["point"][name]
 
 
 def _share_failed(group: Ended) -> float:
@@ -174,6 +205,41 @@ def _latency(share: float, group: Ended) -> float:
 def halt_by_condition(history: History) -> RunHalted | None:
     """The halt that a stop condition asked for, where one did."""
     return next((event for event in history.of(RunHalted) if event.condition), None)
+
+
+def how_near(case: Case) -> Iterator[str]:
+    """Of each stop condition that it was asked and how near it came, from the recorded requests, second by second."""
+    items, requests, halt = case.experiment.stop_when, case.history.requests, halt_by_condition(case.history)
+    if not items:
+        return
+    nearest = _nearest(case, requests.at(np.argsort(requests.end, kind="stable")))
+    for item in items:
+        name = str(item.id)
+        if halt is not None and halt.condition == name:
+            yield f"{name} was met, and halted the run"
+        elif name in nearest:
+            held, at = nearest[name]
+            when = f"{case.since_load(at):.0f} s after the load began"
+            stretch = f"throughout {words.seconds(item.condition.sustained)}"
+            yield f"{name} did not halt the run; at the nearest, {stretch}: {held.told} ({when})"
+        else:
+            yield f"{name} was never asked: it was not on for long enough, or too few requests ended"
+
+
+def _nearest(case: Case, requests: Requests) -> dict[str, tuple[Held, float]]:
+    """The conditions asked again, as while the run went on; `requests` in the order in which they ended."""
+    conditions = Conditions(case.experiment)
+    events = deque(sorted(case.history.events, key=lambda event: event.at))
+    places = np.floor(requests.end)
+    for part in np.split(np.arange(len(requests)), np.flatnonzero(np.diff(places)) + 1):
+        if not len(part):
+            continue
+        at = float(places[part[0]]) + 1.0
+        while events and events[0].at < at:
+            conditions.see_event(events.popleft())
+        conditions.see_requests(requests.at(part))
+        conditions.met(at)
+    return conditions.nearest
 
 
 def never_met(items: Sequence[StopItem], rate: float | None) -> Iterator[tuple[int, str]]:

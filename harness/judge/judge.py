@@ -22,7 +22,7 @@ from harness.history.events import (
 )
 from harness.history.history import History
 from harness.judge.case import Case
-from harness.judge.conditions import halt_by_condition
+from harness.judge.conditions import halt_by_condition, how_near
 from harness.judge.evidence import gather, load_came_whole, of_a_round
 from harness.judge.expectations.blast_radius import judge_blast_radius
 from harness.judge.expectations.error_rate import judge_error_rate
@@ -78,6 +78,7 @@ def judge(history: History) -> Verdict:
         left_behind=left,
         warnings=warnings_of(case),
         halted_by=halt.condition if (halt := halt_by_condition(history)) is not None else "",
+        stop_conditions=tuple(how_near(case)),
     )
 
 

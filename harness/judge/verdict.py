@@ -138,7 +138,7 @@ class Verdict:
     `evidence` are the proofs that the run was worth judging: load, baseline, set, bit, met, healed, and first of all
     `engine` where the proxy engine did not stand. `warnings` tell what the verdict does not cover.
     `marks` are moments to show on the time axis, in seconds since the load began. `halted_by` is the id of the stop
-    condition that halted the run, empty where none did.
+    condition that halted the run, empty where none did; `stop_conditions` tell of each how near it came, in a line.
     """
 
     run: str
@@ -154,6 +154,7 @@ class Verdict:
     left_behind: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     halted_by: str = ""
+    stop_conditions: tuple[str, ...] = ()
     version: int = VERSION
 
 

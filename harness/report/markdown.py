@@ -41,6 +41,7 @@ def _told(summary: Summary, command: str, rows: int) -> str:
         f"**{escaped(verdict.question)}**",
         escaped(verdict.sentence),
         *_warnings(verdict, rows),
+        "\n".join(f"- Stop condition {escaped(told)}" for told in verdict.stop_conditions[:rows]),
         *_left_behind(verdict, rows),
         "\n".join(_findings(verdict.expectations, rows)) or "Nothing was judged.",
         "\n".join(_troubles(summary)),

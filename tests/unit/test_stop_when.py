@@ -25,6 +25,7 @@ from harness.model.stop_conditions import NOT_LIVE, StopItem
 from harness.plan.planning import plan_of, plan_to_json
 from harness.plan.text import plan_text
 from harness.proof import Trial
+from harness.report.html import html_report
 from harness.report.junit import junit_xml
 from harness.report.markdown import markdown_summary
 from harness.report.text import text_report
@@ -81,6 +82,7 @@ REFUSED = [
     ("error_rate: {max: 60%, during: fault, sustained: 30s}", "found 30s where fault lasts 20s at most: it would never be met"),
     ("error_rate: {max: 60%, during: outage-1, sustained: 21s}", "found 21s where outage-1 lasts 20s at most"),
     ("error_rate: {max: 60%, sustained: 2m}", "lasts 60s at most: it would never be met"),
+    ("error_rate: {max: 100%}", "expected less than 100%, found 100%: more than all never fail, so it would never be met"),
     ("error_rate: {max: 60%, sustained: 500ms}", "expected a stretch from 1s to 5m, found 500ms"),
     ("error_rate: {max: 60%, method: interval}", "expected a key that is known here, found 'method'"),
     ("response_time: {journey: browse}", "expected at least one of p50, p95 and p99"),
@@ -97,6 +99,20 @@ def test_what_would_never_halt_anything_is_refused_by_its_line(tmp_path: Path, w
         read(tmp_path, f"stop_when:\n  - {written}\n")
 
     assert any(problem.line == 11 and why in problem.message for problem in refused.value.problems), refused.value
+
+
+def test_every_problem_of_the_conditions_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile) as refused:
+        read(
+            tmp_path,
+            "stop_when:\n"
+            "  - {id: a, error_rate: {max: 100%, journey: brows, during: outag-1, sustained: 2m}}\n"
+            "  - {id: a, error_rate: {max: 1%}}\n",
+        )
+
+    told = "\n".join(problem.message for problem in refused.value.problems)
+    for why in ("less than 100%", "found 'brows'", "found 'outag-1'", "lasts 60s at most", "found 'a' again"):
+        assert why in told
 
 
 def test_two_conditions_have_two_ids(tmp_path: Path) -> None:
@@ -362,6 +378,46 @@ def test_a_run_that_a_condition_halted_is_halted_whatever_was_seen():
     assert (verdict.word, verdict.exit_code, verdict.halted_by) == ("halted", 4, "limit")
     assert verdict.sentence == "The run was halted 40 s after the load began: stop condition limit was met: 71 % failed."
     assert '"halted_by": "limit"' in verdict_to_json(verdict)
+
+
+def told_of(story: Story, *items: StopItem) -> tuple[str, ...]:
+    history = tell(story)
+    written = [item.model_dump(exclude_none=True) for item in items]
+    plan = {**history.plan, "experiment": {**history.plan["experiment"], "stop_when": written}}
+    return judge(History(plan, history.events, history.requests, history.notes)).stop_conditions
+
+
+def test_of_each_condition_that_was_not_met_it_is_told_how_near_it_came():
+    limit = condition("error_rate", max="90%", journey="browse")
+    slow = condition("response_time", p95={"max": "30s"}).model_copy(update={"id": "slow"})
+    rare = condition("response_time", p99={"max": "30s"}, sustained="1s").model_copy(update={"id": "rare"})
+
+    bad, fast, never = told_of(Story().with_damage(broken("browse", 25.0, 45.0)), limit, slow, rare)
+
+    assert bad.startswith("limit did not halt the run; at the nearest, throughout 5 s: 100.0 % failed, more than 90 % halts (")
+    assert fast.startswith("slow did not halt the run; at the nearest, throughout 5 s: a p95 of ")
+    assert "more than 30 s halts (" in fast
+    assert never == "rare was never asked: it was not on for long enough, or too few requests ended"
+
+
+def test_a_condition_that_halted_the_run_is_told_as_such():
+    history = halted(Story(), 40.0)
+    item = condition("error_rate", max="60%").model_dump(exclude_none=True)
+    plan = {**history.plan, "experiment": {**history.plan["experiment"], "stop_when": [item]}}
+
+    verdict = judge(History(plan, history.events, history.requests, history.notes))
+
+    assert verdict.stop_conditions == ("limit was met, and halted the run",)
+
+
+def test_a_condition_that_was_not_met_is_in_every_report_that_is_read():
+    history, verdict = tell(Story()), replace(judge(tell(Story())), stop_conditions=("limit was never asked",))
+
+    told = "top condition limit was never asked"
+    assert told in html_report(history, verdict, "chaos run x")
+    assert told in markdown_summary(history, verdict, "chaos run x")
+    assert told in "\n".join(line.plain for line in text_report(history, verdict, "r.html", "chaos run x", width=400))
+    assert "limit was never asked" in verdict_to_json(verdict)
 
 
 def test_a_condition_that_was_met_before_any_fault_halts_as_well():
