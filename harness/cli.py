@@ -486,7 +486,10 @@ def faults(kind: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.option("--no-color", is_flag=True)
 def judge(run: Path, as_json: bool, no_color: bool) -> None:
-    """Judge a stored run again; here or on another machine, the verdict is the same byte for byte."""
+    """Judge a stored run again; here or on another machine, the verdict is the same byte for byte.
+
+    What of the run is still left behind on this machine is told besides, with exit code 6.
+    """
     from harness.experiment import judge_folder
     from harness.judge.verdict import verdict_to_json
 

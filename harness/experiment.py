@@ -14,11 +14,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from harness.errors import InvalidFile, InvalidInput, MissingPart, UnreadableRun
+from harness.errors import HarnessError, InvalidFile, InvalidInput, MissingPart, UnreadableRun
 from harness.history.drafts import draft_of
 from harness.history.events import RunBegan
 from harness.history.history import History, read_history
-from harness.history.store import PLAN, VERDICT, RunFolder, pack_requests
+from harness.history.store import PLAN, UNDO, VERDICT, RunFolder, pack_requests
 from harness.judge.judge import judge
 from harness.judge.live import LiveJudge
 from harness.judge.verdict import EXIT_CODES, Verdict, verdict_to_json
@@ -57,13 +57,14 @@ from harness.runtime.guardian import LEASE_SECONDS
 from harness.runtime.load.token import worker_token
 from harness.runtime.ports import Watch
 from harness.runtime.recorder import Recorder
-from harness.runtime.registry import forget, leave, register
+from harness.runtime.registry import forget, is_alive, is_here, leave, register, runs
 from harness.runtime.run import carry_out
 from harness.runtime.services.limits import cannot_limit
 from harness.runtime.setting import Setting
 from harness.runtime.shares import shared_at, shared_here
 from harness.runtime.stop_file import refuse_where_stopped
 from harness.runtime.stopping import Stop
+from harness.runtime.undo import describe, left_in
 
 HTML, JUNIT, MARKDOWN = "report.html", "junit.xml", "summary.md"
 
@@ -295,7 +296,7 @@ def command_for(scenario: Path, seed: int, options: Options) -> str:
 
 def read_run(folder: Path) -> History:
     """What was recorded of a run; raises UnreadableRun where its plan is none that could have been carried out."""
-    history = read_history(folder)
+    history = read_history(folder, left_of(folder))
     try:
         experiment = Experiment.model_validate(history.plan["experiment"])
     except ValueError as error:
@@ -308,6 +309,18 @@ def read_run(folder: Path) -> History:
     if strange := history.out_of_time(longest_of(experiment)):
         raise UnreadableRun(f"{folder}: expected what was recorded in one run, found {strange}")
     return history
+
+
+def left_of(folder: Path) -> tuple[str, ...]:
+    """What is still to be undone of a run of this machine that is not under way any more: nobody but chaos gc will.
+
+    Of one that is not noted here, or whose journal cannot be read, nothing is claimed.
+    """
+    with suppress(HarnessError, OSError):
+        noted = next((entry for entry in runs() if Path(entry.folder) == folder.resolve()), None)
+        if noted is not None and is_here(noted) and not is_alive(noted):
+            return tuple(map(describe, left_in(folder / UNDO).values()))
+    return ()
 
 
 SLACK = 600.0

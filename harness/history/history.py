@@ -122,7 +122,8 @@ class History:
     """What was recorded of one run; `plan` is the plan as plain data.
 
     `notes` are the lines the load process wrote about itself: `{"load": "began" | "finished" | "failed" | …}`; `unread`
-    is how many lines of its records are neither these nor requests: cut off, or damaged.
+    is how many lines of its records are neither these nor requests: cut off, or damaged. `left` is what its journal still has
+    to undo, where nobody is there any more who would.
     """
 
     def __init__(
@@ -132,12 +133,15 @@ class History:
         requests: Iterable[Request],
         notes: Iterable[dict[str, Any]] = (),
         unread: int = 0,
+        *,
+        left: Iterable[str] = (),
     ) -> None:
         self.plan = plan
         self.events = tuple(sorted(events, key=lambda event: event.at))
         self.requests = requests_of(requests)
         self.notes = tuple(notes)
         self.unread = unread
+        self.left = tuple(left)
         self._of_kind: dict[type[Any], tuple[Any, ...]] = {}
 
     def of(self, kind: type[E]) -> tuple[E, ...]:
@@ -244,8 +248,8 @@ class History:
         return self.requests.between((piece.begin, piece.end) for piece in window.pieces)
 
 
-def read_history(folder: Path | str) -> History:
-    """Read a run's folder, whole or cut off at any moment."""
+def read_history(folder: Path | str, left: Iterable[str] = ()) -> History:
+    """Read a run's folder, whole or cut off at any moment; `left` as a history has it."""
     folder = Path(folder)
     plan, records = read_plan(folder), read_requests(folder)
-    return History(plan, read_events(folder), records.requests, records.notes, records.unread)
+    return History(plan, read_events(folder), records.requests, records.notes, records.unread, left=left)

@@ -497,7 +497,8 @@ def _is_on(strike: Strike, at: float) -> bool:
 
 
 def left_behind(history: History) -> tuple[str, ...]:
-    """The undos that failed and were not done later, by whomever."""
+    """The undos that failed, or that nobody is there for, and that were not done later, by whomever."""
     done: dict[str, float] = {event.undo: event.at for event in history.of(UndoDone)}
     failed = {event.undo: event.at for event in history.of(UndoFailed)}
-    return tuple(undo for undo, at in failed.items() if done.get(undo, at - 1.0) < at)
+    still = [undo for undo, at in failed.items() if done.get(undo, at - 1.0) < at]
+    return tuple(dict.fromkeys((*still, *(undo for undo in history.left if undo not in done))))

@@ -50,7 +50,8 @@ def text_report(history: History, verdict: Verdict, report_path: str, command: s
     for told in verdict.stop_conditions:
         lines += _wrapped(f"stop condition {clean(told)}", width, "")
     if verdict.left_behind:
-        lines += _wrapped("left behind on this machine: " + ", ".join(map(clean, verdict.left_behind)), width, "", "bold red")
+        left = ", ".join(map(clean, verdict.left_behind))
+        lines += _wrapped(f"left behind on this machine: {left}; chaos gc removes it", width, "", "bold red")
     lines += [Text(), *_last(history, verdict, (f"report {report_path}", f"again: {command}"), width)]
     return lines
 

@@ -19,6 +19,8 @@ from harness.history.history import read_history
 from harness.history.store import NOTES, PARQUET, REQUESTS, pack_requests, record_files
 from harness.judge.judge import judge
 from harness.judge.verdict import verdict_to_json
+from harness.runtime.registry import leave, register, unlock
+from harness.runtime.undo import RemoveFolder, UndoJournal, describe
 from tests.histories.building import Damage, Story, tell, write_run
 from tests.histories.shop import WEIGHTS
 
@@ -193,3 +195,35 @@ def test_a_later_version_may_have_more_columns_and_none_may_have_less(tmp_path: 
     pq.write_table(table.drop_columns(["trace", "end"]), folder / PARQUET)
     with pytest.raises(UnreadableRun, match="it lacks end, trace"):
         judged(folder)
+
+
+def test_what_the_journal_of_a_run_still_has_to_undo_is_left_behind_once_nobody_is_there_who_would(tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "20260101-000000-abcdef")
+    register(folder)
+    undo = RemoveFolder("/tmp/chaos-0123")
+    journal = UndoJournal(folder / "undo.jsonl")
+    name = journal.before(undo)
+
+    under_way = judge_folder(folder).verdict
+    unlock(folder.name)
+    gone = judge_folder(folder).verdict
+    told = [(folder / name).read_text(encoding="utf-8") for name in ("report.html", "summary.md")]
+    journal.done(name)
+    journal.close()
+    undone = judge_folder(folder).verdict
+
+    assert under_way.left_behind == ()
+    assert (gone.left_behind, gone.exit_code) == ((describe(undo),), 6)
+    assert all("/tmp/chaos-0123" in text and "chaos gc" in text for text in told)
+    assert (undone.left_behind, undone.exit_code) == ((), under_way.exit_code)
+    assert under_way.exit_code != 6
+    assert leave(folder)
+
+
+def test_of_a_run_that_is_not_noted_on_this_machine_nothing_is_claimed_to_be_left(tmp_path: Path) -> None:
+    folder = write_run(STORY, tmp_path / "20260101-000000-abcdef")
+    journal = UndoJournal(folder / "undo.jsonl")
+    journal.before(RemoveFolder("/tmp/chaos-0123"))
+    journal.close()
+
+    assert judge_folder(folder).verdict.left_behind == ()

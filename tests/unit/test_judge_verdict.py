@@ -163,6 +163,18 @@ def test_undone_later_by_the_guardian_is_not_left_behind():
     assert judge(tell(replace(CLEAN_STORY, extra=(failed, done)))).exit_code == 0
 
 
+def test_what_nobody_is_there_to_undo_is_left_behind_once_each_unless_it_was_done():
+    failed = UndoFailed(BEGAN + 85.0, "RestoreProxy x", "no answer")
+    done = UndoDone(BEGAN + 86.0, "remove chaos-1", "guardian at the Docker engine")
+    told = tell(replace(CLEAN_STORY, extra=(failed, done)))
+
+    found = judge(
+        History(told.plan, told.events, told.requests, told.notes, left=("end y", "RestoreProxy x", "remove chaos-1"))
+    )
+
+    assert (found.left_behind, found.exit_code) == (("RestoreProxy x", "end y"), 6)
+
+
 def test_a_failed_run_shows_the_last_lines_of_a_service_that_ended():
     crash = ServiceExited(BEGAN + 30.0, "inventory", "exited with 1", ("MemoryError",))
 

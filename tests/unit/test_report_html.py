@@ -218,6 +218,7 @@ def test_what_was_left_behind_stands_on_top() -> None:
     page = Page(html_report(history, replace(verdict, left_behind=("EndProcessGroup 4711",)), COMMAND))
 
     assert "EndProcessGroup 4711" in page.text
+    assert "chaos gc" in page.text
 
 
 def test_the_figures_behind_the_picture_can_be_read_by_the_script() -> None:
