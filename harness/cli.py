@@ -408,7 +408,9 @@ def _too_small(resolved: Resolved) -> Iterator[str]:
 def _validity_anywhere(file: Path) -> tuple[Resolved, str]:
     from harness.experiment import validate as validated
 
-    resolved, able = validated(file)
+    resolved, able, problems = validated(file)
+    for problem in problems:
+        say(f"not for --runtime {'local' if able[0] == 'docker' else 'docker'}: {problem}", err=True)
     return resolved, "" if len(able) > 1 else f", for --runtime {able[0]} alone"
 
 

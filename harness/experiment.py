@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from harness.errors import HarnessError, InvalidFile, InvalidInput, MissingPart, UnreadableRun
+from harness.errors import HarnessError, InvalidFile, InvalidInput, MissingPart, Problem, UnreadableRun
 from harness.history.drafts import draft_of
 from harness.history.events import RunBegan
 from harness.history.history import History, read_history
@@ -105,8 +105,9 @@ def nobody(_plan: Plan) -> Watch | None:
     return None
 
 
-def validate(scenario: Path) -> tuple[Resolved, tuple[str, ...]]:
-    """Read and plan a scenario for every runtime; tells on which it can run, and raises InvalidFile where on none.
+def validate(scenario: Path) -> tuple[Resolved, tuple[str, ...], tuple[Problem, ...]]:
+    """Read and plan a scenario for every runtime; tells on which it can run, and why not on the other, where that was meant;
+    raises InvalidFile where on none.
 
     Compose itself reads its files where it is installed, an engine is not needed; else they are read here.
     """
@@ -125,9 +126,10 @@ def validate(scenario: Path) -> tuple[Resolved, tuple[str, ...]]:
             continue
         able.append(name)
         resolved = resolved or found
+    problems = tuple(dict.fromkeys(problem for error in refused for problem in error.problems))
     if resolved is None:
-        raise InvalidFile(tuple(dict.fromkeys(problem for error in refused for problem in error.problems)))
-    return resolved, tuple(able)
+        raise InvalidFile(problems)
+    return resolved, tuple(able), problems if resolved.system.file.local else ()
 
 
 def has_compose() -> bool:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from harness import experiment
+from harness.cli import commands
 from harness.errors import InvalidFile
 from harness.experiment import validate
 from harness.model.compose import Compose
@@ -54,6 +56,19 @@ def test_a_system_for_both_is_told_what_neither_can_run(tmp_path: Path) -> None:
 
 
 def test_a_system_that_says_nothing_of_processes_is_valid_for_containers(tmp_path: Path) -> None:
-    _, able = validate(write_system(tmp_path, system=FOR_CONTAINERS))
+    _, able, problems = validate(write_system(tmp_path, system=FOR_CONTAINERS))
 
     assert able == ("docker",)
+    assert problems == (), "nobody meant it for processes"
+
+
+def test_what_keeps_a_system_for_both_from_one_of_them_is_told(tmp_path: Path) -> None:
+    without_redis = SYSTEM.replace("  redis: {provided: redis}\n", "")
+    path = write_system(tmp_path, system=without_redis)
+
+    said = CliRunner().invoke(commands, ["validate", str(path)])
+
+    assert said.exit_code == 0
+    assert said.stdout == f"{path}: valid, for --runtime docker alone\n"
+    assert "not for --runtime local: " in said.stderr
+    assert "expected how redis runs without containers" in said.stderr
