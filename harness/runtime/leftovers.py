@@ -47,7 +47,7 @@ from harness.runtime.registry import (
 )
 from harness.runtime.remains import remains
 from harness.runtime.retention import RUN
-from harness.runtime.strays import Claims, stray_folders, stray_groups, stray_projects, writers_into
+from harness.runtime.strays import Claims, places_in_use, stray_folders, stray_groups, stray_projects, writers_into
 from harness.runtime.undo import (
     RemoveFolder,
     RemoveProject,
@@ -104,6 +104,8 @@ def find(environ: Mapping[str, str], patience: float = GUARDIAN_SECONDS) -> Foun
     """Everything that is left. Guardians that are at work are waited for, for so long, since they do it themselves."""
     found = Found()
     places = [tempfile.gettempdir(), *(entry.temporary for entry in runs() if is_here(entry))]
+    if unreadable():  # nobody knows where such a run has its temporary folders
+        places += places_in_use()
     strays = [*stray_folders(places), *stray_groups(), *stray_projects(environ, found.notes.append)]
     # what there is first, then whose it is: a run is registered before there is anything of it
     entries, unread, guardians = runs(), unreadable(), guardians_at_work()
@@ -233,7 +235,7 @@ def _undo_by_journal(folder: Path, moot: Collection[str], more: Sequence[Undo]) 
         for name in moot:
             journal.done(name)
         undone = journal.undo_all(record, by=GC)
-        record(GuardianActed(time.time(), undone.done, undone.failed, WHY))
+        record(GuardianActed(time.time(), undone.done, undone.failed, WHY, GC))
     finally:
         journal.close()
         os.close(events)

@@ -100,6 +100,16 @@ def _is_stray(path: Path) -> bool:
         return False
 
 
+def places_in_use() -> set[str]:
+    """Where there are folders, called as those of runs, that somebody has its output go to."""
+    found = set()
+    for process in process_table().values():
+        with suppress(OSError):
+            output = (PROC / str(process.pid) / "fd" / "1").readlink()
+            found |= {str(folder.parent) for folder in output.parents if folder.name.startswith(FOLDER_PREFIX)}
+    return found
+
+
 def writers_into(folder: Path) -> Iterator[EndProcessGroup]:
     """Who has its output go into a folder, which may be removed by now: what a run started, and nobody who only reads."""
     for process in process_table().values():

@@ -805,6 +805,20 @@ def test_an_entry_that_cannot_be_read_of_a_run_that_is_under_way_stays_with_all_
     unlock(folder.name)
 
 
+def test_what_the_run_of_an_entry_that_cannot_be_read_left_is_found_wherever_its_temporary_files_are() -> None:
+    entry = runs_folder() / f"{unheard_of()}.json"
+    entry.write_text("")
+    temporary = owned(os.getpid(), 1)
+    process = sleeping(output=temporary / "front.log")
+
+    with temporary_files_elsewhere():
+        assert removed(look()) == []
+
+    assert process.wait(5) == -signal.SIGTERM
+    assert not temporary.exists()
+    assert not entry.exists()
+
+
 def test_an_entry_that_cannot_be_read_but_says_that_it_is_another_machines_is_named_and_stays() -> None:
     entry = runs_folder() / f"{unheard_of()}.json"
     entry.write_text('{"host": "elsewhere"}')
