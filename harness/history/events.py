@@ -397,12 +397,18 @@ class UndoFailed:
 
 @dataclass(frozen=True, slots=True)
 class GuardianActed:
-    """The guardian found the harness gone or stuck, for this reason (`why`), and did what was left to undo."""
+    """The guardian, or `gc`, found the harness gone or stuck, for this reason (`why`), and did what was left to undo."""
 
     at: float
     undone: int
     failed: int
     why: str = ""
+    by: str = "guardian"
+
+    @property
+    def who(self) -> str:
+        """In words."""
+        return "chaos gc" if self.by == "gc" else f"its {self.by}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def evidence_finding(kind: str, title: str, proofs: Sequence[Proof], seen: str, 
 
 
 SEE_WHY_IT_ENDED = "see why the run ended before its end"
+SEE_WHAT_WAS_UNDONE = "see UndoDone in the run's events.jsonl for what was done, and by whom"
 
 # set
 
@@ -446,9 +447,7 @@ def _healed(counts: EdgeCounts, strike: Strike, strikes: Sequence[Strike]) -> Pr
     if strike.began is None:
         return Proof(strike.proxy, "", f"{strike.fault} never began, so there was nothing to heal")
     if ended is None or len(strike.windows) < len(strike.turns):
-        return Proof(
-            strike.proxy, "", f"the healing of {strike.fault} was not recorded", "see undo.jsonl in the run for what was done"
-        )
+        return Proof(strike.proxy, "", f"the healing of {strike.fault} was not recorded", SEE_WHAT_WAS_UNDONE)
     if not strike.is_healed:
         return Proof(
             strike.proxy, "", f"after healing {strike.fault} the proxy was read back in another state", "see the engine's log"
@@ -458,7 +457,8 @@ def _healed(counts: EdgeCounts, strike: Strike, strikes: Sequence[Strike]) -> Pr
         return Proof(strike.proxy, "", told, "see the engine's log")
     told = f"in {words.seconds(_slowest_healing(strike))}"
     if not strike.looks("after"):
-        return Proof(strike.proxy, "", f"{strike.fault} was healed {told}, and nobody looked whether it was", SEE_WHY_IT_ENDED)
+        unlooked = f"{strike.fault} was healed {told} and read back as clean, and no probe went through it afterwards"
+        return Proof(strike.proxy, "", unlooked, SEE_WHY_IT_ENDED)
     looks = [_look_again(strike, after) for after in strike.looks("after")]
     if seen := next(filter(None, looks), ""):
         return Proof(

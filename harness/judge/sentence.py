@@ -28,7 +28,7 @@ def sentence_of(case: Case, word: Word, missing: Sequence[Finding], expectations
             return _closed(f"The run was halted{when}: {halt.reason}")
         case "interrupted":
             event = case.history.of(RunInterrupted)[0]
-            return f"The run was {event.how}, {_when(case, event.at)}; what had been seen by then is below."
+            return f"The run was {event.how}, {_when(case, event.at)}; what is told is what had been seen by then."
         case "error":
             return _closed(_error(case.history))
 
@@ -37,10 +37,17 @@ def _error(history: History) -> str:
     """What kept the run from its own end: an error, or the end of the harness."""
     failures = history.of(RunFailed)
     if not failures:
-        why = history.of(GuardianActed)[0].why or "the harness was gone"
-        return f"the run did not come to its end: {why}; its guardian healed and took everything down"
+        acts = history.of(GuardianActed)
+        why = acts[0].why or "the harness was gone"
+        return f"the run did not come to its end: {why}; {', then '.join(map(_undone, acts))}"
     who = "The harness itself failed" if failures[0].defect else "The run could not go on"
     return f"{who}: {failures[0].reason}"
+
+
+def _undone(act: GuardianActed) -> str:
+    if act.failed:
+        return f"{act.who} could not do {act.failed} of {words.count(act.undone + act.failed, 'undo')}"
+    return f"{act.who} healed and took everything down"
 
 
 def _when(case: Case, at: float) -> str:

@@ -14,7 +14,7 @@ from harness.history.events import ServiceChanged
 from harness.judge import words
 from harness.judge.blows import TELLS_EARLY, Blow, Bout, Glimpse
 from harness.judge.case import Case
-from harness.judge.proofs import SEE_WHY_IT_ENDED, Proof, evidence_finding, met
+from harness.judge.proofs import SEE_WHAT_WAS_UNDONE, SEE_WHY_IT_ENDED, Proof, evidence_finding, met
 from harness.judge.strikes import is_as
 from harness.judge.verdict import Finding, Outcome
 
@@ -250,7 +250,7 @@ def _healed(blow: Blow) -> Proof:
     last = blow.recorded.ended
     if off is not None or last is None:
         why = f": {blow.refused.reason}" if blow.refused is not None else ""
-        return Proof(blow.service, "", f"the healing of {blow.fault} was not recorded{why}", "see undo.jsonl in the run")
+        return Proof(blow.service, "", f"the healing of {blow.fault} was not recorded{why}", SEE_WHAT_WAS_UNDONE)
     looks = [_look_again(glimpse, last.at) for glimpse in blow.glimpses]
     if missing := next((why for _, why in looks if why), ""):
         return Proof(blow.service, "", f"{blow.fault} was healed, and yet {missing}", SEE_LOG)

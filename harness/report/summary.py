@@ -134,8 +134,8 @@ def _trouble_in_cleaning_up(event: Event) -> str:
     match event:
         case UndoFailed(undo=undo, reason=reason):
             return f"could not undo {undo}: {reason}"
-        case GuardianActed(undone=undone, failed=failed, why=why):
-            told = f"{why or 'the harness was gone'}; its guardian did {undone} undos"
+        case GuardianActed(undone=undone, failed=failed, why=why, who=who):
+            told = f"{why or 'the harness was gone'}; {who} did {undone} undos"
             return told + (f", {failed} failed" if failed else "")
         case _:
             return ""

@@ -159,7 +159,7 @@ def test_where_the_engine_alone_saw_it_no_probe_is_said_to_have_seen_it() -> Non
 def test_a_healing_after_which_nobody_looked_blames_neither_callee_nor_engine() -> None:
     healed = found(Told(probes=(("before", 20.0, "answered", {}), ("during", 25.5, "silent", {}))))["healed"]
 
-    assert healed.why == f"{EDGE}: x was healed in 10 ms, and nobody looked whether it was"
+    assert healed.why == f"{EDGE}: x was healed in 10 ms and read back as clean, and no probe went through it afterwards"
     assert healed.advice == "see why the run ended before its end"
 
 

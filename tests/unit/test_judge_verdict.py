@@ -22,6 +22,7 @@ from harness.history.events import (
 from harness.history.history import History, read_history
 from harness.judge.judge import judge
 from harness.judge.verdict import Outcome, Verdict, verdict_to_json
+from harness.report.summary import Summary
 from tests.histories.building import BEGAN, Damage, Story, broken, expectation, fault, tell, write_run
 
 CLEAN_STORY = Story()
@@ -103,7 +104,7 @@ SENTENCES = [
     (replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN - 1.0, "SIGINT"),)), "interrupted by SIGINT, before the load began"),
     (
         replace(CLEAN_STORY, extra=(RunInterrupted(BEGAN + 29.9, "aborted by anna: page storm"),)),
-        "The run was aborted by anna: page storm, 30 s after the load began; what had been seen by then is below.",
+        "The run was aborted by anna: page storm, 30 s after the load began; what is told is what had been seen by then.",
     ),
     (
         Story(faults=(), damage=(), expect=(expectation("error_rate", max="1%"),)),
@@ -244,6 +245,29 @@ def test_a_run_that_its_guardian_ended_is_an_error_with_the_reason(story):
     assert (found.word, found.exit_code) == ("error", 5)
     assert "did not come to its end: the harness gave no sign of life for 5 s" in found.sentence
     assert "its guardian healed" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("acts", "told"),
+    [
+        ([("gc", 0)], "; chaos gc healed and took everything down."),
+        ([("guardian", 2)], "; its guardian could not do 2 of 6 undos."),
+        (
+            [("guardian", 1), ("gc", 0)],
+            "; its guardian could not do 1 of 5 undos, then chaos gc healed and took everything down.",
+        ),
+    ],
+)
+def test_it_is_told_who_undid_what_the_harness_could_not_and_not_that_all_was_done_where_some_failed(acts, told):
+    extra = tuple(GuardianActed(BEGAN + 30.5 + at / 10, 4, failed, "gone", by) for at, (by, failed) in enumerate(acts))
+    history = tell(replace(CLEAN_STORY, cut_off=31.0, extra=extra))
+
+    verdict = judge(history)
+
+    assert verdict.sentence.endswith(told)
+    assert [title.split("; ")[1].split(" did")[0] for title, _ in Summary(history, verdict).troubles] == [
+        act.who for act in extra
+    ]
 
 
 def test_a_plan_without_an_experiment_is_an_unreadable_run():
