@@ -24,6 +24,7 @@ from harness.judge.rounds import in_every_round
 from harness.judge.service_proofs import evidence_of_services, together
 from harness.judge.strikes import Strike, strikes_of
 from harness.judge.verdict import Finding, Outcome
+from harness.judge.warnings import kept_back
 from harness.judge.wedges import nothing_wedged
 from harness.model.expectations import ErrorRate, ResponseTime
 
@@ -109,10 +110,13 @@ def _load_problems(case: Case) -> Iterator[tuple[str, str]]:
 def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
     ended = case.history.of(LoadEnded)
     halt = halt_by_condition(case.history)
+    halts = case.history.of(RunHalted)
     if halt is not None:
         cut = words.moment(case.since_load(halt.at))
         told = f"stop condition {halt.condition} halted the run {cut} after the load began"
         yield told, "what was measured until then is told with each expectation"
+    elif halts and case.history.of(LoadBegan):
+        yield f"the run was halted {words.moment(case.since_load(halts[0].at))} after the load began", "see why it was halted"
     elif not case.history.of(LoadBegan):
         yield "the load never began", "see the log of the load process"
     elif not ended:
@@ -203,7 +207,7 @@ def _unhealthy(case: Case, window: Window | None, findings: list[Finding]) -> tu
         return told, case.more("baseline", requests, FEWEST_REQUESTS)
     worst = max((finding for finding in findings if not _is_steady(finding)), key=lambda finding: finding.outcome, default=None)
     if worst is not None:
-        return f"{worst.seen}, {worst.limit}: {worst.why}", worst.advice
+        return f"{worst.seen}, {worst.limit}: {worst.why}", "; ".join(kept_back(case)) or worst.advice
     if halted and not case.history.of(FaultBegan):
         return halted[0].reason, "run it again when the system is healthy"
     return None

@@ -30,14 +30,14 @@ def _warnings(case: Case) -> Iterator[str]:
             yield f"{UNGUARDED}: {guarded.why_not}"
     if case.history.unread:
         yield f"{words.count(case.history.unread, 'line')} of the load's records could not be read: cut off, or damaged"
-    yield from _kept_back(case)
+    yield from kept_back(case)
     yield from _lengthened(case)
     yield from _closed_loop(case)
     yield from _unknown_names(case)
     yield from _many_journeys(case)
 
 
-def _kept_back(case: Case) -> Iterator[str]:
+def kept_back(case: Case) -> Iterator[str]:
     """Hosts that the load asked for and may not: its requests there failed, and the system never saw them."""
     for host in sorted({str(note.get("host")) for note in case.history.notes if note.get("load") == "kept back"}):
         allows = f"load: {{allow_hosts: ['{host}']}} allows it"

@@ -164,6 +164,20 @@ def test_undone_later_by_the_guardian_is_not_left_behind():
     assert judge(tell(replace(CLEAN_STORY, extra=(failed, done)))).exit_code == 0
 
 
+def test_a_halted_run_is_not_blamed_on_the_machine_and_what_the_load_may_not_ask_is_told_as_what_to_mend():
+    told = tell(halted_early(SICK))
+    notes = (*told.notes, {"load": "kept back", "host": "example.com"})
+
+    found = {proof.kind: proof for proof in judge(History(told.plan, told.events, told.requests, notes)).evidence}
+
+    assert (found["load"].why, found["load"].advice) == (
+        "the run was halted 25.0 s after the load began",
+        "see why it was halted",
+    )
+    assert "allow_hosts: ['example.com']" in found["baseline"].advice
+    assert "load.rate" not in found["baseline"].advice
+
+
 def test_what_nobody_is_there_to_undo_is_left_behind_once_each_unless_it_was_done():
     failed = UndoFailed(BEGAN + 85.0, "RestoreProxy x", "no answer")
     done = UndoDone(BEGAN + 86.0, "remove chaos-1", "guardian at the Docker engine")
