@@ -168,8 +168,10 @@ class Conditions:
         for name, group in self._groups(condition.journey, lately):
             within = f"the {len(group.end)} requests{name} that ended within {words.seconds(condition.sustained)}"
             for what, observed, limit, needed in _limits(condition):
-                if len(group.end) >= needed:
-                    whole = observed(group)
+                if len(group.end) < needed:
+                    continue
+                whole, known = observed(group), self.nearest.get(str(item.id))
+                if known is None or whole > limit or (whole / limit if limit else whole) > known[0].nearness:
                     yield Held(what, whole, min(whole, *map(observed, group.seconds(self._until))), limit, within)
 
     def _groups(self, journey: str | None, lately: Ended) -> Iterator[tuple[str, Ended]]:
