@@ -115,7 +115,7 @@ def _ending_problems(case: Case) -> Iterator[tuple[str, str]]:
         cut = words.moment(case.since_load(halt.at))
         told = f"stop condition {halt.condition} halted the run {cut} after the load began"
         yield told, "what was measured until then is told with each expectation"
-    elif halts and case.history.of(LoadBegan):
+    elif case.history.of(LoadBegan) and halts:
         yield f"the run was halted {words.moment(case.since_load(halts[0].at))} after the load began", "see why it was halted"
     elif not case.history.of(LoadBegan):
         yield "the load never began", "see the log of the load process"
