@@ -73,7 +73,7 @@ def _warnings(verdict: Verdict, rows: int) -> Iterator[str]:
 
 def _left_behind(verdict: Verdict, rows: int) -> Iterator[str]:
     if verdict.left_behind:
-        yield f"**Left behind:** {', '.join(escaped(undo, 120) for undo in verdict.left_behind[:rows])}; `chaos gc` removes it"
+        yield f"**Left behind:** {', '.join(escaped(undo, 120) for undo in verdict.left_behind[:rows])}; chaos gc removes it"
 
 
 def _findings(findings: tuple[Finding, ...], rows: int) -> Iterator[str]:
