@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -27,18 +28,18 @@ pytestmark = pytest.mark.skipif(bool(cannot_limit()), reason=f"control groups: {
 MIB = 1024**2
 
 
-def groups() -> set[Path]:
-    """Every control group of a run that is there now."""
-    homes = {home_of("cpu").folder, home_of("memory").folder}
-    return {folder for home in homes for folder in home.glob("chaos-*")}
+def groups(run: LocalRun) -> set[Path]:
+    """Every control group that the run ever made, by its journal."""
+    lines = (run.folder / "undo.jsonl").read_text(encoding="utf-8").splitlines()
+    noted = [data for data in map(json.loads, lines) if data.get("undo") == RemoveControlGroup.__name__]
+    return {Path(data["path"]) for data in noted}
 
 
 @pytest.fixture
 def no_group_is_left(run: LocalRun) -> Iterator[None]:
-    before = groups()
     yield
     run.take_down()
-    assert groups() <= before
+    assert [group for group in groups(run) if group.exists()] == []
 
 
 @pytest.fixture
