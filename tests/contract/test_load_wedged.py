@@ -32,6 +32,7 @@ def watched_for(rig: Rig, seconds: float) -> str | None:
 
 
 @pytest.mark.alone
+@pytest.mark.slow
 def test_a_load_that_stands_still_is_noticed_and_killed(rig: Rig) -> None:
     rig.start(browser("FastHttpUser"))
     rig.go()

@@ -155,6 +155,7 @@ def test_a_harness_that_undid_everything_itself_leaves_the_guardian_nothing_to_d
     assert [event for event in read_events(harness.folder) if isinstance(event, GuardianActed)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "why", "at_least", "within"),
     [

@@ -108,8 +108,7 @@ def heeds(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught, 16) >> (TERM - 1) & 1) and bool(int(caught, 16) >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("number", [INT, TERM, HUP])
-@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize(("number", "seconds"), [(INT, 0.0), (INT, 0.1), (INT, 0.5), (TERM, 0.1), (HUP, 0.1)])
 def test_an_interrupt_while_arguments_and_files_are_read_ends_the_command_in_order(
     tmp_path: Path, number: signal.Signals, seconds: float
 ) -> None:

@@ -165,9 +165,8 @@ def test_a_fault_on_an_edge_that_nobody_uses_is_inconclusive(tmp_path: Path) -> 
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(
-    ("options", "code"), [([], 3), pytest.param(["--strict"], 1, marks=pytest.mark.slow)], ids=["", "strict"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "code"), [([], 3), (["--strict"], 1)], ids=["", "strict"])
 def test_nothing_is_injected_into_a_baseline_that_is_not_healthy(tmp_path: Path, options: list[str], code: int) -> None:
     path = scenario(
         tmp_path, CUT, "[recovery: {within: 4s, hold: 3s}]", SHORT + "\nsteady_state: [{response_time: {p50: {max: 1us}}}]"
