@@ -105,7 +105,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="Toxiproxy's networks are
 
 
 @as_root
-@pytest.mark.parametrize("engine", ["toxiproxy", "embedded"])
+@pytest.mark.parametrize("engine", ["toxiproxy", pytest.param("embedded", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("kind", FAULTS)
 def test_no_handshake_is_answered_and_an_open_connection_lives_on(
     start: Any, request: pytest.FixtureRequest, kind: str, engine: str

@@ -34,7 +34,7 @@ def test_the_demo_passes_and_takes_no_longer_than_it_says(tmp_path: Path) -> Non
     ("scenario", "defect", "caught_by"),
     [
         ("shipping_down", "silent_fallback", "deferred"),
-        ("shipping_hangs", "no_timeout", "contained"),
+        pytest.param("shipping_hangs", "no_timeout", "contained", marks=pytest.mark.nightly),
         pytest.param("order_crashes", "saga_in_memory", "seen-through", marks=pytest.mark.nightly),
         pytest.param("consumer_down", "at_most_once", "heard-of-once", marks=pytest.mark.nightly),
         pytest.param("payment_errors", "no_retry", "tried-again", marks=pytest.mark.nightly),

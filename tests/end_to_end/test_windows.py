@@ -41,6 +41,7 @@ def test_two_rounds_after_a_warm_up_until_steady_pass_and_are_told(tmp_path: Pat
 
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_stays_inconclusive_although_it_was_lengthened_is_run_again_and_both_are_told(tmp_path: Path) -> None:
     """Twelve requests a second cannot show an error rate under 1 % in any of these windows."""
     words = "load: {rate: 12/s}\nphases: {warmup: 1s, baseline: 6s, fault: 5s, recovery: 5s}\nextend: 2s"
