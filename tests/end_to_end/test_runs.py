@@ -232,14 +232,8 @@ def test_a_locustfile_that_cannot_be_used_ends_the_run_with_2(tmp_path: Path, co
     assert nothing_is_left_of(folder_of(tmp_path / "reports"))
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 143, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_an_interrupt_in_mid_fault_heals_takes_everything_down_and_keeps_what_was_seen(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

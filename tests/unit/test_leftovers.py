@@ -312,6 +312,7 @@ def test_elsewhere_a_folder_that_does_not_say_that_it_is_a_runs_stays(machine: P
     assert somebodys.exists()
 
 
+@pytest.mark.slow
 def test_of_a_run_whose_folder_was_removed_the_containers_are_asked_for_where_they_were(machine: Path) -> None:
     path = machine / "reports" / "checkout" / RUN
     path.mkdir(parents=True)
